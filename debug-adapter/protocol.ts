@@ -1,0 +1,139 @@
+/**
+ * VMXray's own requests and events beside the Debug Adapter Protocol. The extension imports these types and nothing else
+ * of the adapter. Numbers that may exceed 2^53 travel as hexadecimal strings with 0x.
+ */
+
+export type Hex = string;
+
+/** Requests: name → [arguments, response body]. */
+export interface CustomRequests {
+  'vmxray/vmcs': [Record<string, never>, VmcsBody];
+  'vmxray/setVmcsField': [{ name: string; value: string }, { value: Hex }];
+  'vmxray/vmExits': [Record<string, never>, VmExitsBody];
+  /** Replaces the set of exit reasons that stop (the tree's checkboxes); independent of setExceptionBreakpoints. */
+  'vmxray/setVmExitStops': [{ reasons: number[] }, VmExitsBody];
+  'vmxray/translate': [TranslateArguments, TranslateBody];
+  /** Entries of one EPT (or paging) table that are not zero: the root when `table` is absent. */
+  'vmxray/eptTable': [{ table?: Hex; level?: number; base?: Hex }, EptTableBody];
+  'vmxray/tlb': [Record<string, never>, TlbBody];
+  'vmxray/serialInput': [{ data: string }, Record<string, never>];
+  /** Continue until the next VM exit or entry. */
+  'vmxray/runTo': [{ threadId: number; event: 'vmExit' | 'vmEntry' }, Record<string, never>];
+  'vmxray/checkVmEntry': [Record<string, never>, { ok: boolean; checks: CheckBody[] }];
+}
+
+/** Events: name → body. */
+export interface CustomEvents {
+  /** Bytes that the guest sent on COM1, as Latin-1 text. */
+  'vmxray/serialOutput': { data: string };
+}
+
+export interface VmcsBody {
+  /** Absent when there is no current VMCS. */
+  address?: Hex;
+  launchState?: 'clear' | 'launched';
+  groups: VmcsGroup[];
+}
+
+export interface VmcsGroup {
+  /** The manual's area: 'Guest state', 'Host state', 'VM-execution controls', … */
+  name: string;
+  fields: VmcsFieldBody[];
+}
+
+export interface VmcsFieldBody {
+  /** As in the SDM's Appendix B in capitals, e.g. GUEST_RIP. */
+  name: string;
+  encoding: Hex;
+  value: Hex;
+  /** Width in bits: 16, 32, 64 (natural width is 64). */
+  width: number;
+  readOnly: boolean;
+  /** Changed since the previous stop. */
+  changed: boolean;
+  /** The value in words where bits have names: 'CPUID', 'PE PG NE'. */
+  text?: string;
+  bits?: { name: string; value: Hex; set: boolean }[];
+  /** Manual section. */
+  section: string;
+}
+
+export interface VmExitsBody {
+  total: number;
+  entries: number;
+  reasons: { reason: number; name: string; count: number; stop: boolean }[];
+  last?: { reason: number; name: string; guestRip: Hex; qualification: Hex; decoded: string[]; cause: string };
+}
+
+export interface TranslateArguments {
+  address: Hex;
+  /** 'linear' of the current world, 'guestLinear' of the current VMCS's guest, or 'guestPhysical' of it. */
+  space: 'linear' | 'guestLinear' | 'guestPhysical';
+  access?: 'read' | 'write' | 'execute';
+}
+
+export interface TranslateBody {
+  steps: { table: string; level: 'linear' | 'ept'; address: Hex; value: Hex; decoded: string; problem?: string }[];
+  guestPhysical?: Hex;
+  physical?: Hex;
+  pageSize?: number;
+  fault?: string;
+}
+
+export interface EptTableBody {
+  /** Host-physical address of the table, or absent when EPT is off. */
+  table?: Hex;
+  level: number;
+  entries: {
+    index: number;
+    value: Hex;
+    base: Hex;
+    size: Hex;
+    leaf: boolean;
+    rights: string;
+    memoryType?: string;
+    target: Hex;
+  }[];
+}
+
+export interface TlbBody {
+  entries: {
+    kind: 'linear' | 'guest-physical' | 'combined';
+    vpid: number;
+    pcid: number;
+    eptRoot: Hex;
+    global: boolean;
+    page: Hex;
+    pageSize: number;
+    target: Hex;
+    rights: string;
+  }[];
+}
+
+export interface CheckBody {
+  id: string;
+  explanation: string;
+  section: string;
+  fields: { name: string; value: Hex }[];
+}
+
+/** launch request arguments beyond DAP's. Paths are absolute. package.json's schema mirrors this. */
+export interface LaunchArguments {
+  program: string;
+  /** The kernel's command line. */
+  args?: string;
+  /** Boot modules (multiboot), 'path arguments…'. */
+  modules?: string[];
+  /** Programs that run as guests: their symbols are used in VMX non-root operation. */
+  guests?: { name: string; program: string; loadAddress?: string }[];
+  machine?: { memory?: string; cpus?: number; cpuModel?: string; vmx?: boolean };
+  /** Where to stop first. Default 'entry'. */
+  stopOn?: 'entry' | 'vmlaunch' | 'firstExit' | 'none';
+  /** Names of exit reasons (vmx/exit-reasons.ts) or '*'. */
+  breakOnVmExit?: string[];
+  /** Stop the session after this many instructions. */
+  maxInstructions?: number;
+  /** Path prefix substitutions for source files: from → to. */
+  sourceMap?: Record<string, string>;
+  noDebug?: boolean;
+}

@@ -1,0 +1,72 @@
+import type { Fault, VmExitFault } from '../mmu/fault.ts';
+
+/**
+ * What the processor asks VMX before it does something that a VM-execution control may turn into a VM exit. Asked only
+ * in VMX non-root operation. Implemented by `vmx/`; `cpu/` knows no VMCS.
+ */
+export type InterceptQuery =
+  | {
+      readonly kind: 'cpuid' | 'hlt' | 'invd' | 'wbinvd' | 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause' | 'monitor' | 'mwait';
+    }
+  | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'rdrand' | 'rdseed' | 'clts' | 'iret' }
+  | { readonly kind: 'invlpg'; readonly linearAddress: bigint }
+  | { readonly kind: 'invpcid' }
+  | { readonly kind: 'readCr' | 'writeCr'; readonly cr: 0 | 3 | 4 | 8; readonly gpr: number; readonly value: bigint }
+  | { readonly kind: 'lmsw'; readonly source: number; readonly linearAddress?: bigint }
+  | { readonly kind: 'movDr'; readonly dr: number; readonly gpr: number; readonly read: boolean }
+  | { readonly kind: 'rdmsr' | 'wrmsr'; readonly msr: number }
+  | {
+      readonly kind: 'io';
+      readonly port: number;
+      readonly size: 1 | 2 | 4;
+      readonly input: boolean;
+      readonly string: boolean;
+      readonly rep: boolean;
+      readonly immediate: boolean;
+      /** String instructions only. */
+      readonly addressSize?: 2 | 4 | 8;
+      readonly segment?: number;
+      readonly linearAddress?: bigint;
+    }
+  | {
+      readonly kind: 'descriptorTable';
+      readonly instruction: 'sgdt' | 'sidt' | 'lgdt' | 'lidt' | 'sldt' | 'str' | 'lldt' | 'ltr';
+      /** For the instruction information: the memory or register operand as VMX encodes it; see vmx/. */
+      readonly displacement: bigint;
+      readonly information: number;
+    };
+
+/** An event on its way through the IDT (SDM Vol. 3C, IDT-vectoring information types). */
+export interface VectoredEvent {
+  readonly vector: number;
+  /** 0 external interrupt, 2 NMI, 3 hardware exception, 4 software interrupt, 5 privileged, 6 software exception. */
+  readonly type: 0 | 2 | 3 | 4 | 5 | 6;
+  readonly errorCode?: number;
+  /** Software interrupts and exceptions (INT n, INT3, INTO, INT1): the instruction's length. */
+  readonly instructionLength?: number;
+  /** #PF: for CR2. */
+  readonly linearAddress?: bigint;
+  /** #DB: bits for DR6. */
+  readonly debugStatus?: bigint;
+}
+
+export interface Intercepts {
+  /** The VM exit that the instruction causes, or undefined to let it execute. */
+  instruction(query: InterceptQuery): VmExitFault | undefined;
+  /** Whether delivering this exception (type 3 or 6) or NMI, external interrupt causes a VM exit; performs none. */
+  event(event: VectoredEvent): boolean;
+  /**
+   * Performs a VM exit caused by `event` itself (exception bitmap, external interrupt, NMI, triple fault).
+   * `vectoring` is the event during whose delivery it arose, if any. Afterwards the state is the host's.
+   */
+  exitForEvent(event: VectoredEvent | 'tripleFault', vectoring: VectoredEvent | undefined): void;
+  /** Performs a VM exit for a fault value (instruction exits, EPT violations, misconfigurations). */
+  exitForFault(
+    fault: Exclude<Fault, { kind: 'exception' } | { kind: 'unimplemented' }>,
+    vectoring: VectoredEvent | undefined,
+  ): void;
+  /** CR0/CR4 as the guest reads them: read shadow where the guest/host mask is 1. */
+  guestView(cr: 0 | 4, real: bigint): bigint;
+  /** The value that a guest write of `value` leaves in the real register: masked bits keep `real`. */
+  mergeGuestWrite(cr: 0 | 4, value: bigint, real: bigint): bigint;
+}

@@ -1,0 +1,116 @@
+/** What the debug adapter and the CLI see of the machine. `machine.ts` implements it. */
+
+import type { Cpu } from '../cpu/cpu.ts';
+import type { DecodedInstruction } from '../isa/instruction.ts';
+import type { Mmu } from '../mmu/mmu.ts';
+import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { State } from '../state/state.ts';
+import type { StopReason, VmEntryFailure, VmExitRecord } from './stop-reason.ts';
+
+export interface MachineConfig {
+  /** Guest RAM in bytes (multiple of 64 KiB, 1 MiB … 3 GiB). */
+  readonly memory: number;
+  /** Name of a processor model in cpu/models.ts; default 'westmere'. */
+  readonly cpuModel?: string;
+  /** False hides VMX from CPUID and makes its instructions #UD. Default true. */
+  readonly vmx?: boolean;
+}
+
+export interface BootModule {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  /** The module's command line (multiboot). */
+  readonly commandLine: string;
+}
+
+export interface BootRequest {
+  /** For messages. */
+  readonly name: string;
+  readonly image: Uint8Array;
+  readonly commandLine: string;
+  readonly modules: readonly BootModule[];
+  /** Default 'auto': by the image's own marks. */
+  readonly format?: 'auto' | 'multiboot1' | 'elf64' | 'flat';
+}
+
+export type World = 'vmm' | 'guest';
+
+/** An instruction breakpoint on a linear address. */
+export interface BreakpointLocation {
+  readonly address: bigint;
+  /** Undefined: in any world. */
+  readonly world?: World;
+}
+
+/**
+ * The whole simulated computer, synchronous: `run` returns after at most the given number of instructions. A caller that
+ * must stay responsive runs short slices. Nothing here reads a clock or a file.
+ */
+export interface Machine {
+  readonly config: MachineConfig;
+  readonly state: State;
+  readonly mmu: Mmu;
+  readonly physical: PhysicalMemory;
+  readonly cpu: Cpu;
+
+  /** Loads an image and puts the processor at its entry. @throws ImageError that says what is wrong with the image. */
+  boot(request: BootRequest): void;
+
+  /**
+   * Runs at most `instructions` instructions. A breakpoint at the current RIP does not stop the first instruction.
+   * @returns the reason; `limit` when the number is used up.
+   */
+  run(instructions: number): StopReason;
+  /** Executes exactly one instruction (or delivers one event) without looking at breakpoints at the current RIP. */
+  step(): StopReason;
+  /** Makes the running `run` return `paused` at the next event boundary (from device callbacks and hooks). */
+  requestStop(): void;
+
+  /** Instructions retired since boot. */
+  readonly instructions: number;
+  /** Cycles since boot. */
+  readonly cycles: number;
+
+  /** Replaces all instruction breakpoints. */
+  setBreakpoints(locations: readonly BreakpointLocation[]): void;
+  /** Asked after every VM exit; true stops the machine. Undefined: never stop. */
+  onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
+  /** Asked after every VM entry that succeeded; true stops the machine. */
+  onVmEntry: (() => boolean) | undefined;
+  /** Asked after a failed VM entry; true stops the machine. */
+  onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
+
+  readonly world: World;
+  readonly serial: SerialPort;
+  readonly vmx: VmxView;
+
+  /** Decodes the instruction at a linear address of the current world; undefined when it cannot be read or is invalid. */
+  decodeAt(linear: bigint): DecodedInstruction | undefined;
+}
+
+export interface SerialPort {
+  /** Called with each byte that the guest sends on COM1. */
+  onOutput: ((byte: number) => void) | undefined;
+  /** Queues bytes for the guest to receive. */
+  input(bytes: Uint8Array): void;
+}
+
+/** VMX as a debugger looks at it. Reading never changes anything. */
+export interface VmxView {
+  /** Physical address of the current VMCS, or undefined. */
+  readonly currentVmcs: bigint | undefined;
+  /** Launch state of the current VMCS. */
+  readonly launchState: 'clear' | 'launched' | undefined;
+  /** A field of the current VMCS by encoding (undefined without current VMCS or for unknown encodings). */
+  read(encoding: number): bigint | undefined;
+  /** Writes a field without VMWRITE's rules (the debugger may write read-only fields). False when there is none. */
+  write(encoding: number, value: bigint): boolean;
+  readonly lastExit: VmExitRecord | undefined;
+  readonly lastEntryFailure: VmEntryFailure | undefined;
+  /** VM exits by basic exit reason. */
+  readonly exitCounts: ReadonlyMap<number, number>;
+  /** VM entries that succeeded. */
+  readonly entries: number;
+  /** Evaluates all entry checks on the current VMCS as VMLAUNCH would now; empty when it would enter. */
+  checkEntry(): VmEntryFailure | undefined;
+}

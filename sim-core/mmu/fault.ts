@@ -1,0 +1,62 @@
+/** Guest faults are values: what stops an instruction (or the delivery of an event) before it changes state. */
+
+export interface ExceptionFault {
+  readonly kind: 'exception';
+  /** 0…31. */
+  readonly vector: number;
+  /** Undefined when the exception pushes none. */
+  readonly errorCode?: number;
+  /** #PF only: the linear address that CR2 receives when the exception is delivered. */
+  readonly linearAddress?: bigint;
+  /** #DB only: bits to set in DR6 (and exit qualification). */
+  readonly debugStatus?: bigint;
+}
+
+export interface EptViolation {
+  readonly kind: 'eptViolation';
+  /** Exit qualification as the SDM's table "Exit Qualification for EPT Violations" defines it. */
+  readonly qualification: bigint;
+  readonly guestPhysicalAddress: bigint;
+  /** Undefined when there is no linear address (PDPTE load by MOV to CR3). */
+  readonly guestLinearAddress?: bigint;
+}
+
+export interface EptMisconfiguration {
+  readonly kind: 'eptMisconfiguration';
+  readonly guestPhysicalAddress: bigint;
+}
+
+/** An instruction that causes a VM exit (fault-like: RIP stays at the instruction). */
+export interface VmExitFault {
+  readonly kind: 'vmExit';
+  /** Basic exit reason (vmx/exit-reasons.ts). */
+  readonly reason: number;
+  readonly qualification: bigint;
+  /** VM-exit instruction information, where the reason defines it. */
+  readonly instructionInformation?: number;
+  readonly guestLinearAddress?: bigint;
+  readonly guestPhysicalAddress?: bigint;
+  /** Why, in words, for the debugger: the control or bitmap bit that asked for it. */
+  readonly cause: string;
+}
+
+/** The machine cannot go on faithfully: an instruction or feature that is not simulated. Never a guest-visible #UD. */
+export interface Unimplemented {
+  readonly kind: 'unimplemented';
+  readonly what: string;
+}
+
+export type MemoryFault = ExceptionFault | EptViolation | EptMisconfiguration;
+export type Fault = MemoryFault | VmExitFault | Unimplemented;
+
+/** Vectors of the exceptions that the simulator raises (SDM Vol. 3A, "Exception and Interrupt Reference"). */
+export const VECTOR = {
+  de: 0, db: 1, nmi: 2, bp: 3, of: 4, br: 5, ud: 6, nm: 7, df: 8, ts: 10, np: 11, ss: 12, gp: 13, pf: 14, mf: 16, ac: 17,
+  mc: 18, xm: 19, ve: 20, cp: 21,
+} as const; // biome-ignore format: a table reads better in rows
+
+export const exception = (vector: number, errorCode?: number): ExceptionFault =>
+  errorCode === undefined ? { kind: 'exception', vector } : { kind: 'exception', vector, errorCode };
+/** #GP(error code), 0 unless a selector is at fault. */
+export const generalProtection = (errorCode = 0): ExceptionFault => exception(VECTOR.gp, errorCode);
+export const undefinedOpcode = (): ExceptionFault => exception(VECTOR.ud);
