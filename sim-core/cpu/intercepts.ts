@@ -65,6 +65,11 @@ export interface Intercepts {
     fault: Exclude<Fault, { kind: 'exception' } | { kind: 'unimplemented' }>,
     vectoring: VectoredEvent | undefined,
   ): void;
+  /**
+   * At an instruction boundary in non-root operation, before interrupts are looked at: performs the VM exit that is due
+   * there by itself (preemption timer, interrupt window, NMI window). @returns whether there was one.
+   */
+  boundary(): boolean;
   /** CR0/CR4 as the guest reads them: read shadow where the guest/host mask is 1. */
   guestView(cr: 0 | 4, real: bigint): bigint;
   /** The value that a guest write of `value` leaves in the real register: masked bits keep `real`. */

@@ -5,7 +5,8 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { State } from '../state/state.ts';
-import type { StopReason, VmEntryFailure, VmExitRecord } from './stop-reason.ts';
+import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
+import type { StopReason } from './stop-reason.ts';
 
 export interface MachineConfig {
   /** Guest RAM in bytes (multiple of 64 KiB, 1 MiB … 3 GiB). */
@@ -93,24 +94,4 @@ export interface SerialPort {
   onOutput: ((byte: number) => void) | undefined;
   /** Queues bytes for the guest to receive. */
   input(bytes: Uint8Array): void;
-}
-
-/** VMX as a debugger looks at it. Reading never changes anything. */
-export interface VmxView {
-  /** Physical address of the current VMCS, or undefined. */
-  readonly currentVmcs: bigint | undefined;
-  /** Launch state of the current VMCS. */
-  readonly launchState: 'clear' | 'launched' | undefined;
-  /** A field of the current VMCS by encoding (undefined without current VMCS or for unknown encodings). */
-  read(encoding: number): bigint | undefined;
-  /** Writes a field without VMWRITE's rules (the debugger may write read-only fields). False when there is none. */
-  write(encoding: number, value: bigint): boolean;
-  readonly lastExit: VmExitRecord | undefined;
-  readonly lastEntryFailure: VmEntryFailure | undefined;
-  /** VM exits by basic exit reason. */
-  readonly exitCounts: ReadonlyMap<number, number>;
-  /** VM entries that succeeded. */
-  readonly entries: number;
-  /** Evaluates all entry checks on the current VMCS as VMLAUNCH would now; empty when it would enter. */
-  checkEntry(): VmEntryFailure | undefined;
 }

@@ -1,6 +1,7 @@
 /** Why the machine stopped: a discriminated union that the adapter, the CLI and tests switch over exhaustively. */
 
-import type { Fault } from '../mmu/fault.ts';
+import type { FaultStep } from '../cpu/fault-step.ts';
+import type { VmEntryFailure, VmExitRecord } from '../vmx/records.ts';
 
 export type StopReason =
   /** The instruction limit given to `run` is used up. */
@@ -35,50 +36,3 @@ export type StopReason =
   | { readonly kind: 'reset' }
   /** Reserved for data breakpoints (a later issue). */
   | { readonly kind: 'watchpoint'; readonly address: bigint };
-
-/** One VM exit, as the VMM can read it from the VMCS, plus what it cannot. Field values are the VMCS's. */
-export interface VmExitRecord {
-  /** Basic exit reason. */
-  readonly reason: number;
-  /** The whole 32-bit exit-reason field (bit 31 = VM-entry failure). */
-  readonly exitReasonField: number;
-  readonly qualification: bigint;
-  readonly guestLinearAddress: bigint;
-  readonly guestPhysicalAddress: bigint;
-  readonly interruptionInformation: number;
-  readonly interruptionErrorCode: number;
-  readonly idtVectoringInformation: number;
-  readonly instructionLength: number;
-  readonly instructionInformation: number;
-  readonly guestRip: bigint;
-  /** The physical address of the VMCS. */
-  readonly vmcs: bigint;
-  /** Instructions retired when it happened. */
-  readonly instructions: number;
-  /** In words: the control, bitmap bit or entry that caused it. */
-  readonly cause: string;
-}
-
-export interface VmEntryFailure {
-  /** VM-instruction error 7 or 8 (VMfailValid), or basic exit reason 33 or 34. */
-  readonly outcome: { readonly vmInstructionError: 7 | 8 } | { readonly exitReason: 33 | 34 };
-  /** The first check that failed, and every other one that would; see vmx/entry-checks.ts. */
-  readonly checks: readonly FailedCheck[];
-}
-
-export interface FailedCheck {
-  readonly id: string;
-  /** A sentence: what must hold, with the values found. */
-  readonly explanation: string;
-  /** Manual section, e.g. 'SDM Vol. 3C 27.3.1.1'. */
-  readonly section: string;
-  /** The VMCS fields it reads and their values. */
-  readonly fields: readonly { readonly name: string; readonly value: bigint }[];
-}
-
-/** One step on the way to a triple fault. */
-export interface FaultStep {
-  readonly fault: Fault;
-  readonly rip: bigint;
-  readonly description: string;
-}

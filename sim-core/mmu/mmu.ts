@@ -40,6 +40,14 @@ export interface TranslationContext {
   readonly cpl: number;
 }
 
+/** Who keeps decoded code per physical page (engine/code-cache.ts): writes to such pages take the slow path. */
+export interface CodeWatch {
+  /** @param page physical page number. */
+  holdsCode(page: number): boolean;
+  /** About to write RAM at [physical, physical + length). */
+  written(physical: number, length: number): void;
+}
+
 /** Paging, EPT and the TLB in front of physical memory. */
 export class Mmu {
   readonly state: State;
@@ -52,6 +60,13 @@ export class Mmu {
     this.state = state;
     this.physical = physical;
     this.tlb = tlb;
+  }
+
+  codeWatch: CodeWatch | undefined;
+
+  /** Forgets the engine's fast write translations that lead to this physical page (it now holds decoded code). */
+  dropWriteTranslations(_physicalPage: number): void {
+    throw new Error('not built yet');
   }
 
   /**

@@ -1,0 +1,61 @@
+/** What VMX tells the layers above: exits, failed entries, and the view a debugger has of the current VMCS. */
+
+/** One VM exit, as the VMM can read it from the VMCS, plus what it cannot. Field values are the VMCS's. */
+export interface VmExitRecord {
+  /** Basic exit reason. */
+  readonly reason: number;
+  /** The whole 32-bit exit-reason field (bit 31 = VM-entry failure). */
+  readonly exitReasonField: number;
+  readonly qualification: bigint;
+  readonly guestLinearAddress: bigint;
+  readonly guestPhysicalAddress: bigint;
+  readonly interruptionInformation: number;
+  readonly interruptionErrorCode: number;
+  readonly idtVectoringInformation: number;
+  readonly instructionLength: number;
+  readonly instructionInformation: number;
+  readonly guestRip: bigint;
+  /** The physical address of the VMCS. */
+  readonly vmcs: bigint;
+  /** Instructions retired when it happened. */
+  readonly instructions: number;
+  /** In words: the control, bitmap bit or entry that caused it. */
+  readonly cause: string;
+}
+
+export interface VmEntryFailure {
+  /** VM-instruction error 7 or 8 (VMfailValid), or basic exit reason 33 or 34. */
+  readonly outcome: { readonly vmInstructionError: 7 | 8 } | { readonly exitReason: 33 | 34 };
+  /** The first check that failed, and every other one that would; see vmx/entry-checks.ts. */
+  readonly checks: readonly FailedCheck[];
+}
+
+export interface FailedCheck {
+  readonly id: string;
+  /** A sentence: what must hold, with the values found. */
+  readonly explanation: string;
+  /** Manual section, e.g. 'SDM Vol. 3C 27.3.1.1'. */
+  readonly section: string;
+  /** The VMCS fields it reads and their values. */
+  readonly fields: readonly { readonly name: string; readonly value: bigint }[];
+}
+
+/** VMX as a debugger looks at it. Reading never changes anything. */
+export interface VmxView {
+  /** Physical address of the current VMCS, or undefined. */
+  readonly currentVmcs: bigint | undefined;
+  /** Launch state of the current VMCS. */
+  readonly launchState: 'clear' | 'launched' | undefined;
+  /** A field of the current VMCS by encoding (undefined without current VMCS or for unknown encodings). */
+  read(encoding: number): bigint | undefined;
+  /** Writes a field without VMWRITE's rules (the debugger may write read-only fields). False when there is none. */
+  write(encoding: number, value: bigint): boolean;
+  readonly lastExit: VmExitRecord | undefined;
+  readonly lastEntryFailure: VmEntryFailure | undefined;
+  /** VM exits by basic exit reason. */
+  readonly exitCounts: ReadonlyMap<number, number>;
+  /** VM entries that succeeded. */
+  readonly entries: number;
+  /** Evaluates all entry checks on the current VMCS as VMLAUNCH would now; empty when it would enter. */
+  checkEntry(): VmEntryFailure | undefined;
+}
