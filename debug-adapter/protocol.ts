@@ -3,7 +3,26 @@
  * of the adapter. Numbers that may exceed 2^53 travel as hexadecimal strings with 0x.
  */
 
+import type { DebugProtocol } from '@vscode/debugprotocol';
+
 export type Hex = string;
+
+/** What a host posts to the adapter's worker (worker.ts). DAP messages travel as they are. */
+export type ToWorker =
+  | { type: 'dap'; message: DebugProtocol.ProtocolMessage }
+  /** Answers to `readFile`: the bytes, or why there are none. */
+  | { type: 'file'; id: number; bytes: Uint8Array }
+  | { type: 'fileError'; id: number; message: string };
+
+/** What the worker posts to its host. */
+export type FromWorker =
+  | { type: 'dap'; message: DebugProtocol.ProtocolMessage }
+  | { type: 'readFile'; id: number; path: string };
+
+/** How a host gives files to the adapter: Node's fs, or the editor's file system in a browser. */
+export interface FileReader {
+  readFile(path: string): Promise<Uint8Array>;
+}
 
 /** Requests: name → [arguments, response body]. */
 export interface CustomRequests {
