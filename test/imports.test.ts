@@ -120,11 +120,12 @@ describe('imports', () => {
 
 describe('sim-core', () => {
   it('reads no clock, no randomness and nothing of its host', () => {
-    const host =
-      /\b(?:Date|performance|process|Buffer|crypto)\.\w+|\bnew Date\b|\bset(?:Timeout|Interval|Immediate)\(|Math\.random/g;
+    const clock = /\b(?:Date|performance)\.\w+|\bnew Date\b|\bset(?:Timeout|Interval|Immediate)\(/;
+    const host = /\b(?:process|Buffer|crypto)\.\w+|Math\.random/;
+    const either = new RegExp(`${clock.source}|${host.source}`, 'g');
     const sources = projectFiles().filter((path) => /^sim-core\/.*(?<!\.test)\.ts$/.test(path));
     const found = sources.flatMap((path) =>
-      [...stripComments(readText(path)).matchAll(host)].map(([word]) => `${path}: ${word}`),
+      [...stripComments(readText(path)).matchAll(either)].map(([word]) => `${path}: ${word}`),
     );
     assertNone(found);
   });
