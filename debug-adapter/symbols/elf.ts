@@ -1,0 +1,187 @@
+import { ByteReader, FormatError } from './byte-reader.ts';
+
+/** An ELF section with its contents (empty for NOBITS). */
+export interface ElfSection {
+  readonly name: string;
+  readonly type: number;
+  readonly flags: bigint;
+  readonly address: bigint;
+  readonly offset: number;
+  readonly size: number;
+  readonly link: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface ElfSegment {
+  readonly address: bigint;
+  readonly memorySize: bigint;
+  readonly executable: boolean;
+}
+
+export interface ElfSymbol {
+  readonly name: string;
+  readonly address: bigint;
+  /** Bytes; 0 when the producer gives none (assembly labels). */
+  readonly size: bigint;
+  readonly kind: 'function' | 'object' | 'label';
+  readonly global: boolean;
+  /** Whether it lies in an executable section. */
+  readonly code: boolean;
+}
+
+export interface ElfFile {
+  readonly bits: 32 | 64;
+  readonly entry: bigint;
+  readonly sections: readonly ElfSection[];
+  /** Loadable segments. */
+  readonly segments: readonly ElfSegment[];
+  readonly symbols: readonly ElfSymbol[];
+}
+
+const SHT = { symtab: 2, nobits: 8 } as const;
+const SHF_EXECINSTR = 4n;
+const SHF_COMPRESSED = 0x800n;
+const PT_LOAD = 1;
+const SHN_ABS = 0xfff1;
+const SHN_LORESERVE = 0xff00;
+const EM_386 = 3;
+const EM_X86_64 = 62;
+
+/**
+ * Reads the parts of an ELF32 or ELF64 file that name and place code. Files made by `objcopy -O elf32-i386` from 64-bit
+ * code are ordinary ELF32 here: their DWARF says its own address size.
+ * @throws FormatError when it is not a little-endian x86 ELF file, or is cut.
+ */
+export function parseElf(file: Uint8Array): ElfFile {
+  if (file.length === 0) throw new FormatError('the file is empty');
+  const magic = [0x7f, 0x45, 0x4c, 0x46];
+  if (magic.some((byte, index) => file[index] !== byte)) throw new FormatError('it is not an ELF file');
+  const is64 = file[4] === 2;
+  if (!is64 && file[4] !== 1) throw new FormatError(`ELF class ${file[4]} is neither 32 nor 64 bits`);
+  if (file[5] !== 1) throw new FormatError('it is a big-endian ELF file');
+  const header = new ByteReader(file, 16);
+  header.skip(2);
+  const machine = header.u16();
+  if (machine !== EM_386 && machine !== EM_X86_64) throw new FormatError(`it is for ELF machine ${machine}, not x86`);
+  header.skip(4);
+  const word = is64 ? () => header.size64() : () => header.u32();
+  const entry = BigInt(word());
+  const programOffset = word();
+  const sectionOffset = word();
+  header.skip(4 + 2);
+  const programSize = header.u16();
+  const programCount = header.u16();
+  const sectionSize = header.u16();
+  const sectionCount = header.u16();
+  const namesIndex = header.u16();
+  const sections = readSections(file, is64, sectionOffset, sectionSize, sectionCount, namesIndex);
+  const segments = readSegments(file, is64, programOffset, programSize, programCount);
+  return { bits: is64 ? 64 : 32, entry, sections, segments, symbols: readSymbols(sections, is64) };
+}
+
+function readSegments(file: Uint8Array, is64: boolean, offset: number, size: number, count: number): ElfSegment[] {
+  const segments: ElfSegment[] = [];
+  for (let index = 0; index < count; index++) {
+    const reader = new ByteReader(file, offset + index * size, offset + (index + 1) * size);
+    const type = reader.u32();
+    let flags = is64 ? reader.u32() : 0;
+    const width = is64 ? 8 : 4;
+    reader.skip(width);
+    const address = reader.unsigned(width);
+    reader.skip(2 * width);
+    const memorySize = reader.unsigned(width);
+    if (!is64) flags = reader.u32();
+    if (type === PT_LOAD) segments.push({ address, memorySize, executable: (flags & 1) !== 0 });
+  }
+  return segments;
+}
+
+function readSections(
+  file: Uint8Array,
+  is64: boolean,
+  offset: number,
+  size: number,
+  count: number,
+  namesIndex: number,
+): ElfSection[] {
+  const raw: { nameAt: number; section: Omit<ElfSection, 'name'> }[] = [];
+  for (let index = 0; index < count; index++) {
+    const reader = new ByteReader(file, offset + index * size, offset + (index + 1) * size);
+    const nameAt = reader.u32();
+    const type = reader.u32();
+    const width = is64 ? 8 : 4;
+    const flags = reader.unsigned(width);
+    const address = reader.unsigned(width);
+    const start = is64 ? reader.size64() : reader.u32();
+    const length = is64 ? reader.size64() : reader.u32();
+    const link = reader.u32();
+    const stored = type === 0 || type === SHT.nobits ? 0 : length;
+    if (stored > 0 && start + stored > file.length)
+      throw new FormatError(`section ${index} reaches beyond the end of the file`);
+    const bytes = stored > 0 ? file.subarray(start, start + stored) : new Uint8Array();
+    raw.push({ nameAt, section: { type, flags, address, offset: start, size: length, link, bytes } });
+  }
+  const names = raw[namesIndex]?.section.bytes ?? new Uint8Array();
+  return raw.map(({ nameAt, section }) => ({ ...section, name: stringAt(names, nameAt) }));
+}
+
+/** String table entry; '' where the table does not reach. */
+function stringAt(table: Uint8Array, at: number): string {
+  return at >= 0 && at < table.length ? new ByteReader(table, at).string() : '';
+}
+
+function readSymbols(sections: readonly ElfSection[], is64: boolean): ElfSymbol[] {
+  const table = sections.find((section) => section.type === SHT.symtab);
+  if (!table) return [];
+  const names = sections[table.link]?.bytes ?? new Uint8Array();
+  const reader = new ByteReader(table.bytes);
+  const symbols: ElfSymbol[] = [];
+  while (!reader.done) {
+    const symbol = is64 ? readSymbol64(reader) : readSymbol32(reader);
+    const kind = SYMBOL_KINDS[symbol.info & 15];
+    const section = sections[symbol.section];
+    const placed = symbol.section !== 0 && (symbol.section < SHN_LORESERVE || symbol.section === SHN_ABS);
+    const name = stringAt(names, symbol.name);
+    if (kind === undefined || !placed || name === '') continue;
+    const code = section !== undefined && (section.flags & SHF_EXECINSTR) !== 0n;
+    symbols.push({ name, address: symbol.value, size: symbol.size, kind, global: symbol.info >> 4 !== 0, code });
+  }
+  return symbols;
+}
+
+/** STT_NOTYPE, STT_OBJECT, STT_FUNC: section and file symbols name nothing that a user looks for. */
+const SYMBOL_KINDS: Readonly<Record<number, ElfSymbol['kind']>> = { 0: 'label', 1: 'object', 2: 'function' };
+
+interface RawSymbol {
+  readonly name: number;
+  readonly info: number;
+  readonly section: number;
+  readonly value: bigint;
+  readonly size: bigint;
+}
+
+function readSymbol64(reader: ByteReader): RawSymbol {
+  const name = reader.u32();
+  const info = reader.u8();
+  reader.skip(1);
+  const section = reader.u16();
+  return { name, info, section, value: reader.u64(), size: reader.u64() };
+}
+
+function readSymbol32(reader: ByteReader): RawSymbol {
+  const name = reader.u32();
+  const value = BigInt(reader.u32());
+  const size = BigInt(reader.u32());
+  const info = reader.u8();
+  reader.skip(1);
+  return { name, info, section: reader.u16(), value, size };
+}
+
+/** Contents of a section by name; undefined when there is none. @throws FormatError when it is compressed. */
+export function sectionBytes(elf: ElfFile, name: string): Uint8Array | undefined {
+  const section = elf.sections.find((candidate) => candidate.name === name);
+  if (section === undefined) return undefined;
+  if (section.flags & SHF_COMPRESSED)
+    throw new FormatError(`${name} is compressed: link with --compress-debug-sections=none`);
+  return section.bytes;
+}
