@@ -54,3 +54,18 @@ export function describeBits(layout: readonly BitField[], value: bigint): string
   }
   return words.join(', ');
 }
+
+/**
+ * The name in capitals that a title of the manual has here: 'EPT violation' → 'EPT_VIOLATION', 'I/O instruction' →
+ * 'IO_INSTRUCTION'. Rows carry the title only.
+ */
+export type NameOf<Title extends string> = Title extends `${infer A} ${infer B}`
+  ? `${NameOf<A>}_${NameOf<B>}`
+  : Title extends `${infer A}-${infer B}`
+    ? `${NameOf<A>}_${NameOf<B>}`
+    : Title extends `${infer A}/${infer B}`
+      ? `${NameOf<A>}${NameOf<B>}`
+      : Uppercase<Title>;
+
+export const nameOf = <Title extends string>(title: Title): NameOf<Title> =>
+  title.replaceAll('/', '').replaceAll(/[ -]/g, '_').toUpperCase() as NameOf<Title>;
