@@ -2,7 +2,7 @@
  * Bundles everything that ships into dist/. `node esbuild.mjs [OUTPUT…]` builds only the named outputs.
  * An entry that fails does not keep the others from being built.
  */
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -57,6 +57,12 @@ const BUNDLES = {
   'web/language-server.js': { entry: 'language-server/web.ts', options: BROWSER },
   'web/adapter-worker.js': { entry: 'debug-adapter/worker.ts', options: BROWSER },
 };
+
+/** Tests that run inside VS Code: the program that finds them and one bundle for each file. */
+for (const entry of ['test/vscode/host.ts', ...globSync('test/vscode/suite/**/*.test.ts', { cwd: ROOT })]) {
+  const output = entry.replace(/^test\/vscode\//, 'test/').replace(/\.ts$/, '.cjs');
+  BUNDLES[output] = { entry, options: { ...NODE, external: ['vscode', 'mocha'] } };
+}
 
 function bundle([output, { entry, options }]) {
   return build({

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const ROOT = join(import.meta.dirname, '..');
@@ -30,4 +30,11 @@ export function stripComments(source: string): string {
 /** Fails with one line for each thing that breaks a rule. */
 export function assertNone(found: readonly string[]): void {
   if (found.length > 0) assert.fail(`\n${found.join('\n')}\n`);
+}
+
+/** Path of a file among the test artefacts (screenshots, logs), which stay after the run. */
+export function artifact(name: string): string {
+  const folder = join(ROOT, 'test/artifacts');
+  mkdirSync(folder, { recursive: true });
+  return join(folder, name);
 }
