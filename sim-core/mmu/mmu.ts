@@ -1,13 +1,20 @@
+import { countOf, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
-import type { MemoryFault } from './fault.ts';
+import type { ContextKey } from './fast-tlb.ts';
+import { exception, generalProtection, type MemoryFault, VECTOR } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
-import type { Tlb } from './tlb.ts';
+import { MAPPING, RIGHT, type Tlb } from './tlb.ts';
+import { type PagingFeatures, Walker } from './walk.ts';
+import { ACCESS, type AccessCode, PAGING, World } from './world.ts';
 
 export type Access = 'read' | 'write' | 'execute';
 
 /** One table entry read on the way of a translation, for people: `explain` never changes anything. */
 export interface TranslationStep {
-  /** 'PML4E', 'PDPTE', 'PDE', 'PTE', 'EPT PML4E', … ; 'TLB' for an entry that was served without a walk. */
+  /**
+   * 'PML4E', 'PDPTE', 'PDE', 'PTE', 'EPT PML4E', …; 'TLB' for the entry that the processor would use instead of a walk:
+   * its value is the physical page address that it gives, which is stale when the walk that follows ends elsewhere.
+   */
   readonly table: string;
   /** Whose table: the guest's (or root's) paging, or EPT. */
   readonly level: 'linear' | 'ept';
@@ -48,25 +55,52 @@ export interface CodeWatch {
   written(physical: number, length: number): void;
 }
 
+/** A stretch of the bounce buffer and where its bytes belong. */
+interface Piece {
+  physical: number;
+  length: number;
+}
+
 /** Paging, EPT and the TLB in front of physical memory. */
 export class Mmu {
   readonly state: State;
   readonly physical: PhysicalMemory;
   readonly tlb: Tlb;
+  /** What the processor model supports; set once when the machine is built. */
+  readonly features: PagingFeatures = { physicalAddressBits: 40, gigabytePages: true, eptExecuteOnly: true };
   /** The fault of the last `access` or `fetch` that returned 0 or -1. */
   fault: MemoryFault | undefined;
+  codeWatch: CodeWatch | undefined;
+
+  private readonly world = new World();
+  private readonly walker: Walker;
+  private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
+  /** RIGHT bits of the translation that `translate` returned last. */
+  private rights = 0;
+  /** The last access that went through the bounce buffer; a second piece when it crosses a page. */
+  private readonly pieces: readonly [Piece, Piece] = [
+    { physical: 0, length: 0 },
+    { physical: 0, length: 0 },
+  ];
 
   constructor(state: State, physical: PhysicalMemory, tlb: Tlb) {
     this.state = state;
     this.physical = physical;
     this.tlb = tlb;
+    this.walker = new Walker(physical, tlb, this.features);
+    this.updateContext();
   }
 
-  codeWatch: CodeWatch | undefined;
-
   /** Forgets the engine's fast write translations that lead to this physical page (it now holds decoded code). */
-  dropWriteTranslations(_physicalPage: number): void {
-    throw new Error('not built yet');
+  dropWriteTranslations(physicalPage: number): void {
+    const physical = physicalPage * 4096;
+    if (physical + 4096 <= this.state.ramSize) this.tlb.fast.dropWritesTo(this.physical.host(physical));
+  }
+
+  /** Forgets everything that is derived from `state`: after a checkpoint was copied back, or devices were remapped. */
+  forgetFastTranslations(): void {
+    this.tlb.fast.wipe();
+    this.updateContext();
   }
 
   /**
@@ -74,47 +108,345 @@ export class Mmu {
    * the data can be accessed: RAM, or the bounce buffer (OFFSET.bounce) already filled with the current data, in which
    * case a write is finished by `commit`. Returns 0 with `fault` set when the access faults; nothing has changed then.
    * @param low @param high the linear address's halves, unsigned
+   * @param size at most 64, or any number of bytes inside one page of RAM
    */
-  access(_low: number, _high: number, _size: number, _write: boolean): number {
-    throw new Error('not built yet');
+  access(low: number, high: number, size: number, write: boolean): number {
+    const { world } = this;
+    if (world.alignmentChecks && (size === 2 || size === 4 || size === 8) && (low & (size - 1)) !== 0) {
+      this.fault = exception(VECTOR.ac, 0);
+      return 0;
+    }
+    return this.accessAs(low, high, size, write, world.user, false);
+  }
+
+  /** `access` after a look into the engine's fast TLB: for TypeScript that reads and writes as the guest does. */
+  locate(low: number, high: number, size: number, write: boolean): number {
+    if ((low & 0xfff) + size <= 4096) {
+      const host = this.tlb.fast.probe(low, high, write);
+      if (host !== 0) {
+        this.pieces[0].length = 0;
+        return host;
+      }
+    }
+    return this.access(low, high, size, write);
+  }
+
+  /** As `access`, for the processor's own accesses to its tables: supervisor accesses at any CPL. */
+  accessSystem(low: number, high: number, size: number, write: boolean): number {
+    return this.accessAs(low, high, size, write, false, true);
+  }
+
+  private accessAs(low: number, high: number, size: number, write: boolean, user: boolean, implicit: boolean): number {
+    this.pieces[0].length = 0;
+    const inFirst = 4096 - (low & 0xfff);
+    if (inFirst < size) return this.accessAcross(low, high, size, inFirst, write, user, implicit);
+    const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, user, implicit);
+    if (physical < 0) return 0;
+    if (!this.physical.isRamPage(physical)) {
+      this.fillBounce(0, physical, size);
+      this.setPiece(0, physical, size);
+      this.setPiece(1, 0, 0);
+      return OFFSET.bounce;
+    }
+    const host = this.physical.host(physical);
+    const page = Math.floor(physical / 4096);
+    const holdsCode = this.codeWatch?.holdsCode(page) ?? false;
+    if (write && holdsCode) this.codeWatch?.written(physical, size);
+    if (!implicit && !this.world.alignmentChecks) {
+      const { rights } = this;
+      const readable = this.allows(rights, ACCESS.read, user, false);
+      const writable = !holdsCode && this.allows(rights, ACCESS.write, user, false);
+      this.tlb.fast.fill(low, high, host - (physical % 4096), readable, writable);
+    }
+    return host;
+  }
+
+  private accessAcross(
+    low: number,
+    high: number,
+    size: number,
+    inFirst: number,
+    write: boolean,
+    user: boolean,
+    implicit: boolean,
+  ): number {
+    const access = write ? ACCESS.write : ACCESS.read;
+    const first = this.translate(low, high, access, user, implicit);
+    if (first < 0) return 0;
+    const nextLow = (low + inFirst) >>> 0;
+    // Outside 4-level paging linear addresses have 32 bits and wrap.
+    const carry = nextLow === 0 && this.world.paging === PAGING.fourLevel ? 1 : 0;
+    const second = this.translate(nextLow, (high + carry) >>> 0, access, user, implicit);
+    if (second < 0) return 0;
+    this.fillBounce(0, first, inFirst);
+    this.fillBounce(inFirst, second, size - inFirst);
+    this.setPiece(0, first, inFirst);
+    this.setPiece(1, second, size - inFirst);
+    return OFFSET.bounce;
+  }
+
+  private setPiece(index: 0 | 1, physical: number, length: number): void {
+    this.pieces[index].physical = physical;
+    this.pieces[index].length = length;
+  }
+
+  private fillBounce(offset: number, physical: number, length: number): void {
+    const to = OFFSET.bounce + offset;
+    if (this.physical.isRam(physical, length)) {
+      const from = this.physical.host(physical);
+      this.state.bytes.copyWithin(to, from, from + length);
+      return;
+    }
+    for (let i = 0; i < length; ) {
+      const size = unitAt(physical + i, length - i);
+      const value = this.physical.read(physical + i, size);
+      if (size === 4) this.state.view.setUint32(to + i, value, true);
+      else if (size === 2) this.state.view.setUint16(to + i, value, true);
+      else this.state.bytes[to + i] = value;
+      i += size;
+    }
   }
 
   /** Writes the bounce buffer of the last `access` for writing to where it belongs. */
   commit(): void {
-    throw new Error('not built yet');
+    let from = OFFSET.bounce;
+    for (const { physical, length } of this.pieces) {
+      if (this.physical.isRam(physical, length)) {
+        if (length > 0 && this.codeWatch?.holdsCode(Math.floor(physical / 4096))) {
+          this.codeWatch.written(physical, length);
+        }
+        this.state.bytes.copyWithin(this.physical.host(physical), from, from + length);
+      } else {
+        this.commitToDevice(from, physical, length);
+      }
+      from += length;
+    }
+    this.pieces[0].length = 0;
+    this.pieces[1].length = 0;
+  }
+
+  private commitToDevice(from: number, physical: number, length: number): void {
+    const { view } = this.state;
+    for (let i = 0; i < length; ) {
+      const size = unitAt(physical + i, length - i);
+      const at = from + i;
+      const value = size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at);
+      this.physical.write(physical + i, size, value);
+      i += size;
+    }
   }
 
   /** Physical address of the code byte at `linear`, or -1 with `fault` set. */
-  fetch(_linear: bigint): number {
-    throw new Error('not built yet');
+  fetch(linear: bigint): number {
+    return this.translate(lowHalf(linear), highHalf(linear), ACCESS.execute, this.world.user, false);
+  }
+
+  /** The whole translation of one byte: TLB, walk, TLB fill. @returns the physical address or -1 with `fault` set. */
+  private translate(low: number, high: number, access: AccessCode, user: boolean, implicit: boolean): number {
+    const { world, tlb, walker } = this;
+    if (world.paging === PAGING.none) return this.translateUnpaged(low, access);
+    if (world.paging === PAGING.fourLevel && (high << 16) >> 16 !== (high | 0)) {
+      this.fault = generalProtection();
+      return -1;
+    }
+    const kind = world.eptOn ? MAPPING.combined : MAPPING.linear;
+    const entry = tlb.find(kind, low, high, world.largeOrder, world);
+    if (entry >= 0 && this.allows(tlb.rights(entry), access, user, implicit)) {
+      this.rights = tlb.rights(entry);
+      return tlb.target(entry, low);
+    }
+    // An entry that does not suffice (rights, dirty flag) is not trusted: the tables decide, as after an invalidation.
+    const physical = walker.walk(world, low, high, access, user, implicit);
+    if (physical < 0) {
+      this.fault = walker.fault;
+      if (entry >= 0) tlb.remove(entry);
+      return -1;
+    }
+    const { order } = walker;
+    const page = physical - (low & (2 ** order - 1));
+    const filled = tlb.fill(kind, low, high, world, page, order, walker.guestOrder, walker.rights);
+    if (entry >= 0 && entry !== filled) tlb.remove(entry);
+    this.rights = walker.rights;
+    return physical;
+  }
+
+  /** Without paging there are no linear or combined mappings: only EPT translates. */
+  private translateUnpaged(low: number, access: AccessCode): number {
+    const { walker } = this;
+    const physical = walker.walk(this.world, low, 0, access, false, false);
+    this.rights = walker.rights;
+    if (physical < 0) this.fault = walker.fault;
+    return physical;
+  }
+
+  /** Whether a translation with these RIGHT bits allows the access without touching a table. */
+  private allows(rights: number, access: AccessCode, user: boolean, implicit: boolean): boolean {
+    const { world } = this;
+    const userPage = (rights & RIGHT.user) !== 0;
+    if (access === ACCESS.execute) {
+      if ((rights & (RIGHT.noExecute | RIGHT.eptExecute)) !== RIGHT.eptExecute) return false;
+      return user ? userPage : !(world.smep && userPage && world.paging !== PAGING.none);
+    }
+    if (user && !userPage) return false;
+    const smap = !user && userPage && world.smap && world.paging !== PAGING.none;
+    if (smap && (implicit || !world.alignmentFlag)) return false;
+    if (access === ACCESS.read) return (rights & RIGHT.eptRead) !== 0;
+    if ((rights & (RIGHT.eptWrite | RIGHT.dirty)) !== (RIGHT.eptWrite | RIGHT.dirty)) return false;
+    return (rights & RIGHT.writable) !== 0 || (!user && !world.writeProtect);
   }
 
   /** Reads `size` (1, 2, 4, 8) bytes at a linear address; implicit supervisor access when `system`. */
-  read(_linear: bigint, _size: number, _system = false): bigint | MemoryFault {
-    throw new Error('not built yet');
+  read(linear: bigint, size: number, system = false): bigint | MemoryFault {
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    const at = system ? this.accessSystem(low, high, size, false) : this.locate(low, high, size, false);
+    if (at === 0) return this.lastFault();
+    const { view } = this.state;
+    if (size === 8) return view.getBigUint64(at, true);
+    return BigInt(size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at));
   }
 
-  write(_linear: bigint, _size: number, _value: bigint, _system = false): MemoryFault | undefined {
-    throw new Error('not built yet');
+  write(linear: bigint, size: number, value: bigint, system = false): MemoryFault | undefined {
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    const at = system ? this.accessSystem(low, high, size, true) : this.locate(low, high, size, true);
+    if (at === 0) return this.lastFault();
+    const { view } = this.state;
+    if (size === 8) view.setBigUint64(at, BigInt.asUintN(64, value), true);
+    else if (size === 4) view.setUint32(at, Number(value & 0xffff_ffffn), true);
+    else if (size === 2) view.setUint16(at, Number(value & 0xffffn), true);
+    else view.setUint8(at, Number(value & 0xffn));
+    if (at === OFFSET.bounce) this.commit();
+    return undefined;
+  }
+
+  /** `fault` after an access that returned 0. */
+  lastFault(): MemoryFault {
+    if (this.fault === undefined) throw new Error('no access has faulted');
+    return this.fault;
+  }
+
+  /** Whether misaligned data accesses of the current code raise #AC. */
+  get checksAlignment(): boolean {
+    return this.world.alignmentChecks;
   }
 
   /** Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP. */
   updateContext(): void {
-    throw new Error('not built yet');
+    const { world } = this;
+    world.loadCurrent(this.state);
+    this.key.mode = world.modeBits;
+    this.key.tags = world.tags;
+    this.key.eptLow = world.eptLow;
+    this.key.eptHigh = world.eptHigh;
+    this.tlb.fast.enter(this.key);
   }
 
-  /** A walk without side effects (no A/D bits, no TLB fill), with every entry read. */
-  explain(_linear: bigint, _access: Access, _context?: TranslationContext): Translation {
-    throw new Error('not built yet');
+  /**
+   * Reads the four PDPTEs at CR3 (PAE paging) through EPT when it is on, without changing state.
+   * @param cr3 the value being loaded
+   * @returns the entries, or the fault: EPT's, or #GP(0) for a present entry with a reserved bit set
+   */
+  readPdptes(cr3: bigint): bigint[] | MemoryFault {
+    const table = Number(cr3 & 0xffff_ffe0n);
+    const reserved = pdpteReserved(this.features.physicalAddressBits);
+    const entries: bigint[] = [];
+    for (let i = 0; i < countOf('pdpte'); i++) {
+      const at = this.guestToHost(table + 8 * i);
+      if (at < 0) return this.lastFault();
+      const entry = this.physical.read64(at);
+      if ((entry & 1n) !== 0n && (entry & reserved) !== 0n) return generalProtection();
+      entries.push(entry);
+    }
+    return entries;
+  }
+
+  /** Host-physical address that a guest-physical one has in the current world, or -1 with `fault` set. */
+  private guestToHost(guestPhysical: number): number {
+    if (!this.world.eptOn) return guestPhysical;
+    const physical = this.walker.guestPhysicalAccess(this.world, guestPhysical, ACCESS.read, false);
+    if (physical < 0) this.fault = this.walker.fault;
+    return physical;
+  }
+
+  /**
+   * A walk without side effects (no A/D bits, no TLB fill), with every entry read. In the current world the first step is
+   * the TLB's entry, if there is one; the result is always what the tables say.
+   */
+  explain(linear: bigint, access: Access, context?: TranslationContext): Translation {
+    const world = new World();
+    if (context === undefined) world.loadCurrent(this.state);
+    else world.loadContext(context);
+    const steps: TranslationStep[] = [];
+    const low = lowHalf(linear);
+    const high = highHalf(linear);
+    if (world.paging === PAGING.fourLevel && (high << 16) >> 16 !== (high | 0)) {
+      return { steps, fault: generalProtection() };
+    }
+    if (context === undefined) this.explainTlb(world, low, high, steps);
+    const walker = new Walker(this.physical, this.tlb, this.features);
+    walker.steps = steps;
+    const physical = walker.walk(world, low, high, ACCESS[access], world.user, false);
+    return toTranslation(walker, steps, physical, walker.guestPhysical, 2 ** walker.order);
+  }
+
+  private explainTlb(world: World, low: number, high: number, steps: TranslationStep[]): void {
+    if (world.paging === PAGING.none) return;
+    const kind = world.eptOn ? MAPPING.combined : MAPPING.linear;
+    const entry = this.tlb.find(kind, low, high, world.largeOrder, world);
+    if (entry < 0) return;
+    const value = BigInt(this.tlb.describe(entry).target);
+    steps.push({ table: 'TLB', level: 'linear', entryAddress: 0, value });
   }
 
   /** The EPT part alone, for a guest-physical address. */
-  explainEpt(_guestPhysical: number, _access: Access, _eptp: bigint): Translation {
-    throw new Error('not built yet');
+  explainEpt(guestPhysical: number, access: Access, eptp: bigint): Translation {
+    const world = new World();
+    world.loadContext({ cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n, pdpte: [], eptp, cpl: 0 });
+    const walker = new Walker(this.physical, this.tlb, this.features);
+    const steps: TranslationStep[] = [];
+    walker.steps = steps;
+    const physical = walker.guestPhysicalAccess(world, guestPhysical, ACCESS[access], false);
+    return toTranslation(walker, steps, physical, guestPhysical, 2 ** walker.lastEptOrder);
   }
 
   /** The current world's context. */
   context(): TranslationContext {
-    throw new Error('not built yet');
+    const { state } = this;
+    return {
+      cr0: state.get64('cr0'),
+      cr3: state.get64('cr3'),
+      cr4: state.get64('cr4'),
+      efer: state.get64('efer'),
+      pdpte: state.elements('pdpte'),
+      eptp: state.get64('eptp'),
+      cpl: state.get32('cpl'),
+    };
   }
+}
+
+/** Reserved bits of a PAE PDPTE: 2:1, 8:5 and those from the physical-address width on (SDM Vol. 3A, "PDPTE Registers"). */
+export const pdpteReserved = (physicalAddressBits: number): bigint =>
+  0x1e6n | (0xffff_ffff_ffff_ffffn & ~((1n << BigInt(physicalAddressBits)) - 1n));
+
+/** Largest naturally aligned unit of at most 4 bytes at an address: what a device access is made of. */
+const unitAt = (physical: number, left: number): 1 | 2 | 4 =>
+  physical % 4 === 0 && left >= 4 ? 4 : physical % 2 === 0 && left >= 2 ? 2 : 1;
+
+const lowHalf = (linear: bigint): number => Number(linear & 0xffff_ffffn);
+const highHalf = (linear: bigint): number => Number((linear >> 32n) & 0xffff_ffffn);
+
+function toTranslation(
+  walker: Walker,
+  steps: readonly TranslationStep[],
+  physical: number,
+  guestPhysical: number,
+  pageSize: number,
+): Translation {
+  const fault = walker.fault;
+  if (physical >= 0) return { steps, guestPhysical, physical, pageSize };
+  if (fault === undefined) throw new Error('a walk failed without a fault');
+  return fault.kind === 'exception'
+    ? { steps, fault }
+    : { steps, fault, guestPhysical: Number(fault.guestPhysicalAddress) };
 }

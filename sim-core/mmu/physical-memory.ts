@@ -54,7 +54,8 @@ export class PhysicalMemory {
   isRamPage(physical: number): boolean {
     const page = physical - (physical % 4096);
     if (page + 4096 > this.state.ramSize) return false;
-    return !this.regions.some((region) => page < region.end && region.start < page + 4096);
+    for (const region of this.regions) if (page < region.end && region.start < page + 4096) return false;
+    return true;
   }
 
   isRam(physical: number, length = 1): boolean {

@@ -1,4 +1,6 @@
+import { REGION } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { FastTlb } from './fast-tlb.ts';
 
 /** What a TLB entry translates (SDM Vol. 3C, "Information That May Be Cached"). */
 export const MAPPING = { linear: 0, guestPhysical: 1, combined: 2 } as const;
@@ -29,29 +31,345 @@ export interface TlbEntry {
 export interface Invalidation {
   readonly kinds: readonly MappingKind[];
   readonly vpid?: number;
+  /** Entries of this PCID and, unless `keepGlobal`, global entries of every PCID. */
   readonly pcid?: number;
   readonly eptRoot?: number;
-  /** Only entries whose page holds this linear address. */
+  /** Only entries whose page holds this linear address (guest-physical address for guest-physical mappings). */
   readonly linear?: bigint;
   /** Leave global entries alone (INVVPID type 3, MOV to CR3, INVPCID). */
   readonly keepGlobal?: boolean;
 }
 
-/** The architectural TLB: finite, tagged; an entry stays until an invalidation or its replacement removes it. */
+/** Page orders (log2 of the page size) by their code in an entry. */
+const ORDERS = [12, 21, 22, 30] as const;
+export const orderCode = (order: number): number => ORDERS.indexOf(order as 12 | 21 | 22 | 30);
+
+/** Rights and marks in the low bits of an entry's target word. */
+export const RIGHT = {
+  user: 1 << 0,
+  writable: 1 << 1,
+  noExecute: 1 << 2,
+  global: 1 << 3,
+  /** A write needs no accessed or dirty bit set any more, in the paging structures or (with its A/D flags) in EPT. */
+  dirty: 1 << 4,
+  eptRead: 1 << 5,
+  eptWrite: 1 << 6,
+  eptExecute: 1 << 7,
+} as const;
+/** Rights of EPT in an entry that EPT had no part in. */
+export const ALL_EPT_RIGHTS = RIGHT.eptRead | RIGHT.eptWrite | RIGHT.eptExecute;
+
+const WAYS = 8;
+
+/** A set-associative part of the TLB for one page order (4-MiB pages share the 2-MiB part). */
+interface Section {
+  readonly first: number;
+  readonly sets: number;
+}
+
+/** Numbers of sets by [guest-physical or not][4 KiB, 2 or 4 MiB, 1 GiB]; 8 ways each. */
+const SETS = { paged: [256, 32, 4], guestPhysical: [128, 32, 4] } as const;
+
+function layOutSections(): { paged: Section[]; guestPhysical: Section[]; entries: number } {
+  let first = 0;
+  const place = (sets: number): Section => {
+    const section = { first, sets };
+    first += sets * WAYS;
+    return section;
+  };
+  const paged = SETS.paged.map(place);
+  const guestPhysical = SETS.guestPhysical.map(place);
+  return { paged, guestPhysical, entries: first };
+}
+
+const SECTIONS = layOutSections();
+/** Number of entries of the TLB, all sections together. */
+export const TLB_ENTRIES = SECTIONS.entries;
+
+/*
+ * Struct of arrays, one 32-bit word an entry in each:
+ *   keyLow    page address bits 31:12 | order code << 3 | kind << 1 | valid
+ *   keyHigh   page address bits 63:32
+ *   tags      VPID << 16 | PCID
+ *   eptLow    EP4TA bits 31:12 | guest's page order code (when EPT's pages are smaller than the guest's)
+ *   eptHigh   EP4TA bits 51:32
+ *   target    physical page address bits 31:12 | RIGHT bits
+ *   targetHigh
+ *   stamp     the number of the fill
+ * before them a header of 16 words: the next stamp, and whether an entry smaller than its guest page was ever filled.
+ */
+const HEADER = REGION.tlb.start >>> 2;
+const arrayAt = (n: number): number => HEADER + 16 + n * TLB_ENTRIES;
+const KEY_LOW = arrayAt(0);
+const KEY_HIGH = arrayAt(1);
+const TAGS = arrayAt(2);
+const EPT_LOW = arrayAt(3);
+const EPT_HIGH = arrayAt(4);
+const TARGET = arrayAt(5);
+const TARGET_HIGH = arrayAt(6);
+const STAMP = arrayAt(7);
+const NEXT_STAMP = HEADER;
+const FRACTURED = HEADER + 1;
+
+/** Under which tags entries are looked up and filled. */
+export interface TlbTags {
+  /** VPID << 16 | PCID. */
+  readonly tags: number;
+  /** EP4TA; both 0 when EPT is off. */
+  readonly eptLow: number;
+  readonly eptHigh: number;
+}
+
+/**
+ * The architectural TLB: finite, tagged; an entry stays until an invalidation or its replacement removes it.
+ *
+ * Replacement: each set of 8 ways gives up the entry that was filled longest ago (first in, first out). Paging-structure
+ * caches are not modelled: every walk starts at the root.
+ */
 export class Tlb {
   readonly state: State;
+  /** The engine's copies of entries. */
+  readonly fast: FastTlb;
+
   constructor(state: State) {
     this.state = state;
+    this.fast = new FastTlb(state);
   }
+
+  /**
+   * The entry for an address, or -1. Does not look at rights.
+   * @param low @param high halves of the linear (guest-physical for that kind) address
+   * @param largeOrder 22 under 32-bit paging, else 21
+   */
+  find(kind: MappingKind, low: number, high: number, largeOrder: number, world: TlbTags): number {
+    const sections = kind === MAPPING.guestPhysical ? SECTIONS.guestPhysical : SECTIONS.paged;
+    let entry = this.findIn(sections[0] as Section, kind, low, high, 12, world);
+    if (entry < 0) entry = this.findIn(sections[1] as Section, kind, low, high, largeOrder, world);
+    if (entry < 0) entry = this.findIn(sections[2] as Section, kind, low, high, 30, world);
+    return entry;
+  }
+
+  private findIn(s: Section, kind: MappingKind, low: number, high: number, order: number, world: TlbTags): number {
+    const u32 = this.state.u32;
+    const keyLow = keyOf(kind, low, order);
+    const first = s.first + setOf(low, high, order, s.sets) * WAYS;
+    for (let entry = first; entry < first + WAYS; entry++) {
+      if (u32[KEY_LOW + entry] !== keyLow || u32[KEY_HIGH + entry] !== high) continue;
+      if (((u32[EPT_LOW + entry] as number) & ~0xfff) >>> 0 !== world.eptLow) continue;
+      if (u32[EPT_HIGH + entry] !== world.eptHigh) continue;
+      const tags = u32[TAGS + entry] as number;
+      if (tags === world.tags) return entry;
+      const global = ((u32[TARGET + entry] as number) & RIGHT.global) !== 0;
+      if (global && tags >>> 16 === world.tags >>> 16) return entry;
+    }
+    return -1;
+  }
+
+  /** RIGHT bits of an entry. */
+  rights(entry: number): number {
+    return (this.state.u32[TARGET + entry] as number) & 0xfff;
+  }
+
+  /** Physical address of the byte at `low` through an entry. */
+  target(entry: number, low: number): number {
+    const u32 = this.state.u32;
+    const order = orderOf(u32[KEY_LOW + entry] as number);
+    const base = (u32[TARGET_HIGH + entry] as number) * 2 ** 32 + (((u32[TARGET + entry] as number) & ~0xfff) >>> 0);
+    return base + (low & (2 ** order - 1));
+  }
+
+  /** log2 of an entry's page size. */
+  order(entry: number): number {
+    return orderOf(this.state.u32[KEY_LOW + entry] as number);
+  }
+
+  /**
+   * Enters a translation, in place of one for the same page and tags when there is one.
+   * @param physical address of the page's first byte; @param order log2 of the page size: 12, 21, 22 or 30
+   * @param guestOrder log2 of the page size that the paging structures give
+   * @returns the entry's number
+   */
+  fill(
+    kind: MappingKind,
+    low: number,
+    high: number,
+    world: TlbTags,
+    physical: number,
+    order: number,
+    guestOrder: number,
+    rights: number,
+  ): number {
+    const u32 = this.state.u32;
+    const sections = kind === MAPPING.guestPhysical ? SECTIONS.guestPhysical : SECTIONS.paged;
+    const section = sections[order === 12 ? 0 : order === 30 ? 2 : 1] as Section;
+    let entry = this.findIn(section, kind, low, high, order, world);
+    const target = (((physical % 2 ** 32) & ~0xfff) | rights) >>> 0;
+    const targetHigh = Math.floor(physical / 2 ** 32);
+    if (entry < 0) {
+      entry = this.victim(section.first + setOf(low, high, order, section.sets) * WAYS);
+      this.remove(entry);
+    } else {
+      // Copies of the old translation may stay only when the new one allows all that the old one did.
+      const lost = (u32[TARGET + entry] as number) & ~target & (0xfff & ~RIGHT.noExecute);
+      const moved = ((u32[TARGET + entry] as number) ^ target) & ~0xfff;
+      const gainedNx = ~(u32[TARGET + entry] as number) & target & RIGHT.noExecute;
+      if (lost !== 0 || gainedNx !== 0 || moved !== 0 || u32[TARGET_HIGH + entry] !== targetHigh) this.remove(entry);
+    }
+    u32[KEY_LOW + entry] = keyOf(kind, low, order);
+    u32[KEY_HIGH + entry] = high;
+    u32[TAGS + entry] = world.tags;
+    u32[EPT_LOW + entry] = world.eptLow | orderCode(guestOrder);
+    u32[EPT_HIGH + entry] = world.eptHigh;
+    u32[TARGET + entry] = target;
+    u32[TARGET_HIGH + entry] = targetHigh;
+    u32[STAMP + entry] = u32[NEXT_STAMP] as number;
+    u32[NEXT_STAMP] = (u32[NEXT_STAMP] as number) + 1;
+    if (guestOrder > order) u32[FRACTURED] = 1;
+    return entry;
+  }
+
+  private victim(first: number): number {
+    const u32 = this.state.u32;
+    let oldest = first;
+    for (let entry = first; entry < first + WAYS; entry++) {
+      if (((u32[KEY_LOW + entry] as number) & 1) === 0) return entry;
+      if ((u32[STAMP + entry] as number) < (u32[STAMP + oldest] as number)) oldest = entry;
+    }
+    return oldest;
+  }
+
+  /** Removes one entry and its fast copies. */
+  remove(entry: number): void {
+    const u32 = this.state.u32;
+    const keyLow = u32[KEY_LOW + entry] as number;
+    if ((keyLow & 1) === 0) return;
+    u32[KEY_LOW + entry] = 0;
+    const order = orderOf(keyLow);
+    if (order < 30) this.fast.dropPages((keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number, 2 ** (order - 12));
+    else this.fast.giveUp({});
+  }
+
   /** Removes the entries, and the engine's fast copies of them. */
-  invalidate(_what: Invalidation): void {
-    throw new Error('not built yet');
+  invalidate(what: Invalidation): void {
+    if (what.linear !== undefined) {
+      this.invalidatePage(what, what.linear);
+      return;
+    }
+    const u32 = this.state.u32;
+    for (let entry = 0; entry < TLB_ENTRIES; entry++) {
+      if (this.isMatch(entry, what)) u32[KEY_LOW + entry] = 0;
+    }
+    this.giveUpContexts(what);
   }
+
+  /** Removes everything. */
   invalidateAll(): void {
-    throw new Error('not built yet');
+    this.state.u32.fill(0, KEY_LOW, KEY_LOW + TLB_ENTRIES);
+    this.state.u32[FRACTURED] = 0;
+    this.fast.wipe();
   }
+
+  private giveUpContexts(what: Invalidation): void {
+    const onlyEpt = !what.kinds.includes(MAPPING.linear);
+    const root = what.eptRoot;
+    this.fast.giveUp({
+      // Guest-physical mappings have no VPID, and code without paging runs on them.
+      vpid: what.kinds.includes(MAPPING.guestPhysical) ? undefined : what.vpid,
+      pcid: what.keepGlobal ? what.pcid : undefined,
+      ept: onlyEpt,
+      eptLow: onlyEpt && root !== undefined ? ((root % 2 ** 32) & ~0xfff) >>> 0 : undefined,
+      eptHigh: onlyEpt && root !== undefined ? Math.floor(root / 2 ** 32) : undefined,
+    });
+  }
+
+  private invalidatePage(what: Invalidation, linear: bigint): void {
+    const low = Number(linear & 0xffff_ffffn);
+    const high = Number((linear >> 32n) & 0xffff_ffffn);
+    if (this.state.u32[FRACTURED] !== 0) {
+      for (let entry = 0; entry < TLB_ENTRIES; entry++) {
+        if (this.isMatch(entry, what) && this.covers(entry, low, high)) this.remove(entry);
+      }
+      return;
+    }
+    for (const kind of what.kinds) {
+      const sections = kind === MAPPING.guestPhysical ? SECTIONS.guestPhysical : SECTIONS.paged;
+      for (const order of ORDERS) {
+        const section = sections[order === 12 ? 0 : order === 30 ? 2 : 1] as Section;
+        const first = section.first + setOf(low, high, order, section.sets) * WAYS;
+        for (let entry = first; entry < first + WAYS; entry++) {
+          if (this.covers(entry, low, high) && this.isMatch(entry, what)) this.remove(entry);
+        }
+      }
+    }
+  }
+
+  /** Whether the page that the paging structures gave when the entry was filled holds the address. */
+  private covers(entry: number, low: number, high: number): boolean {
+    const u32 = this.state.u32;
+    const keyLow = u32[KEY_LOW + entry] as number;
+    if ((keyLow & 1) === 0 || u32[KEY_HIGH + entry] !== high) return false;
+    const order = Math.max(orderOf(keyLow), ORDERS[(u32[EPT_LOW + entry] as number) & 3] as number);
+    return ((keyLow ^ low) & ~(2 ** order - 1)) === 0;
+  }
+
+  private isMatch(entry: number, what: Invalidation): boolean {
+    const u32 = this.state.u32;
+    const keyLow = u32[KEY_LOW + entry] as number;
+    if ((keyLow & 1) === 0) return false;
+    const kind = ((keyLow >>> 1) & 3) as MappingKind;
+    if (!what.kinds.includes(kind)) return false;
+    if (what.eptRoot !== undefined && kind !== MAPPING.linear && this.eptRoot(entry) !== what.eptRoot) return false;
+    if (kind === MAPPING.guestPhysical) return true;
+    const tags = u32[TAGS + entry] as number;
+    const global = ((u32[TARGET + entry] as number) & RIGHT.global) !== 0;
+    if (what.vpid !== undefined && tags >>> 16 !== what.vpid) return false;
+    if (global) return !what.keepGlobal;
+    return what.pcid === undefined || (tags & 0xfff) === what.pcid;
+  }
+
+  private eptRoot(entry: number): number {
+    const u32 = this.state.u32;
+    return (u32[EPT_HIGH + entry] as number) * 2 ** 32 + (((u32[EPT_LOW + entry] as number) & ~0xfff) >>> 0);
+  }
+
   /** Every valid entry, oldest first. */
   entries(): TlbEntry[] {
-    throw new Error('not built yet');
+    const u32 = this.state.u32;
+    const valid: number[] = [];
+    for (let entry = 0; entry < TLB_ENTRIES; entry++) {
+      if (((u32[KEY_LOW + entry] as number) & 1) !== 0) valid.push(entry);
+    }
+    valid.sort((a, b) => (u32[STAMP + a] as number) - (u32[STAMP + b] as number));
+    return valid.map((entry) => this.describe(entry));
+  }
+
+  /** One valid entry as people see it. */
+  describe(entry: number): TlbEntry {
+    const u32 = this.state.u32;
+    const keyLow = u32[KEY_LOW + entry] as number;
+    const kind = ((keyLow >>> 1) & 3) as MappingKind;
+    const tags = u32[TAGS + entry] as number;
+    const rights = this.rights(entry);
+    return {
+      kind,
+      vpid: tags >>> 16,
+      pcid: tags & 0xfff,
+      eptRoot: this.eptRoot(entry),
+      global: (rights & RIGHT.global) !== 0,
+      page: (BigInt(u32[KEY_HIGH + entry] as number) << 32n) | BigInt((keyLow & ~0xfff) >>> 0),
+      pageSize: 2 ** orderOf(keyLow),
+      target: this.target(entry, 0),
+      readable: (rights & RIGHT.eptRead) !== 0,
+      writable: (rights & (RIGHT.writable | RIGHT.eptWrite)) === (RIGHT.writable | RIGHT.eptWrite),
+      executable: (rights & (RIGHT.noExecute | RIGHT.eptExecute)) === RIGHT.eptExecute,
+      user: (rights & RIGHT.user) !== 0,
+      dirty: (rights & RIGHT.dirty) !== 0,
+    };
   }
 }
+
+const orderOf = (keyLow: number): number => ORDERS[(keyLow >>> 3) & 3] as number;
+const keyOf = (kind: MappingKind, low: number, order: number): number =>
+  ((low & ~(2 ** order - 1)) | (orderCode(order) << 3) | (kind << 1) | 1) >>> 0;
+const setOf = (low: number, high: number, order: number, sets: number): number =>
+  ((low >>> order) | (high << (32 - order))) & (sets - 1);

@@ -1,0 +1,168 @@
+import { CODE_TLB, FAST_TLB, OFFSET, REGION } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+
+/** Context ids fit the 12 low bits of a tag; 0 and 0xFFF are never given out. */
+const FIRST_CONTEXT = 1;
+const LAST_CONTEXT = 0xffe;
+
+/** What one context id stands for: everything but the page number that decides a translation and its rights. */
+export interface ContextKey {
+  /** Paging mode, privilege and protection bits, packed by mmu/world.ts. */
+  mode: number;
+  /** VPID in bits 31:16, PCID in bits 11:0. */
+  tags: number;
+  /** EP4TA's low and high half; 0 when EPT is off. */
+  eptLow: number;
+  eptHigh: number;
+}
+
+/** Which contexts lose their fast translations; undefined means "any". */
+export interface ContextFilter {
+  readonly vpid?: number | undefined;
+  readonly pcid?: number | undefined;
+  /** Only contexts under EPT, with this EP4TA when it is given. */
+  readonly ept?: boolean | undefined;
+  readonly eptLow?: number | undefined;
+  readonly eptHigh?: number | undefined;
+}
+
+/**
+ * The engine's two direct-mapped translation caches (FAST_TLB, CODE_TLB). They hold copies of the architectural TLB's
+ * entries only; whoever removes an entry there drops its copies here. A context id in the tag tells apart the worlds
+ * that share the cache, so that changing worlds costs nothing; ids are used again only after everything is wiped.
+ */
+export class FastTlb {
+  private readonly state: State;
+  private readonly live: (ContextKey & { readonly id: number })[] = [];
+  private next = FIRST_CONTEXT;
+  private current: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
+
+  constructor(state: State) {
+    this.state = state;
+    this.wipe();
+  }
+
+  /** Makes `key` the current context and sets `state.tlbContext` to its id. Keeps no reference to `key`. */
+  enter(key: Readonly<ContextKey>): void {
+    const current = this.current;
+    current.mode = key.mode;
+    current.tags = key.tags;
+    current.eptLow = key.eptLow;
+    current.eptHigh = key.eptHigh;
+    for (const context of this.live) {
+      if (
+        context.mode === key.mode &&
+        context.tags === key.tags &&
+        context.eptLow === key.eptLow &&
+        context.eptHigh === key.eptHigh
+      ) {
+        this.setId(context.id);
+        return;
+      }
+    }
+    if (this.next > LAST_CONTEXT) {
+      this.wipe();
+      return;
+    }
+    this.allocate();
+  }
+
+  private allocate(): void {
+    const id = this.next++;
+    this.live.push({ ...this.current, id });
+    this.setId(id);
+  }
+
+  private setId(id: number): void {
+    this.state.u32[OFFSET.tlbContext >>> 2] = id;
+    this.state.u32[(OFFSET.tlbContext >>> 2) + 1] = 0;
+  }
+
+  /**
+   * Caches the data translation of one 4-KiB page for the current context.
+   * @param host linear-memory address of the page's first byte
+   */
+  fill(low: number, high: number, host: number, readable: boolean, writable: boolean): void {
+    const u32 = this.state.u32;
+    const page = (low & ~0xfff) >>> 0;
+    const at = dataEntry(low);
+    const tag = page | (u32[OFFSET.tlbContext >>> 2] as number);
+    u32[at] = readable ? tag : 0xffff_ffff;
+    u32[at + 1] = readable ? high : 0xffff_ffff;
+    u32[at + 2] = writable ? tag : 0xffff_ffff;
+    u32[at + 3] = writable ? high : 0xffff_ffff;
+    u32[at + FAST_TLB.addend / 4] = host - page;
+  }
+
+  /** Linear-memory address of the byte at `low`, or 0 when the current context has no such fast translation. */
+  probe(low: number, high: number, write: boolean): number {
+    const u32 = this.state.u32;
+    const at = dataEntry(low);
+    const tag = at + (write ? FAST_TLB.writeTag / 4 : 0);
+    const wanted = ((low & ~0xfff) | (u32[OFFSET.tlbContext >>> 2] as number)) >>> 0;
+    if (u32[tag] !== wanted || u32[tag + 1] !== high) return 0;
+    return (low + (u32[at + FAST_TLB.addend / 4] as number)) >>> 0;
+  }
+
+  /** Drops `pages` consecutive 4-KiB pages from the one that holds `low` on, in every context. */
+  dropPages(low: number, high: number, pages: number): void {
+    for (let i = 0; i < Math.min(pages, FAST_TLB.entries); i++) {
+      const page = (low + i * 4096) >>> 0;
+      this.dropAt(dataEntry(page), page, high);
+      this.dropAt(dataEntry(page) + FAST_TLB.writeTag / 4, page, high);
+      this.dropAt(codeEntry(page), page, high);
+    }
+  }
+
+  private dropAt(index: number, page: number, high: number): void {
+    const u32 = this.state.u32;
+    if ((((u32[index] as number) ^ page) & ~0xfff) !== 0 || u32[index + 1] !== high) return;
+    u32[index] = 0xffff_ffff;
+    u32[index + 1] = 0xffff_ffff;
+  }
+
+  /** Drops write translations whose data lies in the 4-KiB page of linear memory at `host`. */
+  dropWritesTo(host: number): void {
+    const u32 = this.state.u32;
+    const start = REGION.fastTlb.start >>> 2;
+    const words = 1 << (FAST_TLB.entryShift - 2);
+    for (let at = start; at < start + FAST_TLB.entries * words; at += words) {
+      const page = (u32[at + 2] as number) & ~0xfff;
+      if (((page + (u32[at + FAST_TLB.addend / 4] as number)) | 0) !== (host | 0)) continue;
+      u32[at + 2] = 0xffff_ffff;
+      u32[at + 3] = 0xffff_ffff;
+    }
+  }
+
+  /** Makes every fast translation of the contexts that match unreachable. */
+  giveUp(filter: ContextFilter): void {
+    for (let i = this.live.length - 1; i >= 0; i--) {
+      if (matches(this.live[i] as ContextKey, filter)) this.live.splice(i, 1);
+    }
+    this.enter({ ...this.current });
+  }
+
+  /** Empties both caches, forgets all context ids and gives the current context a new one. */
+  wipe(): void {
+    const { bytes } = this.state;
+    bytes.fill(0xff, REGION.fastTlb.start, REGION.fastTlb.start + REGION.fastTlb.size);
+    bytes.fill(0xff, REGION.codeTlb.start, REGION.codeTlb.start + REGION.codeTlb.size);
+    this.live.length = 0;
+    this.next = FIRST_CONTEXT;
+    this.allocate();
+  }
+}
+
+function matches(key: ContextKey, filter: ContextFilter): boolean {
+  if (filter.vpid !== undefined && key.tags >>> 16 !== filter.vpid) return false;
+  if (filter.pcid !== undefined && (key.tags & 0xfff) !== filter.pcid) return false;
+  if (filter.ept && key.eptLow === 0 && key.eptHigh === 0) return false;
+  if (filter.eptLow !== undefined && (key.eptLow & ~0xfff) >>> 0 !== filter.eptLow) return false;
+  return filter.eptHigh === undefined || key.eptHigh === filter.eptHigh;
+}
+
+/** Index of an entry's first word. */
+const dataEntry = (low: number): number =>
+  (REGION.fastTlb.start >>> 2) + (((low >>> 12) & (FAST_TLB.entries - 1)) << (FAST_TLB.entryShift - 2));
+const codeEntry = (low: number): number =>
+  (REGION.codeTlb.start >>> 2) + (((low >>> 12) & (CODE_TLB.entries - 1)) << (CODE_TLB.entryShift - 2));

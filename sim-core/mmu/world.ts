@@ -1,0 +1,140 @@
+/** What a translation depends on besides memory: the paging mode, the protection bits and the TLB tags. */
+
+import { countOf } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import type { TranslationContext } from './mmu.ts';
+import type { TlbTags } from './tlb.ts';
+
+/** Paging modes (SDM Vol. 3A, "Paging Modes and Control Bits"). */
+export const PAGING = { none: 0, bits32: 1, pae: 2, fourLevel: 3 } as const;
+export type PagingMode = (typeof PAGING)[keyof typeof PAGING];
+
+/** Kinds of access as numbers, for hot paths. */
+export const ACCESS = { read: 0, write: 1, execute: 2 } as const;
+export type AccessCode = (typeof ACCESS)[keyof typeof ACCESS];
+
+/** Bits of CR0, CR4, EFER and RFLAGS that translations look at. */
+const CR0 = { pe: 1 << 0, wp: 1 << 16, am: 1 << 18, pg: 1 << 31 } as const;
+const CR4 = { pse: 1 << 4, pae: 1 << 5, pge: 1 << 7, pcide: 1 << 17, smep: 1 << 20, smap: 1 << 21 } as const;
+const EFER = { lma: 1 << 10, nxe: 1 << 11 } as const;
+const RFLAGS_AC = 1 << 18;
+const EPTP_ACCESSED_DIRTY = 1 << 6;
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** One world's translation rules. Reused and overwritten by `load`, so that switching worlds allocates nothing. */
+export class World implements TlbTags {
+  paging: PagingMode = PAGING.none;
+  /** CPL = 3. */
+  user = false;
+  writeProtect = false;
+  smep = false;
+  smap = false;
+  /** RFLAGS.AC: lets explicit supervisor accesses reach user pages in spite of SMAP. */
+  alignmentFlag = false;
+  /** Misaligned user data accesses raise #AC (CR0.AM and RFLAGS.AC at CPL 3). */
+  alignmentChecks = false;
+  noExecute = false;
+  pageSizeExtension = false;
+  globalPages = false;
+  /** Physical address of the top paging structure; under PAE of the table that the PDPTE registers came from. */
+  root = 0;
+  /** PDPTE registers, low and high halves in turn. */
+  readonly pdpte = new Uint32Array(8);
+  eptOn = false;
+  /** Physical address of the EPT PML4 table. */
+  eptRoot = 0;
+  eptAccessedDirty = false;
+  tags = 0;
+  eptLow = 0;
+  eptHigh = 0;
+  /** Tags of guest-physical mappings: EP4TA alone. */
+  readonly guestPhysicalTags: Mutable<TlbTags> = { tags: 0, eptLow: 0, eptHigh: 0 };
+
+  /** log2 of the size of a large page that is not a gigabyte page. */
+  get largeOrder(): number {
+    return this.paging === PAGING.bits32 ? 22 : 21;
+  }
+
+  /** All bits of the mode and protection, packed for comparison (mmu/fast-tlb.ts). */
+  get modeBits(): number {
+    return (
+      this.paging |
+      (this.user ? 1 << 2 : 0) |
+      (this.writeProtect ? 1 << 3 : 0) |
+      (this.smep ? 1 << 4 : 0) |
+      (this.smap ? 1 << 5 : 0) |
+      (this.alignmentFlag ? 1 << 6 : 0) |
+      (this.noExecute ? 1 << 7 : 0) |
+      (this.pageSizeExtension ? 1 << 8 : 0) |
+      (this.globalPages ? 1 << 9 : 0) |
+      (this.eptAccessedDirty ? 1 << 10 : 0) |
+      (this.alignmentChecks ? 1 << 11 : 0)
+    );
+  }
+
+  /** Takes over the processor's current world. */
+  loadCurrent(state: State): void {
+    const cr3Low = state.low('cr3');
+    const cr4 = state.low('cr4');
+    const user = state.get32('cpl') === 3;
+    this.setModes(state.low('cr0'), cr4, state.low('efer'), user, (state.get32('rflagsSystem') & RFLAGS_AC) !== 0);
+    this.setRoot(cr3Low, state.high('cr3'));
+    for (let i = 0; i < countOf('pdpte'); i++) {
+      this.pdpte[2 * i] = state.low('pdpte', i);
+      this.pdpte[2 * i + 1] = state.high('pdpte', i);
+    }
+    this.setEpt(state.low('eptp'), state.high('eptp'));
+    this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
+  }
+
+  /** Takes over a world described by its roots. RFLAGS.AC counts as 0. */
+  loadContext(context: TranslationContext): void {
+    const low = (value: bigint): number => Number(value & 0xffff_ffffn);
+    const high = (value: bigint): number => Number((value >> 32n) & 0xffff_ffffn);
+    this.setModes(low(context.cr0), low(context.cr4), low(context.efer), context.cpl === 3, false);
+    this.setRoot(low(context.cr3), high(context.cr3));
+    context.pdpte.slice(0, 4).forEach((entry, i) => {
+      this.pdpte[2 * i] = low(entry);
+      this.pdpte[2 * i + 1] = high(entry);
+    });
+    this.setEpt(low(context.eptp), high(context.eptp));
+    this.tags = (low(context.cr4) & CR4.pcide) !== 0 ? low(context.cr3) & 0xfff : 0;
+  }
+
+  private setModes(cr0: number, cr4: number, efer: number, user: boolean, alignmentFlag: boolean): void {
+    this.paging =
+      (cr0 & CR0.pg) === 0
+        ? PAGING.none
+        : (cr4 & CR4.pae) === 0
+          ? PAGING.bits32
+          : (efer & EFER.lma) === 0
+            ? PAGING.pae
+            : PAGING.fourLevel;
+    this.user = user;
+    this.writeProtect = (cr0 & CR0.wp) !== 0;
+    this.smep = (cr4 & CR4.smep) !== 0;
+    this.smap = (cr4 & CR4.smap) !== 0;
+    this.alignmentFlag = alignmentFlag;
+    this.alignmentChecks = user && alignmentFlag && (cr0 & CR0.am) !== 0;
+    this.noExecute = (efer & EFER.nxe) !== 0 && (cr4 & CR4.pae) !== 0;
+    this.pageSizeExtension = (cr4 & CR4.pse) !== 0;
+    this.globalPages = (cr4 & CR4.pge) !== 0;
+  }
+
+  private setRoot(cr3Low: number, cr3High: number): void {
+    if (this.paging === PAGING.pae) this.root = (cr3Low & ~0x1f) >>> 0;
+    else if (this.paging === PAGING.fourLevel) this.root = (cr3High & 0xf_ffff) * 2 ** 32 + ((cr3Low & ~0xfff) >>> 0);
+    else this.root = (cr3Low & ~0xfff) >>> 0;
+  }
+
+  private setEpt(low: number, high: number): void {
+    this.eptOn = low !== 0 || high !== 0;
+    this.eptLow = (low & ~0xfff) >>> 0;
+    this.eptHigh = high & 0xf_ffff;
+    this.eptRoot = this.eptHigh * 2 ** 32 + this.eptLow;
+    this.eptAccessedDirty = (low & EPTP_ACCESSED_DIRTY) !== 0;
+    this.guestPhysicalTags.eptLow = this.eptLow;
+    this.guestPhysicalTags.eptHigh = this.eptHigh;
+  }
+}
