@@ -1,4 +1,4 @@
-import type { Fault, VmExitFault } from '../mmu/fault.ts';
+import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
 
 /**
  * What the processor asks VMX before it does something that a VM-execution control may turn into a VM exit. Asked only
@@ -51,8 +51,11 @@ export interface VectoredEvent {
 }
 
 export interface Intercepts {
-  /** The VM exit that the instruction causes, or undefined to let it execute. */
-  instruction(query: InterceptQuery): VmExitFault | undefined;
+  /**
+   * The VM exit that the instruction causes, #UD where a VM-execution control must enable the instruction (RDTSCP,
+   * INVPCID), or undefined to let it execute.
+   */
+  instruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined;
   /** Whether delivering this exception (type 3 or 6) or NMI, external interrupt causes a VM exit; performs none. */
   event(event: VectoredEvent): boolean;
   /**
