@@ -1,0 +1,26 @@
+/** A VMCS field's value for people: named bits from the field and control tables. */
+
+import { cite } from '../sdm.ts';
+import { type BitField, type DecodedBits, decodeBits, describeBits } from './bits.ts';
+import { controlField, controlLayout } from './controls.ts';
+import { type FieldName, fieldOf, type VmcsField } from './fields.ts';
+
+/** The named bits of a field; empty for a plain number. */
+export const layoutOf = (name: FieldName): readonly BitField[] => controlLayout(name) ?? fieldOf(name).layout;
+
+export const decodeField = (name: FieldName, value: bigint): DecodedBits[] => decodeBits(layoutOf(name), value);
+
+/** One line of words; empty when nothing is named. */
+export const describeField = (name: FieldName, value: bigint): string => describeBits(layoutOf(name), value);
+
+/** The documentation of one bit of a control field; undefined elsewhere. */
+export const controlDocumentation = (name: FieldName, title: string): string | undefined =>
+  controlField(name)?.bits.find((bit) => bit.title === title)?.documentation;
+
+/** A few lines for hovers: encoding, width, group, what it is, where the manual describes it. */
+export function documentField(field: VmcsField): string {
+  const width = field.width === 'natural' ? 'natural width' : `${field.width} bits`;
+  const encoding = `0x${field.encoding.toString(16).padStart(4, '0').toUpperCase()}`;
+  const access = field.area === 'readOnly' ? ', read-only' : '';
+  return `${field.name} (${encoding}, ${width}${access})\n${field.documentation}\n${cite(field.sdm)}`;
+}
