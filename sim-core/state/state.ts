@@ -12,7 +12,8 @@ export class State {
   readonly memory: WebAssembly.Memory;
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** 32-bit views for hot TypeScript: index = address >>> 2. */
+  /** Views for hot TypeScript: index = address >>> 1 or 2. */
+  readonly u16: Uint16Array;
   readonly i32: Int32Array;
   readonly u32: Uint32Array;
   /** 64-bit view: index = address >>> 3. */
@@ -32,6 +33,7 @@ export class State {
     const buffer = this.memory.buffer;
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
+    this.u16 = new Uint16Array(buffer);
     this.i32 = new Int32Array(buffer);
     this.u32 = new Uint32Array(buffer);
     this.u64 = new BigUint64Array(buffer);

@@ -1,0 +1,140 @@
+import { CODE_TLB, type CodeMode, OFFSET, REGION } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { FIXED_HANDLER } from './core.ts';
+import { RECORD } from './record.ts';
+
+const PAGE = 4096;
+const TABLE_SIZE = 4 * PAGE;
+const MODES = 8;
+/** Code is tracked in chunks of this many bytes, so that data beside code does not drop it. */
+const CHUNK = 64;
+
+interface CodePage {
+  readonly records: number[];
+  /** Chunks of the page that hold decoded bytes: 64 flags. */
+  readonly chunks: Uint8Array;
+}
+
+/**
+ * Operation records per physical page and code mode. A write to decoded bytes makes all records of the page stale: they
+ * stay in memory, because the running handler may still point to them, but lead back to a new look-up.
+ */
+export class CodeCache {
+  /** Counts `flush`: record addresses of an older generation are void. */
+  generation = 0;
+  private readonly state: State;
+  private readonly tables = new Map<number, number>();
+  private readonly pages = new Map<number, CodePage>();
+  private readonly holds: Uint8Array;
+  private top: number = REGION.code.start;
+
+  constructor(state: State) {
+    this.state = state;
+    this.holds = new Uint8Array(Math.ceil(state.ramSize / PAGE));
+    this.clearCodeTlb();
+  }
+
+  /** @param page physical page number. */
+  holdsCode(page: number): boolean {
+    return this.holds[page] === 1;
+  }
+
+  /** Room for `records` more records and a table without a flush. */
+  hasRoom(records: number): boolean {
+    return this.top + records * RECORD.size + TABLE_SIZE <= REGION.code.start + REGION.code.size;
+  }
+
+  /** Address of the page's table offset → record address for a code mode. */
+  table(page: number, mode: CodeMode): number {
+    const key = page * MODES + mode;
+    let table = this.tables.get(key);
+    if (table === undefined) {
+      table = this.allocate(TABLE_SIZE);
+      this.state.bytes.fill(0, table, table + TABLE_SIZE);
+      this.tables.set(key, table);
+    }
+    return table;
+  }
+
+  /** A zeroed record that belongs to physical page `page` and covers bytes [offset, offset + length) of it. */
+  record(page: number, offset: number, length: number): number {
+    const record = this.allocate(RECORD.size);
+    this.state.bytes.fill(0, record, record + RECORD.size);
+    this.state.u32[(record + RECORD.page) >>> 2] = page;
+    this.cover(record, page, offset, length);
+    return record;
+  }
+
+  /** Makes `record` depend on bytes of another page, too: an instruction that crosses into it. */
+  cover(record: number, page: number, offset: number, length: number): void {
+    let info = this.pages.get(page);
+    if (!info) {
+      info = { records: [], chunks: new Uint8Array(PAGE / CHUNK) };
+      this.pages.set(page, info);
+    }
+    info.records.push(record);
+    if (length === 0) return;
+    const last = Math.min(offset + length, PAGE) - 1;
+    for (let chunk = Math.floor(offset / CHUNK); chunk <= Math.floor(last / CHUNK); chunk++) info.chunks[chunk] = 1;
+    if (page < this.holds.length) this.holds[page] = 1;
+  }
+
+  /** About to write RAM at [physical, physical + length): drops decoded code there. */
+  written(physical: number, length: number): void {
+    const end = physical + length;
+    for (let at = physical; at < end; at = (Math.floor(at / PAGE) + 1) * PAGE) {
+      const page = Math.floor(at / PAGE);
+      const info = this.holds[page] === 1 ? this.pages.get(page) : undefined;
+      if (info && touches(info.chunks, at % PAGE, Math.min(end - page * PAGE, PAGE))) this.drop(page, info);
+    }
+  }
+
+  private drop(page: number, info: CodePage): void {
+    const { u32 } = this.state;
+    for (const record of info.records) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
+    for (let mode = 0; mode < MODES; mode++) {
+      const table = this.tables.get(page * MODES + mode);
+      if (table !== undefined) this.state.bytes.fill(0, table, table + TABLE_SIZE);
+    }
+    this.pages.delete(page);
+    this.holds[page] = 0;
+  }
+
+  /** Forgets everything. Must not be called while a record is executing unless its handler does not continue to it. */
+  flush(): void {
+    this.generation++;
+    this.tables.clear();
+    this.pages.clear();
+    this.holds.fill(0);
+    this.top = REGION.code.start;
+    this.state.set32('codeTable', 0);
+    this.clearCodeTlb();
+  }
+
+  private clearCodeTlb(): void {
+    this.state.bytes.fill(0xff, REGION.codeTlb.start, REGION.codeTlb.start + REGION.codeTlb.size);
+  }
+
+  /** Lets `lookup` find the page's records from linear page `low`/`high` (halves, page-aligned) in the current context. */
+  remember(low: number, high: number, mode: CodeMode, table: number): void {
+    const { u32 } = this.state;
+    const index = ((low >>> 12) & (CODE_TLB.entries - 1)) << CODE_TLB.entryShift;
+    const entry = (REGION.codeTlb.start + index) >>> 2;
+    u32[entry + CODE_TLB.tag / 4] = ((low & ~0xfff) | (u32[OFFSET.tlbContext >>> 2] as number)) >>> 0;
+    u32[entry + CODE_TLB.tag / 4 + 1] = high >>> 0;
+    u32[entry + CODE_TLB.table / 4] = table;
+    u32[entry + CODE_TLB.mode / 4] = mode;
+  }
+
+  private allocate(size: number): number {
+    const at = this.top;
+    if (at + size > REGION.code.start + REGION.code.size) throw new RangeError('decode cache is full');
+    this.top = at + size;
+    return at;
+  }
+}
+
+function touches(chunks: Uint8Array, from: number, to: number): boolean {
+  for (let chunk = Math.floor(from / CHUNK); chunk * CHUNK < to; chunk++) if (chunks[chunk] === 1) return true;
+  return false;
+}

@@ -1,0 +1,182 @@
+import { ByteWriter } from './bytes.ts';
+import { type I32, Int, type IntType, TYPE_CODE, Value, type ValueType } from './value.ts';
+
+/** A mutable local variable of the function being built. */
+export interface Variable<T extends IntType> {
+  get(): Int<T>;
+  set(value: Int<T>): void;
+}
+
+/** Signature of a WebAssembly function. */
+export interface Signature {
+  readonly parameters: readonly ValueType[];
+  readonly results: readonly ValueType[];
+}
+
+/** A function that a module imports, or one of its own, as `Code.call` sees it. */
+export interface Callee {
+  readonly index: number;
+  readonly signature: Signature;
+}
+
+/** Store opcodes by width: the value's low bytes go to memory. */
+const STORE: Readonly<Record<string, number>> = {
+  i32x4: 0x36, i64x8: 0x37, f32x4: 0x38, f64x8: 0x39, i32x1: 0x3a, i32x2: 0x3b, i64x1: 0x3c, i64x2: 0x3d, i64x4: 0x3e,
+}; // biome-ignore format: a table reads better in rows
+
+/** One WebAssembly function under construction: statements in order over staged values. */
+export class Code {
+  readonly signature: Signature;
+  private readonly locals: ValueType[] = [];
+  private readonly body = new ByteWriter();
+  /** Nesting of blocks, for branch depths. */
+  private depth = 0;
+
+  constructor(signature: Signature) {
+    this.signature = signature;
+  }
+
+  parameter<T extends IntType>(index: number, type: T): Int<T> {
+    return new Int(type, localGet(index));
+  }
+
+  private newLocal(type: ValueType): number {
+    this.locals.push(type);
+    return this.signature.parameters.length + this.locals.length - 1;
+  }
+
+  private setLocal(index: number, value: Value): void {
+    value.emit(this.body);
+    this.body.byte(0x21);
+    this.body.unsigned(index);
+  }
+
+  /** Evaluates `value` now and keeps it. */
+  let<T extends IntType>(value: Int<T>): Int<T> {
+    if (value.constant !== undefined) return value;
+    const index = this.newLocal(value.type);
+    this.setLocal(index, value);
+    return new Int(value.type, localGet(index));
+  }
+
+  /** `let` for values that are not integers. */
+  keep<T extends ValueType>(value: Value<T>): Value<T> {
+    const index = this.newLocal(value.type);
+    this.setLocal(index, value);
+    return new Value(value.type, localGet(index));
+  }
+
+  variable<T extends IntType>(type: T, initial?: Int<T>): Variable<T> {
+    const index = this.newLocal(type);
+    if (initial) this.setLocal(index, initial);
+    return { get: () => new Int(type, localGet(index)), set: (value) => this.setLocal(index, value) };
+  }
+
+  /** Stores the low `width` bytes (1, 2, 4, 8; 16 for v128) of `value` at `address` + `offset`. */
+  store(width: number, address: I32, value: Value, offset = 0): void {
+    address.emit(this.body);
+    value.emit(this.body);
+    if (value.type === 'v128') {
+      this.body.byte(0xfd);
+      this.body.unsigned(11);
+    } else {
+      const code = STORE[`${value.type}x${width}`];
+      if (code === undefined) throw new TypeError(`no ${width}-byte store of ${value.type}`);
+      this.body.byte(code);
+    }
+    this.body.byte(0);
+    this.body.unsigned(offset);
+  }
+
+  if(condition: I32, then: () => void, otherwise?: () => void): void {
+    condition.emit(this.body);
+    this.body.byte(0x04);
+    this.body.byte(0x40);
+    this.depth++;
+    then();
+    if (otherwise) {
+      this.body.byte(0x05);
+      otherwise();
+    }
+    this.depth--;
+    this.body.byte(0x0b);
+  }
+
+  /** A loop that runs once; calling `again` inside branches to its start. */
+  loop(body: (again: (condition: I32) => void) => void): void {
+    this.body.byte(0x03);
+    this.body.byte(0x40);
+    this.depth++;
+    const depth = this.depth;
+    body((condition) => {
+      condition.emit(this.body);
+      this.body.byte(0x0d);
+      this.body.unsigned(this.depth - depth);
+    });
+    this.depth--;
+    this.body.byte(0x0b);
+  }
+
+  return(value?: Value): void {
+    value?.emit(this.body);
+    this.body.byte(0x0f);
+  }
+
+  /** Leaves `value` as the function's result: the last statement. */
+  result(value: Value): void {
+    value.emit(this.body);
+  }
+
+  /** The value of calling `callee`, which must have exactly one integer result; evaluated where it is consumed. */
+  call<T extends IntType>(type: T, callee: Callee, args: readonly Value[]): Int<T> {
+    return new Int(type, callEmit(callee, args));
+  }
+
+  /** Calls a function without result. */
+  do(callee: Callee, args: readonly Value[]): void {
+    callEmit(callee, args)(this.body);
+    for (const _ of callee.signature.results) this.body.byte(0x1a);
+  }
+
+  /** Calls the function at `index` of the module's table 0; `typeIndex` is its type in the module. */
+  callIndirect<T extends IntType>(type: T, typeIndex: number, args: readonly Value[], index: I32): Int<T> {
+    return new Int(type, (out) => {
+      for (const arg of args) arg.emit(out);
+      index.emit(out);
+      out.byte(0x11);
+      out.unsigned(typeIndex);
+      out.byte(0);
+    });
+  }
+
+  unreachable(): void {
+    this.body.byte(0x00);
+  }
+
+  /** The function as an entry of the code section. */
+  encode(): Uint8Array {
+    const out = new ByteWriter();
+    out.unsigned(this.locals.length);
+    for (const type of this.locals) {
+      out.byte(1);
+      out.byte(TYPE_CODE[type]);
+    }
+    out.append(this.body.view());
+    out.byte(0x0b);
+    const sized = new ByteWriter();
+    sized.unsigned(out.length);
+    sized.append(out.view());
+    return sized.view();
+  }
+}
+
+const localGet = (index: number) => (out: ByteWriter) => {
+  out.byte(0x20);
+  out.unsigned(index);
+};
+
+const callEmit = (callee: Callee, args: readonly Value[]) => (out: ByteWriter) => {
+  for (const arg of args) arg.emit(out);
+  out.byte(0x10);
+  out.unsigned(callee.index);
+};

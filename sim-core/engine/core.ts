@@ -1,0 +1,224 @@
+import { CODE_MODE, CODE_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
+import { type Callee, Code, type Signature } from './code.ts';
+import { ModuleBuilder, type ModuleImports } from './module.ts';
+import { EXIT, RECORD } from './record.ts';
+import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
+
+/**
+ * The fixed part of the engine: the dispatch loop, the look-up of code addresses, and handlers of records that are not
+ * instructions. Built once per machine.
+ */
+
+const HANDLER: Signature = { parameters: ['i32'], results: ['i32'] };
+const LOOKUP: Signature = { parameters: [], results: ['i32'] };
+const ZERO = i32(0);
+
+/** Table indices of the fixed handlers; instruction handlers follow. */
+export const FIXED_HANDLER = {
+  /** Never executed: an unset handler traps. */
+  none: 0,
+  /** A slow instruction: TypeScript executes it. */
+  slow: 1,
+  /** Its page was written: look the address up again. */
+  stale: 2,
+  /** Goes on at `codeBase` + offset, which may be in another page; counts as no instruction. */
+  goto: 3,
+  /** An instruction that crosses into another page. */
+  crossing: 4,
+  /** A breakpoint in front of the handler `original`. */
+  breakpoint: 5,
+  count: 6,
+} as const;
+
+/** TypeScript functions that WebAssembly calls. Record addresses in, record address or 0 (leave the loop) out. */
+export interface EngineCallbacks {
+  slow(record: number): number;
+  /** The record that stands for the page-crossing instruction now. */
+  crossing(record: number): number;
+  /** 1 to stop in front of the record's instruction. */
+  breakpoint(record: number): number;
+  /** Resolves a near branch within its page: the target record, or 0 to look `state.rip` up. */
+  link(record: number): number;
+  /** MMU slow path: linear address halves, size | write << 8; host address or 0. */
+  access(low: number, high: number, sizeAndWrite: number): number;
+  /** Finishes a write to the bounce buffer. */
+  commit(): void;
+  /** Segment check outside 64-bit mode: segment, offset, size | write << 8; 1 when the access is allowed. */
+  segment(segment: number, offset: number, sizeAndWrite: number): number;
+  /** Leaves the exception `vector` pending. */
+  raise(vector: number): void;
+}
+
+/** Signatures of what handler modules import; order does not matter. */
+export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
+  slow: HANDLER,
+  link: HANDLER,
+  access: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
+  commit: { parameters: [], results: [] },
+  segment: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
+  raise: { parameters: ['i32'], results: [] },
+  lookup: LOOKUP,
+  fault: HANDLER,
+};
+
+/** RIP of the record's instruction. */
+export const recordRip = (record: I32): I64 =>
+  load64(ZERO, OFFSET.codeBase).add(load16(record, RECORD.offset).extendU());
+
+/** Where a truncated RIP ends up: outside 64-bit mode IP is 32 bits wide. */
+export function storeRip(code: Code, rip: I64): void {
+  code.store(8, ZERO, rip, OFFSET.rip);
+}
+
+const leave = (code: Code, exit: number): void => {
+  code.store(4, ZERO, i32(exit), OFFSET.exitCode);
+  code.return(i32(0));
+};
+
+const giveBack = (code: Code): void => {
+  code.store(4, ZERO, load32(ZERO, OFFSET.budget).add(1), OFFSET.budget);
+};
+
+/** Outside 64-bit mode the sum of base and offset is a 32-bit offset. */
+export function storeRecordRip(code: Code, record: I32): void {
+  const rip = code.variable('i64', recordRip(record));
+  code.if(load32(ZERO, OFFSET.codeMode).ne(CODE_MODE.code64), () => rip.set(rip.get().zeroExtend(32)));
+  storeRip(code, rip.get());
+}
+
+/** run(record): executes records until one says to leave; the reason is in `exitCode`. */
+function runFunction(): Code {
+  const code = new Code(HANDLER);
+  const record = code.variable('i32', code.parameter(0, 'i32'));
+  code.loop((again) => {
+    const left = code.let(load32(ZERO, OFFSET.budget).sub(1));
+    code.if(left.ltS(0), () => {
+      storeRecordRip(code, record.get());
+      leave(code, EXIT.budget);
+    });
+    code.store(4, ZERO, left, OFFSET.budget);
+    record.set(code.callIndirect('i32', 0, [record.get()], load32(record.get(), RECORD.handler)));
+    again(record.get().ne(0));
+  });
+  code.result(i32(0));
+  return code;
+}
+
+/** lookup(): the record of `state.rip`, with codeBase and codeTable set; 0 with EXIT.resolve when it is not known. */
+function lookupFunction(): Code {
+  const code = new Code(LOOKUP);
+  const rip = code.let(load64(ZERO, OFFSET.rip));
+  const linear = code.variable('i64', rip);
+  const mode = code.let(load32(ZERO, OFFSET.codeMode));
+  code.if(mode.ne(CODE_MODE.code64), () => {
+    linear.set(rip.add(load64(ZERO, OFFSET.segmentBase + 8 * SEGMENT.cs)).zeroExtend(32));
+  });
+  const page = code.let(linear.get().shrU(12));
+  const entry = code.let(page.wrap().and(CODE_TLB.entries - 1).shl(CODE_TLB.entryShift).add(REGION.codeTlb.start));
+  const tag = page.shl(12).or(load64(ZERO, OFFSET.tlbContext));
+  const hit = load64(entry, CODE_TLB.tag).eq(tag).and(load32(entry, CODE_TLB.mode).eq(mode));
+  code.if(hit, () => {
+    const table = code.let(load32(entry, CODE_TLB.table));
+    const offset = code.let(linear.get().wrap().and(0xfff));
+    const record = code.let(load32(table.add(offset.shl(2))));
+    code.store(8, ZERO, rip.sub(offset.extendU()), OFFSET.codeBase);
+    code.store(4, ZERO, table, OFFSET.codeTable);
+    code.if(record, () => code.return(record));
+  });
+  leave(code, EXIT.resolve);
+  code.unreachable();
+  return code;
+}
+
+/** fault(record): leaves the loop with the fault that a callback has left pending. */
+function faultFunction(): Code {
+  const code = new Code(HANDLER);
+  storeRecordRip(code, code.parameter(0, 'i32'));
+  leave(code, EXIT.fault);
+  code.unreachable();
+  return code;
+}
+
+function slowHandler(slow: Callee): Code {
+  const code = new Code(HANDLER);
+  const record = code.parameter(0, 'i32');
+  storeRecordRip(code, record);
+  code.result(code.call('i32', slow, [record]));
+  return code;
+}
+
+function staleHandler(): Code {
+  const code = new Code(HANDLER);
+  giveBack(code);
+  storeRecordRip(code, code.parameter(0, 'i32'));
+  leave(code, EXIT.resolve);
+  code.unreachable();
+  return code;
+}
+
+function gotoHandler(lookup: Callee): Code {
+  const code = new Code(HANDLER);
+  giveBack(code);
+  storeRecordRip(code, code.parameter(0, 'i32'));
+  code.result(code.call('i32', lookup, []));
+  return code;
+}
+
+function crossingHandler(crossing: Callee): Code {
+  const code = new Code(HANDLER);
+  const record = code.parameter(0, 'i32');
+  giveBack(code);
+  storeRecordRip(code, record);
+  code.result(code.call('i32', crossing, [record]));
+  return code;
+}
+
+function breakpointHandler(breakpoint: Callee): Code {
+  const code = new Code(HANDLER);
+  const record = code.parameter(0, 'i32');
+  storeRecordRip(code, record);
+  code.if(code.call('i32', breakpoint, [record]), () => {
+    giveBack(code);
+    leave(code, EXIT.breakpoint);
+  });
+  code.result(code.callIndirect('i32', 0, [record], load32(record, RECORD.original)));
+  return code;
+}
+
+export interface Core {
+  run(record: number): number;
+  lookup(): number;
+  fault(record: number): number;
+}
+
+/** Builds the core module and puts the fixed handlers into the table. */
+export function buildCore(memory: WebAssembly.Memory, table: WebAssembly.Table, callbacks: EngineCallbacks): Core {
+  const functions: ModuleImports['functions'] = {
+    slow: callbacks.slow,
+    crossing: callbacks.crossing,
+    breakpoint: callbacks.breakpoint,
+  };
+  // Type 0 must be the handlers' signature: callIndirect names it.
+  const builder = new ModuleBuilder();
+  builder.typeIndex(HANDLER);
+  const slow = builder.import('slow', HANDLER);
+  const crossing = builder.import('crossing', HANDLER);
+  const breakpoint = builder.import('breakpoint', HANDLER);
+  // Own functions follow the three imports: lookup is the second.
+  const lookup: Callee = { index: 4, signature: LOOKUP };
+  const codes = [
+    runFunction(),
+    lookupFunction(),
+    faultFunction(),
+    slowHandler(slow),
+    staleHandler(),
+    gotoHandler(lookup),
+    crossingHandler(crossing),
+    breakpointHandler(breakpoint),
+  ];
+  for (const code of codes) builder.add(code);
+  const built = builder.instantiate({ memory, table, functions });
+  const [run, find, fault, ...handlers] = built;
+  handlers.forEach((handler, i) => table.set(FIXED_HANDLER.slow + i, handler));
+  return { run: run as Core['run'], lookup: find as Core['lookup'], fault: fault as Core['fault'] };
+}

@@ -1,0 +1,33 @@
+import type { CodeMode } from '../state/layout.ts';
+
+/** What is known of an instruction before it runs, apart from its operand numbers: one interpreter handler per form. */
+export interface Form {
+  /** iced-x86 mnemonic number and name. */
+  readonly mnemonic: number;
+  readonly name: string;
+  /** iced-x86 Code number: the exact encoding. */
+  readonly code: number;
+  readonly mode: CodeMode;
+  readonly operands: readonly OperandForm[];
+  /** How the memory operand's address is formed, when there is one. */
+  readonly address: AddressForm | undefined;
+  /** Effective operand size in bytes. */
+  readonly operandSize: 2 | 4 | 8;
+  readonly addressSize: 2 | 4 | 8;
+}
+
+export type OperandForm =
+  | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
+  | { readonly kind: 'xmm' }
+  | { readonly kind: 'memory'; readonly size: number }
+  | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8 }
+  | { readonly kind: 'near' }
+  /** An operand that only slow instructions understand. */
+  | { readonly kind: 'other' };
+
+export interface AddressForm {
+  readonly size: 2 | 4 | 8;
+  readonly hasIndex: boolean;
+  /** flat: base 0, no checks (64-bit DS, ES, SS, CS); based: FS or GS in 64-bit mode; checked: base and limit. */
+  readonly segmentation: 'flat' | 'based' | 'checked';
+}

@@ -1,0 +1,111 @@
+import { ByteWriter } from './bytes.ts';
+import type { Callee, Code, Signature } from './code.ts';
+import { TYPE_CODE } from './value.ts';
+
+/** What every module of the engine imports, in this order; `env` gives the values. */
+export interface ModuleImports {
+  readonly memory: WebAssembly.Memory;
+  readonly table: WebAssembly.Table;
+  readonly functions: Readonly<Record<string, CallableFunction>>;
+}
+
+/**
+ * Builds one WebAssembly module: imported functions first, then `functions`, each exported as 'f0', 'f1', ….
+ * The module imports linear memory and the handler table.
+ */
+export class ModuleBuilder {
+  private readonly types: Signature[] = [];
+  private readonly imports: { readonly name: string; readonly type: number }[] = [];
+  private readonly functions: Code[] = [];
+
+  typeIndex(signature: Signature): number {
+    const key = JSON.stringify(signature);
+    const known = this.types.findIndex((type) => JSON.stringify(type) === key);
+    return known >= 0 ? known : this.types.push(signature) - 1;
+  }
+
+  /** Declares an imported function; all imports must come before functions are built that call them. */
+  import(name: string, signature: Signature): Callee {
+    const index = this.imports.push({ name, type: this.typeIndex(signature) }) - 1;
+    return { index, signature };
+  }
+
+  /** Adds a function; its export is `f${returned number}`. */
+  add(code: Code): number {
+    return this.functions.push(code) - 1;
+  }
+
+  encode(memory: WebAssembly.Memory): Uint8Array<ArrayBuffer> {
+    const out = new ByteWriter();
+    out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    const functionTypes = this.functions.map((code) => this.typeIndex(code.signature));
+    section(out, 1, (body) => this.encodeTypes(body));
+    section(out, 2, (body) => this.encodeImports(body, memory.buffer.byteLength / 0x1_0000));
+    section(out, 3, (body) => {
+      body.unsigned(functionTypes.length);
+      for (const type of functionTypes) body.unsigned(type);
+    });
+    section(out, 7, (body) => {
+      body.unsigned(this.functions.length);
+      this.functions.forEach((_, i) => {
+        body.name(`f${i}`);
+        body.byte(0);
+        body.unsigned(this.imports.length + i);
+      });
+    });
+    section(out, 10, (body) => {
+      body.unsigned(this.functions.length);
+      for (const code of this.functions) body.append(code.encode());
+    });
+    return out.view();
+  }
+
+  /** Compiles and links; returns the functions in the order of `add`. */
+  instantiate(imports: ModuleImports): CallableFunction[] {
+    const module = new WebAssembly.Module(this.encode(imports.memory));
+    const instance = new WebAssembly.Instance(module, {
+      env: { memory: imports.memory, table: imports.table, ...imports.functions } as WebAssembly.ModuleImports,
+    });
+    return this.functions.map((_, i) => instance.exports[`f${i}`] as CallableFunction);
+  }
+
+  private encodeTypes(body: ByteWriter): void {
+    body.unsigned(this.types.length);
+    for (const type of this.types) {
+      body.byte(0x60);
+      for (const list of [type.parameters, type.results]) {
+        body.unsigned(list.length);
+        for (const value of list) body.byte(TYPE_CODE[value]);
+      }
+    }
+  }
+
+  private encodeImports(body: ByteWriter, pages: number): void {
+    body.unsigned(this.imports.length + 2);
+    for (const { name, type } of this.imports) {
+      body.name('env');
+      body.name(name);
+      body.byte(0);
+      body.unsigned(type);
+    }
+    body.name('env');
+    body.name('memory');
+    body.byte(2);
+    body.byte(1);
+    body.unsigned(pages);
+    body.unsigned(pages);
+    body.name('env');
+    body.name('table');
+    body.byte(1);
+    body.append([0x70, 0]);
+    body.unsigned(0);
+  }
+}
+
+function section(out: ByteWriter, id: number, write: (body: ByteWriter) => void): void {
+  const body = new ByteWriter();
+  write(body);
+  out.byte(id);
+  out.unsigned(body.length);
+  out.append(body.view());
+}

@@ -1,0 +1,248 @@
+import { CodeExt, Decoder, DecoderError, Instruction, MemorySizeExt, Mnemonic, OpKind, Register } from 'iced-x86';
+import type { AddressForm, Form, OperandForm } from '../engine/form.ts';
+import { CODE_MODE, type CodeMode, SEGMENT } from '../state/layout.ts';
+import type { DecodedInstruction, MemoryOperand, Operand, OperandSize } from './instruction.ts';
+import { REGISTERS } from './registers.ts';
+
+/** Facts of an encoding that iced-x86 computes slowly, kept per Code number. */
+interface CodeFacts {
+  readonly operandSize: 0 | 2 | 4 | 8;
+  readonly addressSize: 0 | 2 | 4 | 8;
+}
+
+const facts: (CodeFacts | undefined)[] = [];
+
+function factsOf(code: number): CodeFacts {
+  let known = facts[code];
+  if (!known) {
+    const info = CodeExt.opCode(code);
+    known = { operandSize: (info.operandSize / 8) as 0, addressSize: (info.addressSize / 8) as 0 };
+    info.free();
+    facts[code] = known;
+  }
+  return known;
+}
+
+export const BITNESS: Readonly<Record<CodeMode, 16 | 32 | 64>> = {
+  [CODE_MODE.code16stack16]: 16,
+  [CODE_MODE.code16stack32]: 16,
+  [CODE_MODE.code32stack16]: 32,
+  [CODE_MODE.code32stack32]: 32,
+  [CODE_MODE.code64]: 64,
+};
+
+/** Immediate kinds: size in bytes after extension. */
+const IMMEDIATE_SIZE = new Map<number, 1 | 2 | 4 | 8>([
+  [OpKind.Immediate8, 1],
+  [OpKind.Immediate8_2nd, 1],
+  [OpKind.Immediate16, 2],
+  [OpKind.Immediate32, 4],
+  [OpKind.Immediate64, 8],
+  [OpKind.Immediate8to16, 2],
+  [OpKind.Immediate8to32, 4],
+  [OpKind.Immediate8to64, 8],
+  [OpKind.Immediate32to64, 8],
+]);
+/** Implicit memory operands of string instructions: address size in bytes. */
+const STRING_ADDRESS_SIZE = new Map<number, 2 | 4 | 8>([
+  [OpKind.MemorySegSI, 2],
+  [OpKind.MemorySegESI, 4],
+  [OpKind.MemorySegRSI, 8],
+  [OpKind.MemorySegDI, 2],
+  [OpKind.MemorySegEDI, 4],
+  [OpKind.MemorySegRDI, 8],
+  [OpKind.MemoryESDI, 2],
+  [OpKind.MemoryESEDI, 4],
+  [OpKind.MemoryESRDI, 8],
+]);
+const NEAR = new Set<number>([OpKind.NearBranch16, OpKind.NearBranch32, OpKind.NearBranch64]);
+const FAR = new Set<number>([OpKind.FarBranch16, OpKind.FarBranch32]);
+
+/**
+ * iced-x86's decoder over code of one mode. Instruction pointers given and returned are offsets within the page (so that
+ * decoded pages do not depend on where they are mapped).
+ */
+export class InstructionDecoder {
+  readonly instruction = new Instruction();
+  private readonly decoder: Decoder;
+  private readonly mode: CodeMode;
+  private readonly bytes: Uint8Array;
+  private readonly start: number;
+
+  /** @param bytes code from page offset `start` on. */
+  constructor(mode: CodeMode, bytes: Uint8Array, start: number) {
+    this.mode = mode;
+    this.bytes = bytes;
+    this.start = start;
+    this.decoder = new Decoder(BITNESS[mode], bytes, 0);
+    this.decoder.ip = BigInt(start);
+  }
+
+  /** Decodes the next instruction into `instruction`. */
+  next(): 'ok' | 'invalid' | 'truncated' {
+    this.decoder.decodeOut(this.instruction);
+    switch (this.decoder.lastError) {
+      case DecoderError.None:
+        return 'ok';
+      case DecoderError.NoMoreBytes:
+        return 'truncated';
+      default:
+        return 'invalid';
+    }
+  }
+
+  free(): void {
+    this.decoder.free();
+    this.instruction.free();
+  }
+
+  /** Page offset of the instruction last decoded. */
+  get offset(): number {
+    return Number(this.instruction.ip);
+  }
+
+  get hasMemoryOperand(): boolean {
+    const { instruction } = this;
+    for (let i = 0; i < instruction.opCount; i++) if (instruction.opKind(i) === OpKind.Memory) return true;
+    return false;
+  }
+
+  /** Identifies the form: two instructions with the same key have the same handler. */
+  formKey(): string {
+    const { instruction } = this;
+    let key = `${instruction.code}.${this.mode}`;
+    for (let i = 0; i < instruction.opCount; i++) if (instruction.opKind(i) === OpKind.Memory) key += this.addressKey(i);
+    return key;
+  }
+
+  private addressKey(i: number): string {
+    const { size, hasIndex, segmentation } = this.addressForm();
+    return `m${i}${size}${hasIndex ? 'i' : ''}${segmentation}`;
+  }
+
+  form(): Form {
+    const { instruction } = this;
+    const operands = Array.from({ length: instruction.opCount }, (_, i) => this.operandForm(i));
+    return {
+      mnemonic: instruction.mnemonic,
+      name: Mnemonic[instruction.mnemonic] ?? '?',
+      code: instruction.code,
+      mode: this.mode,
+      operands,
+      address: this.hasMemoryOperand ? this.addressForm() : undefined,
+      operandSize: this.operandSize(),
+      addressSize: this.addressSize(),
+    };
+  }
+
+  private operandForm(i: number): OperandForm {
+    const { instruction } = this;
+    const kind = instruction.opKind(i);
+    if (kind === OpKind.Register) {
+      const location = REGISTERS.get(instruction.opRegister(i));
+      if (location?.kind === 'gpr') return { kind: 'gpr', size: location.size as 1 | 2 | 4 | 8 };
+      return location?.kind === 'xmm' ? { kind: 'xmm' } : { kind: 'other' };
+    }
+    if (kind === OpKind.Memory) return { kind: 'memory', size: MemorySizeExt.size(instruction.memorySize) };
+    if (NEAR.has(kind)) return { kind: 'near' };
+    const size = IMMEDIATE_SIZE.get(kind);
+    return size === undefined ? { kind: 'other' } : { kind: 'immediate', size };
+  }
+
+  private addressForm(): AddressForm {
+    const { instruction } = this;
+    const segment = instruction.memorySegment;
+    const based = segment === Register.FS || segment === Register.GS;
+    return {
+      size: this.memoryAddressSize(),
+      hasIndex: instruction.memoryIndex !== Register.None,
+      segmentation: this.mode !== CODE_MODE.code64 ? 'checked' : based ? 'based' : 'flat',
+    };
+  }
+
+  private memoryAddressSize(): 2 | 4 | 8 {
+    const { instruction } = this;
+    const register = instruction.memoryBase || instruction.memoryIndex;
+    if (register === Register.RIP) return 8;
+    if (register === Register.EIP) return 4;
+    const location = REGISTERS.get(register);
+    if (location) return location.size as 2 | 4 | 8;
+    const size = instruction.memoryDisplSize;
+    return size === 8 || size === 4 || size === 2 ? size : ((BITNESS[this.mode] / 8) as 2);
+  }
+
+  private operandSize(): 2 | 4 | 8 {
+    const known = factsOf(this.instruction.code).operandSize;
+    if (known !== 0) return known;
+    return BITNESS[this.mode] === 16 ? 2 : 4;
+  }
+
+  private addressSize(): 2 | 4 | 8 {
+    const { instruction } = this;
+    for (let i = 0; i < instruction.opCount; i++) {
+      const kind = instruction.opKind(i);
+      if (kind === OpKind.Memory) return this.memoryAddressSize();
+      const size = STRING_ADDRESS_SIZE.get(kind);
+      if (size !== undefined) return size;
+    }
+    return factsOf(instruction.code).addressSize || ((BITNESS[this.mode] / 8) as 2);
+  }
+
+  /** A plain copy for slow instructions and people. */
+  decoded(): DecodedInstruction {
+    const { instruction } = this;
+    const from = this.offset - this.start;
+    return {
+      mnemonic: instruction.mnemonic,
+      code: instruction.code,
+      length: instruction.length,
+      operands: Array.from({ length: instruction.opCount }, (_, i) => this.operand(i)),
+      operandSize: this.operandSize(),
+      addressSize: this.addressSize(),
+      rep: instruction.hasRepPrefix,
+      repne: instruction.hasRepnePrefix,
+      lock: instruction.hasLockPrefix,
+      bytes: this.bytes.slice(from, from + instruction.length),
+    };
+  }
+
+  private operand(i: number): Operand {
+    const { instruction } = this;
+    const kind = instruction.opKind(i);
+    if (kind === OpKind.Register) {
+      const register = instruction.opRegister(i);
+      return { kind: 'register', register, size: (REGISTERS.get(register)?.size ?? this.operandSize()) as OperandSize };
+    }
+    if (NEAR.has(kind)) return { kind: 'near', target: BigInt.asIntN(64, instruction.nearBranchTarget) };
+    if (FAR.has(kind)) {
+      const offset = kind === OpKind.FarBranch16 ? instruction.farBranch16 : instruction.farBranch32;
+      return { kind: 'far', selector: instruction.farBranchSelector, offset };
+    }
+    const size = IMMEDIATE_SIZE.get(kind);
+    if (size !== undefined) return { kind: 'immediate', value: instruction.immediate(i), size };
+    return { kind: 'memory', memory: this.memoryOperand(kind), size: MemorySizeExt.size(instruction.memorySize) as OperandSize };
+  }
+
+  private memoryOperand(kind: OpKind): MemoryOperand {
+    const { instruction } = this;
+    const string = STRING_ADDRESS_SIZE.get(kind);
+    const segment =
+      kind === OpKind.MemoryESDI || kind === OpKind.MemoryESEDI || kind === OpKind.MemoryESRDI
+        ? SEGMENT.es
+        : (REGISTERS.get(instruction.memorySegment)?.number ?? SEGMENT.ds);
+    if (string !== undefined) {
+      return { segment, base: Register.None, index: Register.None, scale: 1, displacement: 0n, addressSize: string };
+    }
+    const relative = instruction.memoryBase === Register.RIP || instruction.memoryBase === Register.EIP;
+    const displacement = BigInt.asIntN(64, instruction.memoryDisplacement);
+    return {
+      segment,
+      base: instruction.memoryBase,
+      index: instruction.memoryIndex,
+      scale: instruction.memoryIndexScale as 1 | 2 | 4 | 8,
+      displacement: relative ? displacement - BigInt(this.offset + instruction.length) : displacement,
+      addressSize: this.memoryAddressSize(),
+    };
+  }
+}
+

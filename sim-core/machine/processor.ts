@@ -1,0 +1,402 @@
+import { Mnemonic, Register } from 'iced-x86';
+import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
+import { CodeCache } from '../engine/code-cache.ts';
+import { buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
+import { HandlerTable } from '../engine/handlers.ts';
+import { EXIT, LINK, RECORD } from '../engine/record.ts';
+import { InstructionDecoder } from '../isa/decoder.ts';
+import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
+import { REGISTERS } from '../isa/registers.ts';
+import { ENDS_BLOCK, FAR_THROUGH_MEMORY, SEMANTICS } from '../isa/semantics.ts';
+import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
+import { CODE_MODE, type CodeMode, OFFSET, SEGMENT } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+
+const PAGE = 4096;
+const LONGEST_INSTRUCTION = 15;
+/** Room that one decoding needs at most: a page of one-byte instructions, the block's end, its table. */
+const ROOM = PAGE + 2;
+
+/** Exceptions that push error code 0 when an instruction raises them through `Stage.faultIf`. */
+const WITH_ERROR_CODE: ReadonlySet<number> = new Set([VECTOR.gp, VECTOR.ss, VECTOR.ac]);
+
+/** Page offsets at which an instruction breakpoint may lie, and what to do when one is reached. */
+export interface BreakpointCheck {
+  mayBreakAt(pageOffset: number): boolean;
+  /** Whether to stop in front of the instruction at `state.rip`. */
+  stopsHere(): boolean;
+}
+
+/**
+ * Runs instructions: finds or decodes operation records, enters the dispatch loop, executes slow instructions. Knows no
+ * events, time or stop conditions; `run` says why it returned by `state.exitCode`, a fault is left in `fault`.
+ */
+export class Processor {
+  readonly cache: CodeCache;
+  fault: Fault | undefined;
+  private readonly cpu: Cpu;
+  private readonly state: State;
+  private readonly slowTable: ReadonlyMap<number, SlowInstruction>;
+  private readonly breakpoints: BreakpointCheck;
+  private readonly handlers: HandlerTable;
+  private readonly core: Core;
+  private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
+  /** Slow instructions by number in RECORD.instruction; 0 is none. */
+  private instructions: (DecodedInstruction | undefined)[] = [undefined];
+  /** Records of page-crossing instructions by stub record and second physical page. */
+  private readonly crossings = new Map<number, number>();
+
+  constructor(cpu: Cpu, slowTable: ReadonlyMap<number, SlowInstruction>, breakpoints: BreakpointCheck) {
+    this.cpu = cpu;
+    this.state = cpu.state;
+    this.slowTable = slowTable;
+    this.breakpoints = breakpoints;
+    this.cache = new CodeCache(this.state);
+    this.handlers = new HandlerTable(this.state.memory);
+    const callbacks = {
+      slow: (record: number) => this.slow(record),
+      crossing: (record: number) => this.crossing(record),
+      breakpoint: (_record: number) => (this.breakpoints.stopsHere() ? 1 : 0),
+      link: (record: number) => this.link(record),
+      access: (low: number, high: number, sizeAndWrite: number) => this.access(low, high, sizeAndWrite),
+      commit: () => this.commit(),
+      segment: (segment: number, offset: number, sizeAndWrite: number) => this.segment(segment, offset, sizeAndWrite),
+      raise: (vector: number) => this.raise(vector),
+    };
+    this.core = buildCore(this.state.memory, this.handlers.table, callbacks);
+    this.handlerImports = { ...callbacks, lookup: this.core.lookup, fault: this.core.fault };
+    cpu.mmu.codeWatch = this.cache;
+    cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
+  }
+
+  /** Forgets all decoded code (breakpoints changed, memory loaded from outside). */
+  flush(): void {
+    this.cache.flush();
+    this.crossings.clear();
+    this.instructions = [undefined];
+  }
+
+  /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
+  run(count: number): void {
+    const { state } = this;
+    state.set32('budget', count);
+    let record = this.core.lookup();
+    if (record === 0) record = this.resolve();
+    while (record !== 0) {
+      this.core.run(record);
+      if (state.get32('exitCode') !== EXIT.resolve) return;
+      record = this.resolve();
+    }
+  }
+
+  // ---- finding code
+
+  /** The record of `state.rip`, decoded if need be; 0 with `exitCode` = fault when it cannot be fetched. */
+  private resolve(): number {
+    const { state, cpu } = this;
+    const rip = state.get64('rip');
+    const mode = state.get32('codeMode') as CodeMode;
+    const linear = mode === CODE_MODE.code64 ? rip : BigInt.asUintN(32, rip + state.get64('segmentBase', SEGMENT.cs));
+    if (mode !== CODE_MODE.code64 && rip > BigInt(state.get32('segmentLimit', SEGMENT.cs))) {
+      return this.failed(exception(VECTOR.gp, 0));
+    }
+    const physical = cpu.mmu.fetch(linear);
+    if (physical < 0) return this.failed(cpu.mmu.fault);
+    if (!this.cache.hasRoom(ROOM)) this.flush();
+    const offset = physical % PAGE;
+    const table = this.cache.table(Math.floor(physical / PAGE), mode);
+    const low = Number(linear & 0xffff_f000n);
+    if (cpu.mmu.physical.isRamPage(physical)) this.cache.remember(low, Number(linear >> 32n), mode, table);
+    state.set64('codeBase', BigInt.asUintN(64, rip - BigInt(offset)));
+    state.set32('codeTable', table);
+    return this.recordAt(table, physical, mode);
+  }
+
+  private failed(fault: Fault | undefined): 0 {
+    this.fault = fault;
+    this.state.set32('exitCode', EXIT.fault);
+    return 0;
+  }
+
+  private recordAt(table: number, physical: number, mode: CodeMode): number {
+    const slot = (table >>> 2) + (physical % PAGE);
+    const known = this.state.u32[slot] as number;
+    if (known !== 0) return known;
+    this.decode(table, physical, mode);
+    this.handlers.compile(this.handlerImports);
+    return this.state.u32[slot] as number;
+  }
+
+  /** Decodes from `physical` to the end of the block, the page, or code that is decoded already. */
+  private decode(table: number, physical: number, mode: CodeMode): void {
+    const { u32, u16 } = this.state;
+    const page = Math.floor(physical / PAGE);
+    const start = physical % PAGE;
+    const decoder = new InstructionDecoder(mode, this.codeBytes(physical), start);
+    let previous = 0;
+    let at = start;
+    while (at < PAGE) {
+      const known = u32[(table >>> 2) + at] as number;
+      const outcome = known === 0 ? decoder.next() : 'ok';
+      const record = known || this.makeRecord(decoder, outcome, page, at);
+      u32[(table >>> 2) + at] = record;
+      if (previous !== 0) u32[(previous + RECORD.next) >>> 2] = record;
+      previous = record;
+      if (known !== 0 || outcome !== 'ok') break;
+      at = u16[(record + RECORD.nextOffset) >>> 1] as number;
+      if (ENDS_BLOCK.has(decoder.instruction.mnemonic)) break;
+    }
+    if (u32[(previous + RECORD.next) >>> 2] === 0) {
+      u32[(previous + RECORD.next) >>> 2] = this.gotoRecord(page, u16[(previous + RECORD.nextOffset) >>> 1] as number);
+    }
+    decoder.free();
+  }
+
+  /** Bytes from `physical` to the end of its page. */
+  private codeBytes(physical: number): Uint8Array {
+    const { physical: memory } = this.cpu.mmu;
+    const length = PAGE - (physical % PAGE);
+    if (memory.isRamPage(physical)) return memory.peek(physical, length);
+    // Executing from a device or from nothing: what the bus answers, usually all ones.
+    return Uint8Array.from({ length }, (_, i) => memory.read(physical + i, 1));
+  }
+
+  private gotoRecord(page: number, offset: number): number {
+    const record = this.cache.record(page, 0, 0);
+    const { u32, u16 } = this.state;
+    u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.goto;
+    u16[(record + RECORD.offset) >>> 1] = offset;
+    return record;
+  }
+
+  private makeRecord(
+    decoder: InstructionDecoder,
+    outcome: 'ok' | 'invalid' | 'truncated',
+    page: number,
+    offset: number,
+  ): number {
+    const truncated = outcome === 'truncated' && offset + LONGEST_INSTRUCTION > PAGE;
+    const length = truncated ? PAGE - offset : Math.max(1, decoder.instruction.length);
+    const record = this.cache.record(page, offset, length);
+    const { u32, u16 } = this.state;
+    u16[(record + RECORD.offset) >>> 1] = offset;
+    u16[(record + RECORD.nextOffset) >>> 1] = offset + length;
+    this.state.bytes[record + RECORD.length] = length;
+    if (truncated) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.crossing;
+    else this.fill(record, decoder);
+    if (this.breakpoints.mayBreakAt(offset)) {
+      u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
+      u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.breakpoint;
+    }
+    return record;
+  }
+
+  /** Sets handler and operands from the instruction that the decoder has just decoded. */
+  private fill(record: number, decoder: InstructionDecoder): void {
+    const { u32 } = this.state;
+    const { instruction } = decoder;
+    const semantics = SEMANTICS.get(instruction.mnemonic);
+    const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
+    if (!semantics || !form || form.operands.some((operand) => operand.kind === 'other')) {
+      u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;
+      u32[(record + RECORD.instruction) >>> 2] = this.instructions.push(decoder.decoded()) - 1;
+      return;
+    }
+    u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), () => form, semantics);
+    fillOperands(this.state, record, decoder.decoded());
+  }
+
+  // ---- called from WebAssembly
+
+  private slow(record: number): number {
+    const { state } = this;
+    const instruction = this.instructionOf(record);
+    const outcome = this.executeSlow(instruction);
+    if (typeof outcome === 'object') return this.failed(outcome);
+    if (outcome === NEXT.sequential) this.advance(instruction.length);
+    if (state.get32('attention') !== 0) {
+      state.set32('exitCode', EXIT.attention);
+      return 0;
+    }
+    return this.core.lookup();
+  }
+
+  /** The decoded instruction of a record; staged ones that give up (`Stage.slowIf`) are decoded when that happens. */
+  private instructionOf(record: number): DecodedInstruction {
+    const { u32, u16 } = this.state;
+    const slot = (record + RECORD.instruction) >>> 2;
+    const known = this.instructions[u32[slot] as number];
+    if (known) return known;
+    const offset = u16[(record + RECORD.offset) >>> 1] as number;
+    const physical = (u32[(record + RECORD.page) >>> 2] as number) * PAGE + offset;
+    const decoder = new InstructionDecoder(this.state.get32('codeMode') as CodeMode, this.codeBytes(physical), offset);
+    decoder.next();
+    const decoded = decoder.decoded();
+    decoder.free();
+    u32[slot] = this.instructions.push(decoded) - 1;
+    return decoded;
+  }
+
+  private executeSlow(instruction: DecodedInstruction) {
+    if (instruction.mnemonic === Mnemonic.INVALID) return exception(VECTOR.ud);
+    const execute = this.slowTable.get(instruction.mnemonic);
+    if (!execute) {
+      return { kind: 'unimplemented', what: `instruction ${Mnemonic[instruction.mnemonic]?.toLowerCase()}` } as const;
+    }
+    return execute(this.cpu, instruction);
+  }
+
+  private advance(length: number): void {
+    const { state } = this;
+    const next = state.get64('rip') + BigInt(length);
+    state.set64('rip', state.get32('codeMode') === CODE_MODE.code64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next));
+  }
+
+  /** The target of a near branch when it lies in the branch's page; remembers it in the record. */
+  private link(record: number): number {
+    const { state } = this;
+    const { u32 } = state;
+    const target = state.view.getBigInt64(record + RECORD.immediate, true);
+    const slot = (record + RECORD.target) >>> 2;
+    const mode = state.get32('codeMode') as CodeMode;
+    // Outside 64-bit mode a target may wrap at the operand size, so only plain cases are linked.
+    const wraps = mode !== CODE_MODE.code64 && state.get64('rip') !== BigInt.asUintN(32, state.get64('codeBase') + target);
+    if (target < 0n || target >= BigInt(PAGE) || wraps) {
+      u32[slot] = LINK.lookup;
+      return 0;
+    }
+    if (!this.cache.hasRoom(ROOM)) return 0;
+    const page = u32[(record + RECORD.page) >>> 2] as number;
+    const found = this.recordAt(state.get32('codeTable'), page * PAGE + Number(target), mode);
+    u32[slot] = found;
+    return found;
+  }
+
+  private access(low: number, high: number, sizeAndWrite: number): number {
+    const { mmu } = this.cpu;
+    const host = mmu.access(low >>> 0, high >>> 0, sizeAndWrite & 0xff, (sizeAndWrite & 0x100) !== 0);
+    if (host === 0) this.fault = mmu.fault;
+    return host;
+  }
+
+  private commit(): void {
+    this.cpu.mmu.commit();
+    if (this.state.get32('attention') !== 0) this.kick();
+  }
+
+  /** Budget taken away to leave the dispatch loop after the instruction in hand. */
+  private withheld = 0;
+
+  /** Makes the dispatch loop return before the next instruction. */
+  kick(): void {
+    this.withheld += this.state.get32('budget');
+    this.state.set32('budget', 0);
+  }
+
+  /** Instructions of the last `run` that were not executed; forgets what `kick` withheld. */
+  unused(): number {
+    const left = (this.state.get32('budget') | 0) + this.withheld;
+    this.withheld = 0;
+    return left;
+  }
+
+  private segment(segment: number, offset: number, sizeAndWrite: number): number {
+    const fault = checkSegmentAccess(this.state, segment, offset >>> 0, sizeAndWrite & 0xff, (sizeAndWrite & 0x100) !== 0);
+    if (!fault) return 1;
+    this.fault = fault;
+    return 0;
+  }
+
+  private raise(vector: number): void {
+    this.fault = exception(vector, WITH_ERROR_CODE.has(vector) ? 0 : undefined);
+  }
+
+  // ---- instructions that cross into another page
+
+  private crossing(stub: number): number {
+    const { state, cpu } = this;
+    const { u32, u16 } = state;
+    const mode = state.get32('codeMode') as CodeMode;
+    const page = u32[(stub + RECORD.page) >>> 2] as number;
+    const offset = u16[(stub + RECORD.offset) >>> 1] as number;
+    const base = state.get64('codeBase') + BigInt(PAGE);
+    const next =
+      mode === CODE_MODE.code64 ? BigInt.asUintN(64, base) : BigInt.asUintN(32, base + state.get64('segmentBase', SEGMENT.cs));
+    const second = cpu.mmu.fetch(next);
+    if (second < 0) return this.failed(cpu.mmu.fault);
+    const secondPage = Math.floor(second / PAGE);
+    const key = secondPage * 2 ** 26 + stub;
+    const known = this.crossings.get(key);
+    if (known && u32[(known + RECORD.handler) >>> 2] !== FIXED_HANDLER.stale) return known;
+    if (!this.cache.hasRoom(2)) {
+      // The caller does not come back to the stub: a fresh look-up starts over with an empty cache.
+      this.flush();
+      state.set32('exitCode', EXIT.resolve);
+      return 0;
+    }
+    const record = this.decodeCrossing(page, offset, second, mode);
+    this.crossings.set(key, record);
+    return record;
+  }
+
+  private decodeCrossing(page: number, offset: number, second: number, mode: CodeMode): number {
+    const head = this.codeBytes(page * PAGE + offset);
+    const bytes = new Uint8Array(head.length + LONGEST_INSTRUCTION);
+    bytes.set(head);
+    bytes.set(this.codeBytes(second).subarray(0, LONGEST_INSTRUCTION), head.length);
+    const decoder = new InstructionDecoder(mode, bytes, offset);
+    decoder.next();
+    const length = Math.max(1, decoder.instruction.length);
+    const record = this.cache.record(page, offset, PAGE - offset);
+    this.cache.cover(record, Math.floor(second / PAGE), 0, Math.max(0, offset + length - PAGE));
+    const { u32, u16 } = this.state;
+    u16[(record + RECORD.offset) >>> 1] = offset;
+    u16[(record + RECORD.nextOffset) >>> 1] = offset + length;
+    this.state.bytes[record + RECORD.length] = length;
+    this.fill(record, decoder);
+    u32[(record + RECORD.instruction) >>> 2] = this.instructions.push(decoder.decoded()) - 1;
+    u32[(record + RECORD.next) >>> 2] = this.gotoRecord(page, offset + length);
+    u32[(record + RECORD.target) >>> 2] = LINK.lookup;
+    decoder.free();
+    this.handlers.compile(this.handlerImports);
+    return record;
+  }
+}
+
+/** Writes register numbers, address parts and immediates of a staged instruction into its record. */
+function fillOperands(state: State, record: number, instruction: DecodedInstruction): void {
+  const { view } = state;
+  instruction.operands.forEach((operand, i) => {
+    if (operand.kind === 'register') {
+      view.setUint16(record + RECORD.operand + 2 * i, registerAddress(operand.register), true);
+    } else if (operand.kind === 'immediate') {
+      view.setBigUint64(record + RECORD.immediate, operand.value, true);
+    } else if (operand.kind === 'near') {
+      view.setBigInt64(record + RECORD.immediate, operand.target, true);
+    } else if (operand.kind === 'memory') {
+      fillAddress(view, record, operand.memory);
+    }
+  });
+}
+
+function registerAddress(register: number): number {
+  const location = REGISTERS.get(register);
+  if (!location) throw new RangeError(`register ${register} is in no staged instruction`);
+  return location.address;
+}
+
+function fillAddress(view: DataView, record: number, memory: MemoryOperand): void {
+  const relative = memory.base === Register.RIP || memory.base === Register.EIP;
+  // Relative to the instruction's end, which lies `nextOffset` after the page's first byte, whose RIP is `codeBase`.
+  const end = relative ? BigInt(view.getUint16(record + RECORD.nextOffset, true)) : 0n;
+  const base = relative ? OFFSET.codeBase : memory.base === Register.None ? OFFSET.zero : registerAddress(memory.base);
+  view.setUint16(record + RECORD.base, base, true);
+  view.setUint16(
+    record + RECORD.index,
+    memory.index === Register.None ? OFFSET.zero : registerAddress(memory.index),
+    true,
+  );
+  view.setUint8(record + RECORD.scale, Math.log2(memory.scale));
+  view.setUint8(record + RECORD.segment, 8 * memory.segment);
+  view.setBigInt64(record + RECORD.displacement, BigInt.asIntN(64, memory.displacement + end), true);
+}
