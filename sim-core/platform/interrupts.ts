@@ -1,0 +1,47 @@
+import type { InterruptController } from '../cpu/cpu.ts';
+import type { State } from '../state/state.ts';
+import type { LocalApic } from './local-apic.ts';
+import type { Pic } from './pic.ts';
+
+/** Joins the 8259A pair and the local APIC in front of the processor, and drives its INTR line in `State`. */
+export class InterruptRouter implements InterruptController {
+  private readonly state: State;
+  private readonly pic: Pic;
+  private readonly apic: LocalApic;
+
+  constructor(state: State, pic: Pic, apic: LocalApic) {
+    this.state = state;
+    this.pic = pic;
+    this.apic = apic;
+  }
+
+  /** The local APIC's own interrupts go before what the 8259A sends through LINT0. */
+  acknowledge(): number {
+    const vector = this.apic.asserted || !this.apic.passesExternal ? this.apic.acknowledge() : this.pic.acknowledge();
+    this.update();
+    return vector;
+  }
+
+  /** Makes INTR true to "an interrupt is waiting that the controllers let through". */
+  update(): void {
+    const asserted = this.apic.asserted || (this.apic.passesExternal && this.pic.asserted);
+    if (asserted && this.state.get32('interruptRequest') === 0) this.state.set32('attention', 1);
+    this.state.set32('interruptRequest', asserted ? 1 : 0);
+  }
+
+  readMsr(index: number): bigint | undefined {
+    return this.apic.readMsr(index);
+  }
+
+  writeMsr(index: number, value: bigint): boolean {
+    return this.apic.writeMsr(index, value);
+  }
+
+  getTaskPriority(): number {
+    return this.apic.getTaskPriority();
+  }
+
+  setTaskPriority(priority: number): void {
+    this.apic.setTaskPriority(priority);
+  }
+}

@@ -1,0 +1,609 @@
+/** The local APIC in xAPIC and x2APIC mode (SDM Vol. 3A, chapter "Advanced Programmable Interrupt Controller"). */
+
+import type { Clock } from '../cpu/cpu.ts';
+import type { MmioDevice } from '../mmu/physical-memory.ts';
+import type { State } from '../state/state.ts';
+import type { Snapshotted, TimedDevice } from './device.ts';
+
+/** Register offsets in the xAPIC page; the x2APIC MSR is 800h + offset / 10h. */
+const REGISTER = {
+  id: 0x20, version: 0x30, taskPriority: 0x80, arbitrationPriority: 0x90, processorPriority: 0xa0, endOfInterrupt: 0xb0,
+  remoteRead: 0xc0, logicalDestination: 0xd0, destinationFormat: 0xe0, spuriousVector: 0xf0, inService: 0x100,
+  triggerMode: 0x180, requests: 0x200, errorStatus: 0x280, command: 0x300, commandHigh: 0x310, timer: 0x320,
+  thermal: 0x330, performance: 0x340, lint0: 0x350, lint1: 0x360, error: 0x370, initialCount: 0x380,
+  currentCount: 0x390, divide: 0x3e0, selfIpi: 0x3f0,
+} as const; // biome-ignore format: a table reads better in rows
+
+/** Local vector table: index of each entry in `LocalApicState.lvt`, and the bits that software can write. */
+const LVT_REGISTERS = [
+  { offset: REGISTER.timer, writable: 0x7_00ff },
+  { offset: REGISTER.thermal, writable: 0x1_07ff },
+  { offset: REGISTER.performance, writable: 0x1_07ff },
+  { offset: REGISTER.lint0, writable: 0x1_a7ff },
+  { offset: REGISTER.lint1, writable: 0x1_a7ff },
+  { offset: REGISTER.error, writable: 0x1_00ff },
+] as const;
+const LVT = { timer: 0, lint0: 3, lint1: 4, error: 5 } as const;
+
+const LVT_MASKED = 0x1_0000;
+const LVT_LEVEL = 0x8000;
+const TIMER_MODE = { oneShot: 0, periodic: 1, tscDeadline: 2 } as const;
+/** Delivery modes of LVT entries and the ICR (bits 10:8). */
+const DELIVERY = { fixed: 0, lowestPriority: 1, smi: 2, nmi: 4, init: 5, startUp: 6, external: 7 } as const;
+/** Version 14h of an integrated APIC; bits 23:16 are the number of the last LVT entry. */
+const VERSION = ((LVT_REGISTERS.length - 1) << 16) | 0x14;
+const SVR_ENABLED = 0x100;
+const ERROR = { sendIllegalVector: 0x20, receiveIllegalVector: 0x40, illegalRegister: 0x80 } as const;
+
+const APIC_BASE = { bootstrap: 0x100n, x2apic: 0x400n, enable: 0x800n, reserved: 0x2ffn } as const;
+const APIC_BASE_DEFAULT = 0xfee0_0000n;
+const MSR_APIC_BASE = 0x1b;
+const MSR_TSC_DEADLINE = 0x6e0;
+const MSR_X2APIC_FIRST = 0x800;
+const MSR_X2APIC_LAST = 0x8ff;
+export const APIC_PAGE_SIZE = 4096;
+
+export interface LocalApicState {
+  id: number;
+  taskPriority: number;
+  logicalDestination: number;
+  destinationFormat: number;
+  spuriousVector: number;
+  /** 256 bits each, vector 0 in bit 0 of element 0. */
+  inService: number[];
+  triggerMode: number[];
+  requests: number[];
+  errorStatus: number;
+  /** Errors since the last write to ESR. */
+  errors: number;
+  command: number;
+  commandHigh: number;
+  lvt: number[];
+  divide: number;
+  initialCount: number;
+  /** Cycle at which the timer's count was `initialCount`. */
+  timerStart: number;
+  /** Cycle up to which expiries of the timer have been delivered. */
+  serviced: number;
+  /** Levels of LINT0 and LINT1. */
+  pins: [boolean, boolean];
+}
+
+const vectors = (): number[] => new Array<number>(8).fill(0);
+
+/** SDM, "Local APIC State After Power-Up or Reset". */
+const powerOn = (): LocalApicState => ({
+  id: 0,
+  taskPriority: 0,
+  logicalDestination: 0,
+  destinationFormat: 0xffff_ffff,
+  spuriousVector: 0xff,
+  inService: vectors(),
+  triggerMode: vectors(),
+  requests: vectors(),
+  errorStatus: 0,
+  errors: 0,
+  command: 0,
+  commandHigh: 0,
+  lvt: LVT_REGISTERS.map(() => LVT_MASKED),
+  divide: 0,
+  initialCount: 0,
+  timerStart: 0,
+  serviced: 0,
+  pins: [false, false],
+});
+
+/** What the local APIC does to the rest of the machine. */
+export interface LocalApicConnections {
+  readonly state: State;
+  readonly clock: Clock;
+  readonly physicalAddressBits: number;
+  /** Something that decides about INTR or the next deadline may have changed. */
+  changed(): void;
+  /** IA32_APIC_BASE was written: where the registers are now, undefined when nowhere (disabled, x2APIC mode). */
+  moved(base: number | undefined): void;
+  nonMaskableInterrupt(): void;
+  /** An INIT IPI that the processor sends to itself. */
+  init(): void;
+}
+
+function highest(bits: readonly number[]): number {
+  for (let i = 7; i >= 0; i--) {
+    const word = bits[i] ?? 0;
+    if (word !== 0) return 32 * i + 31 - Math.clz32(word);
+  }
+  return -1;
+}
+
+const setBit = (bits: number[], vector: number, value: boolean): void => {
+  const mask = 1 << (vector & 31);
+  const word = bits[vector >> 5] ?? 0;
+  bits[vector >> 5] = (value ? word | mask : word & ~mask) >>> 0;
+};
+const hasBit = (bits: readonly number[], vector: number): boolean =>
+  (((bits[vector >> 5] ?? 0) >>> (vector & 31)) & 1) === 1;
+
+interface Register {
+  readonly read?: () => number;
+  readonly write?: (value: number) => void;
+  /** Bits that WRMSR must leave zero in x2APIC mode (#GP otherwise). */
+  readonly reserved?: number;
+  /** Not there as an MSR. */
+  readonly xapicOnly?: boolean;
+  /** Not there as a memory-mapped register. */
+  readonly x2apicOnly?: boolean;
+}
+
+export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApicState> {
+  readonly name = 'local APIC';
+  private readonly connections: LocalApicConnections;
+  private state = powerOn();
+  private readonly registers: ReadonlyMap<number, Register>;
+
+  constructor(connections: LocalApicConnections) {
+    this.connections = connections;
+    this.registers = this.makeRegisters();
+  }
+
+  /** Power-up state, then the "virtual wire" setting that PC firmware leaves: the 8259A through LINT0, NMI on LINT1. */
+  reset(): void {
+    const { pins } = this.state;
+    this.state = { ...powerOn(), pins };
+    this.connections.state.set64('msrApicBase', APIC_BASE_DEFAULT | APIC_BASE.enable | APIC_BASE.bootstrap);
+    this.connections.state.set64('msrTscDeadline', 0n);
+    this.state.spuriousVector = SVR_ENABLED | 0xff;
+    this.state.lvt[LVT.lint0] = DELIVERY.external << 8;
+    this.state.lvt[LVT.lint1] = DELIVERY.nmi << 8;
+    this.connections.moved(Number(APIC_BASE_DEFAULT));
+    this.connections.changed();
+  }
+
+  snapshot(): LocalApicState {
+    return structuredClone(this.state);
+  }
+
+  /** The caller has restored the processor state, where IA32_APIC_BASE lives, before. */
+  restore(saved: LocalApicState): void {
+    this.state = structuredClone(saved);
+    this.connections.moved(this.page());
+    this.connections.changed();
+  }
+
+  // Interrupts
+
+  get enabled(): boolean {
+    return (this.apicBase & APIC_BASE.enable) !== 0n;
+  }
+
+  private get softwareEnabled(): boolean {
+    return (this.state.spuriousVector & SVR_ENABLED) !== 0;
+  }
+
+  /** Whether the 8259A's INTR reaches the processor: by LINT0 as ExtINT, or directly when the APIC is disabled. */
+  get passesExternal(): boolean {
+    const lint0 = this.state.lvt[LVT.lint0] ?? 0;
+    return !this.enabled || ((lint0 & LVT_MASKED) === 0 && ((lint0 >> 8) & 7) === DELIVERY.external);
+  }
+
+  get processorPriority(): number {
+    const { taskPriority, inService } = this.state;
+    const servicing = Math.max(0, highest(inService));
+    return taskPriority >> 4 >= servicing >> 4 ? taskPriority : servicing & 0xf0;
+  }
+
+  /** Whether a request is waiting that the priorities let through. */
+  get asserted(): boolean {
+    if (!this.enabled || !this.softwareEnabled) return false;
+    return highest(this.state.requests) >> 4 > this.processorPriority >> 4;
+  }
+
+  /** The vector to deliver, which goes into service; the spurious one when the request has gone. */
+  acknowledge(): number {
+    if (!this.asserted) return this.state.spuriousVector & 0xff;
+    const vector = highest(this.state.requests);
+    setBit(this.state.requests, vector, false);
+    setBit(this.state.inService, vector, true);
+    this.connections.changed();
+    return vector;
+  }
+
+  /** A fixed interrupt arrives. */
+  request(vector: number, level = false): void {
+    if (!this.enabled || !this.softwareEnabled) return;
+    if (vector < 16) {
+      this.reportError(ERROR.receiveIllegalVector);
+      return;
+    }
+    setBit(this.state.requests, vector, true);
+    setBit(this.state.triggerMode, vector, level);
+    this.connections.changed();
+  }
+
+  /** Drives a local interrupt pin. ExtINT on LINT0 is not latched here: see `passesExternal`. */
+  setPin(pin: 0 | 1, asserted: boolean): void {
+    const rises = asserted && !this.state.pins[pin];
+    this.state.pins[pin] = asserted;
+    if (!this.enabled) {
+      if (rises && pin === 1) this.connections.nonMaskableInterrupt();
+      return;
+    }
+    if (rises) this.deliverLocal(pin === 0 ? LVT.lint0 : LVT.lint1);
+  }
+
+  private deliverLocal(entry: number): void {
+    const lvt = this.state.lvt[entry] ?? LVT_MASKED;
+    if (lvt & LVT_MASKED) return;
+    const mode = (lvt >> 8) & 7;
+    if (mode === DELIVERY.fixed) this.request(lvt & 0xff, (lvt & LVT_LEVEL) !== 0 && entry !== LVT.timer);
+    else if (mode === DELIVERY.nmi) this.connections.nonMaskableInterrupt();
+    else if (mode === DELIVERY.init) this.connections.init();
+  }
+
+  private reportError(error: number): void {
+    const isNew = (this.state.errors & error) === 0;
+    this.state.errors |= error;
+    const lvt = this.state.lvt[LVT.error] ?? LVT_MASKED;
+    // An illegal vector in the error entry itself must not report itself for ever.
+    if (isNew && (lvt & LVT_MASKED) === 0 && (lvt & 0xff) >= 16) this.request(lvt & 0xff);
+  }
+
+  private endOfInterrupt(): void {
+    const vector = highest(this.state.inService);
+    if (vector >= 0) setBit(this.state.inService, vector, false);
+  }
+
+  // Interprocessor interrupts: this processor is the only one
+
+  private sendCommand(): void {
+    const { command } = this.state;
+    const mode = (command >> 8) & 7;
+    const vector = command & 0xff;
+    if ((mode === DELIVERY.fixed || mode === DELIVERY.lowestPriority) && vector < 16) {
+      this.reportError(ERROR.sendIllegalVector);
+      return;
+    }
+    if (!this.isOwn((command >> 18) & 3, (command & 0x800) !== 0)) return;
+    if (mode === DELIVERY.fixed || mode === DELIVERY.lowestPriority) this.request(vector);
+    else if (mode === DELIVERY.nmi) this.connections.nonMaskableInterrupt();
+    // INIT with level de-assert only synchronises arbitration IDs.
+    else if (mode === DELIVERY.init && (command & 0xc000) !== 0x8000) this.connections.init();
+  }
+
+  /** Whether the ICR's destination includes this processor. */
+  private isOwn(shorthand: number, logical: boolean): boolean {
+    if (shorthand !== 0) return shorthand !== 3;
+    const { commandHigh, id, logicalDestination, destinationFormat } = this.state;
+    if (this.x2apic) {
+      if (commandHigh === 0xffff_ffff) return true;
+      const own = this.x2apicLogicalId;
+      return logical ? commandHigh >>> 16 === own >>> 16 && (commandHigh & own & 0xffff) !== 0 : commandHigh === id;
+    }
+    const destination = commandHigh >>> 24;
+    if (destination === 0xff) return true;
+    if (!logical) return destination === id;
+    const own = logicalDestination >>> 24;
+    if (destinationFormat >>> 28 === 0xf) return (destination & own) !== 0;
+    return destination >> 4 === own >> 4 && (destination & own & 0xf) !== 0;
+  }
+
+  private get x2apicLogicalId(): number {
+    const { id } = this.state;
+    return (((id >>> 4) << 16) | (1 << (id & 15))) >>> 0;
+  }
+
+  // Timer
+
+  private get timerMode(): number {
+    return ((this.state.lvt[LVT.timer] ?? 0) >> 17) & 3;
+  }
+
+  /** Cycles per timer count: divide configuration bits 3, 1, 0 are the power of two less one, 111 is 1. */
+  private get divisor(): number {
+    const { divide } = this.state;
+    return 1 << ((((divide & 3) | ((divide >> 1) & 4)) + 1) & 7);
+  }
+
+  private get period(): number {
+    return this.state.initialCount * this.divisor;
+  }
+
+  private currentCount(now: number): number {
+    const { initialCount, timerStart } = this.state;
+    if (initialCount === 0 || this.timerMode === TIMER_MODE.tscDeadline) return 0;
+    const counted = Math.floor((now - timerStart) / this.divisor);
+    return this.timerMode === TIMER_MODE.periodic
+      ? initialCount - (counted % initialCount)
+      : Math.max(0, initialCount - counted);
+  }
+
+  private startTimer(initialCount: number): void {
+    const now = this.connections.clock.cycles();
+    this.state.initialCount = initialCount;
+    this.state.timerStart = now;
+    this.state.serviced = now;
+  }
+
+  private setDivide(value: number): void {
+    const now = this.connections.clock.cycles();
+    const counted = this.state.initialCount - this.currentCount(now);
+    this.state.divide = value & 0xb;
+    // The count goes on from where it is, at the new rate.
+    this.state.timerStart = now - counted * this.divisor;
+  }
+
+  private writeTimerEntry(value: number): void {
+    const before = this.timerMode;
+    const now = this.connections.clock.cycles();
+    this.state.lvt[LVT.timer] = value;
+    if ((before === TIMER_MODE.tscDeadline) !== (this.timerMode === TIMER_MODE.tscDeadline)) {
+      // Entering or leaving TSC-deadline mode disarms the timer.
+      this.startTimer(0);
+      this.connections.state.set64('msrTscDeadline', 0n);
+    }
+    // What expired while the entry was masked is lost.
+    this.state.serviced = Math.max(this.state.serviced, now);
+  }
+
+  /** The cycle of the next expiry after `serviced`, masked or not. */
+  private nextExpiry(): number {
+    const { initialCount, timerStart, serviced } = this.state;
+    if (this.timerMode === TIMER_MODE.tscDeadline) {
+      const { state } = this.connections;
+      const deadline = state.get64('msrTscDeadline');
+      if (deadline === 0n) return Number.POSITIVE_INFINITY;
+      return Math.max(0, Number(BigInt.asIntN(64, deadline - state.get64('tscAdjustment'))));
+    }
+    if (initialCount === 0) return Number.POSITIVE_INFINITY;
+    const first = timerStart + this.period;
+    if (serviced < first) return first;
+    if (this.timerMode !== TIMER_MODE.periodic) return Number.POSITIVE_INFINITY;
+    return timerStart + (Math.floor((serviced - timerStart) / this.period) + 1) * this.period;
+  }
+
+  nextDeadline(): number {
+    const masked = ((this.state.lvt[LVT.timer] ?? LVT_MASKED) & LVT_MASKED) !== 0;
+    return masked && this.timerMode !== TIMER_MODE.tscDeadline ? Number.POSITIVE_INFINITY : this.nextExpiry();
+  }
+
+  service(now: number): void {
+    if (this.nextExpiry() > now) return;
+    this.state.serviced = now;
+    if (this.timerMode === TIMER_MODE.tscDeadline) this.connections.state.set64('msrTscDeadline', 0n);
+    this.deliverLocal(LVT.timer);
+  }
+
+  // Registers
+
+  private makeRegisters(): Map<number, Register> {
+    const map = new Map<number, Register>([
+      [REGISTER.id, this.idRegister()],
+      [REGISTER.version, { read: () => VERSION }],
+      [REGISTER.taskPriority, this.plain('taskPriority', 0xff)],
+      [REGISTER.arbitrationPriority, { read: () => this.processorPriority, xapicOnly: true }],
+      [REGISTER.processorPriority, { read: () => this.processorPriority }],
+      [REGISTER.endOfInterrupt, { write: () => this.endOfInterrupt(), reserved: 0xffff_ffff }],
+      [REGISTER.remoteRead, { read: () => 0, xapicOnly: true }],
+      [REGISTER.logicalDestination, this.logicalDestinationRegister()],
+      [REGISTER.destinationFormat, this.destinationFormatRegister()],
+      [
+        REGISTER.spuriousVector,
+        { ...this.plain('spuriousVector', 0x3ff), write: (value) => this.writeSpurious(value) },
+      ],
+      [REGISTER.errorStatus, this.errorStatusRegister()],
+      [REGISTER.command, this.commandRegister()],
+      [REGISTER.commandHigh, { ...this.plain('commandHigh', 0xff00_0000), xapicOnly: true }],
+      [REGISTER.initialCount, { read: () => this.state.initialCount, write: (value) => this.writeInitialCount(value) }],
+      [REGISTER.currentCount, { read: () => this.currentCount(this.connections.clock.cycles()) }],
+      [REGISTER.divide, { read: () => this.state.divide, write: (value) => this.setDivide(value), reserved: ~0xb }],
+      [REGISTER.selfIpi, { write: (value) => this.request(value & 0xff), reserved: ~0xff, x2apicOnly: true }],
+    ]);
+    for (let i = 0; i < 8; i++) {
+      map.set(REGISTER.inService + 16 * i, { read: () => this.state.inService[i] ?? 0 });
+      map.set(REGISTER.triggerMode + 16 * i, { read: () => this.state.triggerMode[i] ?? 0 });
+      map.set(REGISTER.requests + 16 * i, { read: () => this.state.requests[i] ?? 0 });
+    }
+    LVT_REGISTERS.forEach(({ offset, writable }, i) => {
+      map.set(offset, {
+        read: () => this.state.lvt[i] ?? 0,
+        write: (value) => this.writeLvt(i, value & writable),
+        reserved: ~writable,
+      });
+    });
+    return map;
+  }
+
+  /** A register that is only storage, with its writable bits. */
+  private plain(name: 'taskPriority' | 'spuriousVector' | 'commandHigh', writable: number): Register {
+    return {
+      read: () => this.state[name],
+      write: (value) => {
+        this.state[name] = (value & writable) >>> 0;
+      },
+      reserved: ~writable,
+    };
+  }
+
+  private idRegister(): Register {
+    return {
+      read: () => (this.x2apic ? this.state.id : (this.state.id << 24) >>> 0),
+      write: (value) => {
+        this.state.id = value >>> 24;
+      },
+    };
+  }
+
+  private logicalDestinationRegister(): Register {
+    return {
+      read: () => (this.x2apic ? this.x2apicLogicalId : this.state.logicalDestination),
+      write: (value) => {
+        this.state.logicalDestination = (value & 0xff00_0000) >>> 0;
+      },
+    };
+  }
+
+  private destinationFormatRegister(): Register {
+    return {
+      read: () => this.state.destinationFormat,
+      write: (value) => {
+        this.state.destinationFormat = (value | 0x0fff_ffff) >>> 0;
+      },
+      xapicOnly: true,
+    };
+  }
+
+  private errorStatusRegister(): Register {
+    return {
+      read: () => this.state.errorStatus,
+      write: () => {
+        // A write makes the errors since the last write readable and starts a new collection.
+        this.state.errorStatus = this.state.errors;
+        this.state.errors = 0;
+      },
+      reserved: 0xffff_ffff,
+    };
+  }
+
+  private commandRegister(): Register {
+    return {
+      read: () => this.state.command,
+      write: (value) => {
+        this.state.command = value & 0xc_cfff;
+        this.sendCommand();
+      },
+      reserved: ~0xc_cfff,
+    };
+  }
+
+  private writeSpurious(value: number): void {
+    this.state.spuriousVector = value & 0x3ff;
+    // Disabling by software sets all mask bits.
+    if (!this.softwareEnabled) this.state.lvt = this.state.lvt.map((entry) => entry | LVT_MASKED);
+  }
+
+  private writeLvt(index: number, value: number): void {
+    const entry = this.softwareEnabled ? value : value | LVT_MASKED;
+    if (index === LVT.timer) this.writeTimerEntry(entry);
+    else this.state.lvt[index] = entry;
+  }
+
+  private writeInitialCount(value: number): void {
+    if (this.timerMode !== TIMER_MODE.tscDeadline) this.startTimer(value);
+  }
+
+  // Memory-mapped access
+
+  read(offset: number, size: number): number {
+    const register = this.registers.get(offset & ~15);
+    if (!register?.read || register.x2apicOnly) {
+      if (!register) this.reportError(ERROR.illegalRegister);
+      return 0;
+    }
+    // Registers are 32 bits at the start of each 16-byte slot; the rest of a slot reads as zero.
+    const within = offset & 15;
+    if (within >= 4) return 0;
+    const value = register.read() >>> (8 * within);
+    return size === 4 ? value : value & (2 ** (8 * size) - 1);
+  }
+
+  write(offset: number, size: number, value: number): void {
+    // Software must write all 32 bits at once; other writes are undefined and ignored here.
+    if (size !== 4 || offset & 15) return;
+    const register = this.registers.get(offset);
+    if (!register || register.x2apicOnly) this.reportError(ERROR.illegalRegister);
+    else register.write?.(value >>> 0);
+    this.connections.changed();
+  }
+
+  // MSRs
+
+  private get apicBase(): bigint {
+    return this.connections.state.get64('msrApicBase');
+  }
+
+  private get x2apic(): boolean {
+    return (this.apicBase & APIC_BASE.x2apic) !== 0n;
+  }
+
+  private page(): number | undefined {
+    return this.enabled && !this.x2apic ? Number(this.apicBase & ~0xfffn) : undefined;
+  }
+
+  /** IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC MSRs. @returns undefined for #GP. */
+  readMsr(index: number): bigint | undefined {
+    if (index === MSR_APIC_BASE) return this.apicBase;
+    if (index === MSR_TSC_DEADLINE) {
+      return this.timerMode === TIMER_MODE.tscDeadline ? this.connections.state.get64('msrTscDeadline') : 0n;
+    }
+    const register = this.msrRegister(index);
+    if (!register?.read) return undefined;
+    const low = BigInt(register.read() >>> 0);
+    return this.isCommand(index) ? (BigInt(this.state.commandHigh) << 32n) | low : low;
+  }
+
+  /** @returns false for #GP. */
+  writeMsr(index: number, value: bigint): boolean {
+    if (index === MSR_APIC_BASE) return this.writeApicBase(value);
+    if (index === MSR_TSC_DEADLINE) {
+      if (this.timerMode === TIMER_MODE.tscDeadline) this.connections.state.set64('msrTscDeadline', value);
+      this.connections.changed();
+      return true;
+    }
+    const register = this.msrRegister(index);
+    const low = Number(value & 0xffff_ffffn);
+    const high = Number(value >> 32n);
+    // ID and LDR are read-only as MSRs.
+    if (!register?.write || index === this.msrOf(REGISTER.id) || index === this.msrOf(REGISTER.logicalDestination)) {
+      return false;
+    }
+    if ((low & (register.reserved ?? 0)) !== 0) return false;
+    if (this.isCommand(index)) this.state.commandHigh = high;
+    else if (high !== 0) return false;
+    register.write(low);
+    this.connections.changed();
+    return true;
+  }
+
+  private msrOf(offset: number): number {
+    return MSR_X2APIC_FIRST + offset / 16;
+  }
+
+  private isCommand(index: number): boolean {
+    return index === this.msrOf(REGISTER.command);
+  }
+
+  private msrRegister(index: number): Register | undefined {
+    if (!this.x2apic || index < MSR_X2APIC_FIRST || index > MSR_X2APIC_LAST) return undefined;
+    const register = this.registers.get((index - MSR_X2APIC_FIRST) * 16);
+    return register?.xapicOnly ? undefined : register;
+  }
+
+  /** SDM, "Extended XAPIC (x2APIC)": the transitions between disabled, xAPIC and x2APIC mode. */
+  private writeApicBase(value: bigint): boolean {
+    const { state, physicalAddressBits } = this.connections;
+    const enable = (value & APIC_BASE.enable) !== 0n;
+    const extended = (value & APIC_BASE.x2apic) !== 0n;
+    if ((value & APIC_BASE.reserved) !== 0n || value >> BigInt(physicalAddressBits) !== 0n) return false;
+    // x2APIC needs the APIC on, is entered only from xAPIC mode, and left only by turning the APIC off.
+    if (extended && (!enable || !this.enabled)) return false;
+    if (this.x2apic && enable && !extended) return false;
+    if (this.enabled && !enable) this.state = { ...powerOn(), id: this.state.id, pins: this.state.pins };
+    state.set64('msrApicBase', value);
+    this.connections.moved(this.page());
+    this.connections.changed();
+    return true;
+  }
+
+  getTaskPriority(): number {
+    return this.state.taskPriority >> 4;
+  }
+
+  setTaskPriority(priority: number): void {
+    this.state.taskPriority = (priority & 15) << 4;
+    this.connections.changed();
+  }
+
+  /** For debuggers and tests. */
+  isInService(vector: number): boolean {
+    return hasBit(this.state.inService, vector);
+  }
+}

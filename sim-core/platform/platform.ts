@@ -1,0 +1,236 @@
+/** The devices of the machine, wired as on a PC. */
+
+import type { Clock, InterruptController, PortBus } from '../cpu/cpu.ts';
+import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { State } from '../state/state.ts';
+import type { Line, PortDevice, TimedDevice } from './device.ts';
+import { InterruptRouter } from './interrupts.ts';
+import { APIC_PAGE_SIZE, LocalApic, type LocalApicState } from './local-apic.ts';
+import { Pic, type PicPairState } from './pic.ts';
+import { Pit, type PitState } from './pit.ts';
+import { PortMap } from './port-bus.ts';
+import {
+  Cmos,
+  type CmosState,
+  DebugExit,
+  PostPort,
+  PowerManagement,
+  ResetPorts,
+  ShutdownPort,
+  SystemControlPort,
+} from './system-ports.ts';
+import { Uart, type UartState } from './uart.ts';
+
+const COM1 = { port: 0x3f8, irq: 4 } as const;
+const COM2 = { port: 0x2f8, irq: 3 } as const;
+const TIMER_IRQ = 0;
+
+export interface PlatformCallbacks {
+  /** A byte that the guest sent on COM1. */
+  onSerialOutput(byte: number): void;
+  /** The guest wrote to isa-debug-exit: exit status (value << 1) | 1. */
+  onDebugExit(value: number): void;
+  onPowerOff(): void;
+  onReset(): void;
+  /** Devices moved in physical address space: whatever caches where RAM is must forget it. */
+  onMemoryMapChange?(): void;
+}
+
+export interface PlatformConfig {
+  readonly state: State;
+  readonly physical: PhysicalMemory;
+  readonly clock: Clock;
+  /** Hertz of the cycle counter; also the local APIC timer's input. */
+  readonly frequency: number;
+  readonly physicalAddressBits: number;
+  readonly callbacks: PlatformCallbacks;
+}
+
+export interface PlatformState {
+  readonly com1: UartState;
+  readonly com2: UartState;
+  readonly pic: PicPairState;
+  readonly pit: PitState;
+  readonly apic: LocalApicState;
+  readonly cmos: CmosState;
+  readonly shutdown: number;
+  readonly reset: number;
+  readonly systemControl: number;
+  readonly post: number;
+}
+
+/**
+ * Everything around the processor. The machine runs no further than `nextDeadline()` without calling `service()`; when
+ * the guest brings the deadline nearer, the processor's `attention` is set.
+ */
+export class Platform implements TimedDevice {
+  readonly ports: PortBus;
+  readonly interrupts: InterruptController;
+  readonly com1: Uart;
+  readonly com2: Uart;
+  readonly pic: Pic;
+  readonly pit: Pit;
+  readonly apic: LocalApic;
+  private readonly state: State;
+  private readonly clock: Clock;
+  private readonly router: InterruptRouter;
+  private readonly systemControl: SystemControlPort;
+  private readonly post = new PostPort();
+  private readonly shutdown: ShutdownPort;
+  private readonly resetPorts: ResetPorts;
+  private readonly cmos: Cmos;
+  /** What `nextDeadline` said last: a nearer one asks for attention. */
+  private announced = Number.POSITIVE_INFINITY;
+
+  constructor(config: PlatformConfig) {
+    const { state, clock, frequency, callbacks } = config;
+    this.state = state;
+    this.clock = clock;
+    this.pic = new Pic((asserted) => this.onPicOutput(asserted));
+    this.pit = new Pit(clock, frequency, this.line(TIMER_IRQ));
+    this.apic = this.makeApic(config);
+    this.router = new InterruptRouter(state, this.pic, this.apic);
+    this.interrupts = this.router;
+    this.com1 = new Uart('COM1', this.line(COM1.irq));
+    this.com1.onOutput = (byte) => callbacks.onSerialOutput(byte);
+    this.com2 = new Uart('COM2', this.line(COM2.irq));
+    this.systemControl = new SystemControlPort(this.pit, clock, frequency);
+    this.shutdown = new ShutdownPort(() => callbacks.onPowerOff());
+    this.resetPorts = new ResetPorts(() => callbacks.onReset());
+    this.cmos = new Cmos(state.ramSize);
+    this.ports = this.mapPorts(callbacks);
+    this.reset();
+  }
+
+  /** Power-on. Input that waits for the guest on the serial ports stays. */
+  reset(): void {
+    this.pic.reset();
+    this.pit.reset();
+    this.apic.reset();
+    this.com1.reset();
+    this.com2.reset();
+    this.systemControl.reset();
+    this.shutdown.restore(0);
+    this.resetPorts.restore(0);
+    this.router.update();
+  }
+
+  private line(irq: number): Line {
+    return (asserted) => this.pic.setLine(irq, asserted);
+  }
+
+  private onPicOutput(asserted: boolean): void {
+    this.apic.setPin(0, asserted);
+    this.router.update();
+  }
+
+  private makeApic(config: PlatformConfig): LocalApic {
+    const { state, physical, clock, physicalAddressBits, callbacks } = config;
+    let mapped: number | undefined;
+    return new LocalApic({
+      state,
+      clock,
+      physicalAddressBits,
+      changed: () => {
+        this.router.update();
+        this.checkDeadline();
+      },
+      moved: (base) => {
+        if (base === mapped) return;
+        if (mapped !== undefined) physical.unmap(this.apic);
+        if (base !== undefined) physical.map(base, APIC_PAGE_SIZE, this.apic);
+        mapped = base;
+        callbacks.onMemoryMapChange?.();
+      },
+      nonMaskableInterrupt: () => {
+        state.set32('nmiRequest', 1);
+        state.set32('attention', 1);
+      },
+      init: () => callbacks.onReset(),
+    });
+  }
+
+  private mapPorts(callbacks: PlatformCallbacks): PortMap {
+    const map = new PortMap();
+    map.map(COM1.port, 8, this.com1);
+    map.map(COM2.port, 8, this.com2);
+    for (const [first, count] of Pic.ports) map.map(first, count, this.timed(this.pic));
+    map.map(0x40, 4, this.timed(this.pit));
+    map.map(SystemControlPort.port, 1, this.systemControl);
+    map.map(PostPort.port, 1, this.post);
+    map.map(Cmos.port, 2, this.cmos);
+    for (const port of ResetPorts.ports) map.map(port, 1, this.resetPorts);
+    map.map(ShutdownPort.port, 1, this.shutdown);
+    map.map(DebugExit.port, 4, new DebugExit((value) => callbacks.onDebugExit(value)), 'any');
+    map.map(PowerManagement.port, 2, new PowerManagement(() => callbacks.onPowerOff()), 'any');
+    return map;
+  }
+
+  /** A device whose registers depend on, or decide, what time has done: it is serviced before and checked after. */
+  private timed(device: PortDevice): PortDevice {
+    return {
+      name: device.name,
+      read: (port, size) => {
+        this.service(this.clock.cycles());
+        return device.read(port, size);
+      },
+      write: (port, size, value) => {
+        this.service(this.clock.cycles());
+        device.write(port, size, value);
+        this.checkDeadline();
+      },
+    };
+  }
+
+  /** The cycle at which `service` must be called; Infinity when no device will do anything by itself. */
+  nextDeadline(): number {
+    this.announced = this.deadline();
+    return this.announced;
+  }
+
+  /** The timer's edges matter only while IRQ0 is not masked: they are caught up with when that changes. */
+  private deadline(): number {
+    const pit = this.pic.isMasked(TIMER_IRQ) ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
+    return Math.min(pit, this.apic.nextDeadline());
+  }
+
+  private checkDeadline(): void {
+    if (this.deadline() < this.announced) this.state.set32('attention', 1);
+  }
+
+  service(now: number): void {
+    this.pit.service(now);
+    this.apic.service(now);
+  }
+
+  /** A copy of all devices' state; IA32_APIC_BASE and IA32_TSC_DEADLINE are in the processor's. */
+  snapshot(): PlatformState {
+    return {
+      com1: this.com1.snapshot(),
+      com2: this.com2.snapshot(),
+      pic: this.pic.snapshot(),
+      pit: this.pit.snapshot(),
+      apic: this.apic.snapshot(),
+      cmos: this.cmos.snapshot(),
+      shutdown: this.shutdown.snapshot(),
+      reset: this.resetPorts.snapshot(),
+      systemControl: this.systemControl.snapshot(),
+      post: this.post.snapshot(),
+    };
+  }
+
+  /** The processor state must have been restored before. */
+  restore(saved: PlatformState): void {
+    this.pit.restore(saved.pit);
+    this.pic.restore(saved.pic);
+    this.apic.restore(saved.apic);
+    this.com1.restore(saved.com1);
+    this.com2.restore(saved.com2);
+    this.cmos.restore(saved.cmos);
+    this.shutdown.restore(saved.shutdown);
+    this.resetPorts.restore(saved.reset);
+    this.systemControl.restore(saved.systemControl);
+    this.post.restore(saved.post);
+    this.router.update();
+  }
+}
