@@ -44,6 +44,9 @@ export interface CpuModel {
   readonly name: string;
   readonly physicalAddressBits: number;
   readonly linearAddressBits: number;
+  /** CR4 and IA32_EFER bits that software may set; others are reserved (#GP, and fixed to 0 in VMX operation). */
+  readonly cr4Bits: number;
+  readonly eferBits: number;
   /** Hertz of the cycle counter; TSC and APIC timer run at it. */
   readonly frequency: number;
 }
