@@ -27,7 +27,8 @@ interface WebWorkerLike {
 interface NodeWorkerLike {
   postMessage(message: unknown): void;
   terminate(): unknown;
-  on(event: string, listener: (value: never) => void): unknown;
+  on(event: 'message', listener: (value: FromWorker) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
 }
 
 export function webWorkerPort(worker: WebWorkerLike): WorkerPort {
@@ -42,8 +43,8 @@ export function webWorkerPort(worker: WebWorkerLike): WorkerPort {
 export function nodeWorkerPort(worker: NodeWorkerLike): WorkerPort {
   return {
     post: (message) => worker.postMessage(message),
-    listen: (listener) => worker.on('message', (message: never) => listener(message)),
-    onFailure: (listener) => worker.on('error', (error: Error) => listener(error.message)),
+    listen: (listener) => worker.on('message', listener),
+    onFailure: (listener) => worker.on('error', (error) => listener(error.message)),
     terminate: () => worker.terminate(),
   };
 }

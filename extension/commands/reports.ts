@@ -1,0 +1,53 @@
+/** Reports in Markdown: the last VM exit, and the checks that a VM entry would fail. Pure. */
+
+import type { CheckBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
+
+export function exitReport({ last, total, entries, reasons }: VmExitsBody): string {
+  if (!last) return '# No VM exit yet\n\nThe guest has not left VMX non-root operation since the session began.\n';
+  const count = reasons.find(({ reason }) => reason === last.reason)?.count ?? 0;
+  return [
+    `# VM exit: ${escaped(last.name)}`,
+    escaped(last.cause),
+    table(
+      ['What', 'Value'],
+      [
+        ['Basic exit reason', `${last.reason} (${escaped(last.name)})`],
+        ['Guest RIP', `\`${last.guestRip}\``],
+        ['Exit qualification', `\`${last.qualification}\``],
+        ['Exits with this reason', `${count} of ${total}`],
+        ['VM entries', `${entries}`],
+      ],
+    ),
+    ...(last.decoded.length > 0 ? ['## In words', last.decoded.map((line) => `- ${escaped(line)}`).join('\n')] : []),
+    '',
+  ].join('\n\n');
+}
+
+export function entryReport({ ok, checks }: { ok: boolean; checks: readonly CheckBody[] }): string {
+  if (ok) return '# VM entry would succeed\n\nEvery check of the current VMCS passes.\n';
+  const number = checks.length === 1 ? 'One check fails' : `${checks.length} checks fail`;
+  return [
+    '# VM entry would fail',
+    `${number}. The processor reports the first one only.`,
+    ...checks.map(checkSection),
+    '',
+  ].join('\n\n');
+}
+
+function checkSection({ id, explanation, section, fields }: CheckBody, index: number): string {
+  return [
+    `## ${index + 1}. ${escaped(explanation)}`,
+    table(
+      ['Field', 'Value'],
+      fields.map(({ name, value }) => [`\`${name}\``, `\`${value}\``]),
+    ),
+    `${escaped(section)} · check \`${id}\``,
+  ].join('\n\n');
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+const escaped = (text: string): string => text.replace(/[\\`*_[\]<>|#]/g, '\\$&');

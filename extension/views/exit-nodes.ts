@@ -1,0 +1,83 @@
+import type { VmExitsBody } from '../../debug-adapter/protocol.ts';
+import { note, type ViewNode } from './node.ts';
+
+type Reason = VmExitsBody['reasons'][number];
+
+/** The VM-exit view: the totals, the last exit in words, and every reason with its count and its checkbox. */
+export function exitNodes(body: VmExitsBody): ViewNode[] {
+  const shown = body.reasons.filter((reason) => reason.count > 0 || reason.stop).sort(byCount);
+  const others = body.reasons.filter((reason) => reason.count === 0 && !reason.stop);
+  return [
+    {
+      id: 'totals',
+      label: 'Transitions',
+      description: `${body.total} VM exits, ${body.entries} VM entries`,
+      icon: 'arrow-swap',
+    },
+    lastExitNode(body.last),
+    ...shown.map(reasonNode),
+    ...(others.length > 0 ? [othersNode(others)] : []),
+  ];
+}
+
+/** The reasons that stop after the checkboxes in `changes` were set. */
+export function stopsAfter(body: VmExitsBody, changes: ReadonlyMap<number, boolean>): number[] {
+  return body.reasons.filter(({ reason, stop }) => changes.get(reason) ?? stop).map(({ reason }) => reason);
+}
+
+const byCount = (a: Reason, b: Reason): number => b.count - a.count || a.reason - b.reason;
+
+function lastExitNode(last: VmExitsBody['last']): ViewNode {
+  if (!last) return note('last', 'No VM exit yet');
+  return {
+    id: 'last',
+    label: `Last: ${last.name}`,
+    description: `at ${last.guestRip}`,
+    tooltip: `**${last.name}** (basic exit reason ${last.reason})\n\n${last.cause}`,
+    accessibleLabel: `Last VM exit: ${last.name} at guest address ${last.guestRip}. ${last.cause}`,
+    icon: 'debug-step-out',
+    expanded: true,
+    children: () => [
+      { id: 'last cause', label: 'Cause', description: last.cause, tooltip: last.cause, icon: 'lightbulb' },
+      {
+        id: 'last rip',
+        label: 'Guest RIP',
+        description: last.guestRip,
+        icon: 'symbol-numeric',
+        value: last.guestRip,
+        address: { address: last.guestRip, space: 'guestLinear' },
+      },
+      {
+        id: 'last qualification',
+        label: 'Exit qualification',
+        description: last.qualification,
+        icon: 'symbol-numeric',
+        value: last.qualification,
+      },
+      ...last.decoded.map((line, index) => ({ id: `last decoded ${index}`, label: line, icon: 'dash' })),
+    ],
+  };
+}
+
+function othersNode(others: readonly Reason[]): ViewNode {
+  return {
+    id: 'others',
+    label: 'Other reasons',
+    description: `${others.length} without a VM exit yet`,
+    icon: 'list-unordered',
+    children: () => others.map(reasonNode),
+  };
+}
+
+function reasonNode({ reason, name, count, stop }: Reason): ViewNode {
+  const times = count === 1 ? 'once' : `${count} times`;
+  return {
+    id: `reason ${reason}`,
+    label: name,
+    description: count > 0 ? `${count}×` : `reason ${reason}`,
+    tooltip: `**${name}** · basic exit reason ${reason} · ${times}\n\nTick it to stop after every such VM exit.`,
+    accessibleLabel: `${name}, basic exit reason ${reason}, ${times}${stop ? ', stops' : ''}`,
+    checked: stop,
+    exitReason: reason,
+  };
+}

@@ -1,0 +1,79 @@
+import type { VmcsBody, VmcsFieldBody, VmcsGroup } from '../../debug-adapter/protocol.ts';
+import { padded } from './hex.ts';
+import { note, type ViewNode } from './node.ts';
+
+/** The VMCS view: where the VMCS lies, then the manual's groups with their fields, then the bits of a field. */
+export function vmcsNodes(body: VmcsBody): ViewNode[] {
+  if (body.address === undefined) return [note('none', 'No current VMCS (VMPTRLD makes one current)')];
+  return [
+    {
+      id: 'address',
+      label: 'VMCS',
+      description: `${body.address} · ${body.launchState === 'launched' ? 'launched' : 'clear'}`,
+      accessibleLabel: `Current VMCS at ${body.address}, launch state ${body.launchState ?? 'unknown'}`,
+      tooltip:
+        body.launchState === 'launched'
+          ? 'VMRESUME enters it.'
+          : 'Launch state *clear*: VMLAUNCH enters it, VMRESUME fails.',
+      icon: 'server-process',
+      value: body.address,
+    },
+    ...body.groups.map(groupNode),
+  ];
+}
+
+function groupNode(group: VmcsGroup): ViewNode {
+  const changed = group.fields.filter((field) => field.changed).length;
+  return {
+    id: `group ${group.name}`,
+    label: group.name,
+    ...(changed > 0 ? { description: `${changed} changed` } : {}),
+    accessibleLabel: `${group.name}, ${group.fields.length} fields, ${changed} changed since the previous stop`,
+    icon: 'symbol-namespace',
+    children: () => group.fields.map(fieldNode),
+  };
+}
+
+function fieldNode(field: VmcsFieldBody): ViewNode {
+  const value = padded(field.value, field.width);
+  const { bits } = field;
+  return {
+    id: `field ${field.name}`,
+    label: field.name,
+    description: field.text ? `${value}  ${field.text}` : value,
+    accessibleLabel: [
+      `${field.name} ${field.value}`,
+      ...(field.text ? [field.text] : []),
+      ...(field.changed ? ['changed since the previous stop'] : []),
+      ...(field.readOnly ? ['read-only'] : []),
+    ].join(', '),
+    tooltip: fieldTooltip(field, value),
+    ...(field.changed
+      ? { icon: 'diff-modified', iconColor: 'gitDecoration.modifiedResourceForeground' }
+      : { icon: field.readOnly ? 'lock-small' : 'symbol-field' }),
+    value: field.value,
+    ...(field.readOnly ? {} : { vmcsField: { name: field.name, value: field.value, width: field.width } }),
+    ...(bits && bits.length > 0 ? { children: () => bits.map((bit) => bitNode(field.name, bit)) } : {}),
+  };
+}
+
+function fieldTooltip(field: VmcsFieldBody, value: string): string {
+  const lines = [
+    `**${field.name}** · encoding \`${field.encoding}\` · ${field.width} bits${field.readOnly ? ' · read-only' : ''}`,
+    `\`${value}\`${field.text ? ` ${field.text}` : ''}`,
+    ...(field.changed ? ['Changed since the previous stop.'] : []),
+    field.section,
+  ];
+  return lines.join('\n\n');
+}
+
+function bitNode(fieldName: string, bit: { name: string; value: string; set: boolean }): ViewNode {
+  return {
+    id: `bit ${fieldName} ${bit.name}`,
+    label: bit.name,
+    description: bit.value,
+    accessibleLabel: `${bit.name} ${bit.value}`,
+    icon: bit.set ? 'circle-filled' : 'circle-outline',
+    value: bit.value,
+  };
+}
