@@ -1,0 +1,61 @@
+/** The built samples in the repository are what their sources build to, and name no path of the machine they were built on. */
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cpSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '..');
+const EXAMPLES = join(ROOT, 'examples');
+const BUILT = globSync('*/*.elf', { cwd: EXAMPLES }).sort();
+
+/** The compiler that made the files in the repository: Debian 12's. Others make other code. */
+const COMPILER = 'gcc (Debian 12.2.0-14+deb12u1) 12.2.0';
+
+function compiler(): string {
+  try {
+    return execFileSync('gcc', ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '';
+  } catch {
+    return 'no gcc';
+  }
+}
+
+describe('examples', () => {
+  it('are in the repository as ELF files', () => {
+    assert.deepEqual(BUILT, ['broken-entry/broken-entry.elf', 'first-vmm/first-vmm.elf', 'first-vmm/guest.elf']);
+  });
+
+  for (const file of BUILT) {
+    it(`${file} has no absolute source path`, () => {
+      const text = readFileSync(join(EXAMPLES, file), 'latin1');
+      assert.doesNotMatch(text, /\/(home|work|root|tmp|usr)\//);
+    });
+  }
+
+  describe('rebuilt in another folder', () => {
+    let folder = '';
+    before(function () {
+      const found = compiler();
+      if (found !== COMPILER) {
+        console.log(`    skipped: built with ${COMPILER}, here is ${found}`);
+        this.skip();
+      }
+      this.timeout(60_000);
+      folder = mkdtempSync(join(tmpdir(), 'vmxray-examples-'));
+      cpSync(EXAMPLES, folder, { recursive: true, filter: (path) => !/\.(o|elf)$/.test(path) });
+      execFileSync('make', ['-C', folder], { stdio: 'pipe' });
+    });
+    after(() => {
+      if (folder) rmSync(folder, { recursive: true });
+    });
+
+    for (const file of BUILT) {
+      it(`${file} is the same, byte for byte`, () => {
+        const rebuilt = readFileSync(join(folder, file));
+        const message = `run "npm run build:examples" and commit ${file}`;
+        assert.ok(rebuilt.equals(readFileSync(join(EXAMPLES, file))), message);
+      });
+    }
+  });
+});
