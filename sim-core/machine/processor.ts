@@ -9,6 +9,7 @@ import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
 import { ENDS_BLOCK, FAR_THROUGH_MEMORY, SEMANTICS } from '../isa/semantics.ts';
 import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
+import { checkSegmentAccess } from '../mmu/segmentation.ts';
 import { CODE_MODE, type CodeMode, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 
@@ -79,6 +80,7 @@ export class Processor {
   /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
   run(count: number): void {
     const { state } = this;
+    this.granted = count;
     state.set32('budget', count);
     let record = this.core.lookup();
     if (record === 0) record = this.resolve();
@@ -96,7 +98,7 @@ export class Processor {
     const { state, cpu } = this;
     const rip = state.get64('rip');
     const mode = state.get32('codeMode') as CodeMode;
-    const linear = mode === CODE_MODE.code64 ? rip : BigInt.asUintN(32, rip + state.get64('segmentBase', SEGMENT.cs));
+    const linear = this.linearRip();
     if (mode !== CODE_MODE.code64 && rip > BigInt(state.get32('segmentLimit', SEGMENT.cs))) {
       return this.failed(exception(VECTOR.gp, 0));
     }
@@ -249,7 +251,10 @@ export class Processor {
   private advance(length: number): void {
     const { state } = this;
     const next = state.get64('rip') + BigInt(length);
-    state.set64('rip', state.get32('codeMode') === CODE_MODE.code64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next));
+    state.set64(
+      'rip',
+      state.get32('codeMode') === CODE_MODE.code64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next),
+    );
   }
 
   /** The target of a near branch when it lies in the branch's page; remembers it in the record. */
@@ -260,7 +265,8 @@ export class Processor {
     const slot = (record + RECORD.target) >>> 2;
     const mode = state.get32('codeMode') as CodeMode;
     // Outside 64-bit mode a target may wrap at the operand size, so only plain cases are linked.
-    const wraps = mode !== CODE_MODE.code64 && state.get64('rip') !== BigInt.asUintN(32, state.get64('codeBase') + target);
+    const wraps =
+      mode !== CODE_MODE.code64 && state.get64('rip') !== BigInt.asUintN(32, state.get64('codeBase') + target);
     if (target < 0n || target >= BigInt(PAGE) || wraps) {
       u32[slot] = LINK.lookup;
       return 0;
@@ -286,22 +292,47 @@ export class Processor {
 
   /** Budget taken away to leave the dispatch loop after the instruction in hand. */
   private withheld = 0;
+  private granted = 0;
 
   /** Makes the dispatch loop return before the next instruction. */
-  kick(): void {
+  private kick(): void {
     this.withheld += this.state.get32('budget');
     this.state.set32('budget', 0);
   }
 
-  /** Instructions of the last `run` that were not executed; forgets what `kick` withheld. */
-  unused(): number {
-    const left = (this.state.get32('budget') | 0) + this.withheld;
+  /** Instructions begun since `run` that are not in `state.retired` yet, the one in hand included. */
+  get executed(): number {
+    return this.granted - this.withheld - this.state.get32('budget');
+  }
+
+  /** Adds what the last `run` executed to `state.retired`. */
+  retire(): void {
+    this.state.setFloat('retired', this.state.getFloat('retired') + this.executed);
+    this.granted = 0;
     this.withheld = 0;
-    return left;
+    this.state.set32('budget', 0);
+  }
+
+  /** Linear address of `state.rip`. */
+  linearRip(): bigint {
+    const { state } = this;
+    const rip = state.get64('rip');
+    if (state.get32('codeMode') === CODE_MODE.code64) return rip;
+    return BigInt.asUintN(32, rip + state.get64('segmentBase', SEGMENT.cs));
+  }
+
+  nameOf(instruction: DecodedInstruction): string {
+    return Mnemonic[instruction.mnemonic]?.toLowerCase() ?? '?';
   }
 
   private segment(segment: number, offset: number, sizeAndWrite: number): number {
-    const fault = checkSegmentAccess(this.state, segment, offset >>> 0, sizeAndWrite & 0xff, (sizeAndWrite & 0x100) !== 0);
+    const fault = checkSegmentAccess(
+      this.state,
+      segment,
+      offset >>> 0,
+      sizeAndWrite & 0xff,
+      (sizeAndWrite & 0x100) !== 0,
+    );
     if (!fault) return 1;
     this.fault = fault;
     return 0;
@@ -321,7 +352,9 @@ export class Processor {
     const offset = u16[(stub + RECORD.offset) >>> 1] as number;
     const base = state.get64('codeBase') + BigInt(PAGE);
     const next =
-      mode === CODE_MODE.code64 ? BigInt.asUintN(64, base) : BigInt.asUintN(32, base + state.get64('segmentBase', SEGMENT.cs));
+      mode === CODE_MODE.code64
+        ? BigInt.asUintN(64, base)
+        : BigInt.asUintN(32, base + state.get64('segmentBase', SEGMENT.cs));
     const second = cpu.mmu.fetch(next);
     if (second < 0) return this.failed(cpu.mmu.fault);
     const secondPage = Math.floor(second / PAGE);

@@ -1,0 +1,40 @@
+import { SEGMENT } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { type ExceptionFault, exception, VECTOR } from './fault.ts';
+
+/** Bits of the access rights in the VMCS format (SDM Vol. 3C, "Format of Access Rights"). */
+export const RIGHTS = {
+  code: 1 << 3,
+  expandDownOrConforming: 1 << 2,
+  writableOrReadable: 1 << 1,
+  nonSystem: 1 << 4,
+  present: 1 << 7,
+  big: 1 << 14,
+  unusable: 1 << 16,
+} as const;
+
+/**
+ * Limit and rights check of an access outside 64-bit mode (SDM Vol. 3A, "Limit Checking", "Type Checking").
+ * @param segment SEGMENT number @param offset unsigned 32-bit offset @param size bytes
+ */
+export function checkSegmentAccess(
+  state: State,
+  segment: number,
+  offset: number,
+  size: number,
+  write: boolean,
+): ExceptionFault | undefined {
+  const rights = state.get32('segmentRights', segment);
+  const limit = state.get32('segmentLimit', segment);
+  const code = (rights & RIGHTS.code) !== 0;
+  const allowed =
+    (rights & RIGHTS.unusable) === 0 &&
+    (write ? !code && (rights & RIGHTS.writableOrReadable) !== 0 : !code || (rights & RIGHTS.writableOrReadable) !== 0);
+  const last = offset + size - 1;
+  const expandDown = !code && (rights & RIGHTS.expandDownOrConforming) !== 0;
+  const within = expandDown
+    ? offset > limit && last <= ((rights & RIGHTS.big) !== 0 ? 0xffff_ffff : 0xffff)
+    : last <= limit;
+  if (allowed && within) return undefined;
+  return exception(segment === SEGMENT.ss ? VECTOR.ss : VECTOR.gp, 0);
+}
