@@ -1,0 +1,151 @@
+import type { Machine, World } from '../sim-core/machine/api.ts';
+import { registerByName } from '../sim-core/machine/registers.ts';
+import { EXIT, type ExitName } from '../sim-core/vmx/exit-reasons.ts';
+import { fieldByName } from '../sim-core/vmx/fields.ts';
+import { errors } from './errors.ts';
+import type { Environment } from './expressions/evaluate.ts';
+import { type Place, SPACE_NAMES, wrap64 } from './memory-reference.ts';
+import type { Target } from './target.ts';
+import { type Frame, frameRegister } from './unwind.ts';
+import { guestEptp, readPages, type WorldView, writePages } from './world-view.ts';
+
+/** Names that stand for what the machine did last. */
+const SPECIAL: Readonly<Record<string, (machine: Machine) => bigint | undefined>> = {
+  reason: (machine) => number(machine.vmx.lastExit?.reason),
+  qualification: (machine) => machine.vmx.lastExit?.qualification,
+  instructions: (machine) => BigInt(machine.instructions),
+  cycles: (machine) => BigInt(Math.floor(machine.cycles)),
+  exits: (machine) => BigInt([...machine.vmx.exitCounts.values()].reduce((sum, count) => sum + count, 0)),
+  entries: (machine) => BigInt(machine.vmx.entries),
+};
+export const SPECIAL_NAMES: readonly string[] = Object.keys(SPECIAL);
+
+const number = (value: number | undefined): bigint | undefined => (value === undefined ? undefined : BigInt(value));
+
+/** Expressions as seen from a frame, or from the running world when there is none. */
+export class TargetEnvironment implements Environment {
+  private readonly target: Target;
+  private readonly view: WorldView;
+  private readonly frame: Frame | undefined;
+  private readonly extra: Readonly<Record<string, bigint>>;
+
+  /** @param extra more names, such as the `hits` of a breakpoint. */
+  constructor(target: Target, frame?: Frame, extra: Readonly<Record<string, bigint>> = {}) {
+    this.target = target;
+    this.frame = frame;
+    this.view = frame?.view ?? target.view();
+    this.extra = extra;
+  }
+
+  get wordBytes(): 4 | 8 {
+    return this.view.bitness === 64 ? 8 : 4;
+  }
+
+  lookup(name: string): bigint | undefined {
+    const plain = name.startsWith('$') ? name.slice(1) : name;
+    const extra = this.extra[plain];
+    if (extra !== undefined) return extra;
+    const dot = plain.indexOf('.');
+    const scoped = dot > 0 ? this.lookupIn(plain.slice(0, dot).toLowerCase(), plain.slice(dot + 1)) : undefined;
+    if (scoped !== undefined) return scoped;
+    if (registerByName(plain)) return this.register(plain);
+    return SPECIAL[plain.toLowerCase()]?.(this.target.machine) ?? this.symbol(plain);
+  }
+
+  private register(name: string): bigint | undefined {
+    const value = this.frame ? frameRegister(this.frame, name.toLowerCase()) : this.view.register(name);
+    if (value === undefined) throw errors.badExpression(`'${name}' is not known in this frame`, 0);
+    return value;
+  }
+
+  private lookupIn(scope: string, name: string): bigint | undefined {
+    const { machine } = this.target;
+    if (scope === 'exit') return number(EXIT[name.toUpperCase() as ExitName]);
+    if (scope === 'vmcs') {
+      const field = fieldByName(name);
+      if (!field) throw errors.unknownField(name);
+      const value = machine.vmx.read(field.encoding);
+      if (value === undefined) throw errors.noVmcs();
+      return value;
+    }
+    const world = worldOfScope(scope);
+    if (!world || !registerByName(name)) return undefined;
+    const view = this.target.view(world);
+    if (!view.exists) throw world === 'guest' ? errors.noGuest() : errors.noVmcs();
+    return view.register(name);
+  }
+
+  private symbol(name: string): bigint | undefined {
+    for (const program of this.target.programsIn(this.view.world)) {
+      const place = program.symbolNamed(name);
+      if (place) return place.address;
+    }
+    for (const { program } of this.target.programs) {
+      const place = program.symbolNamed(name);
+      if (place) return place.address;
+    }
+    return undefined;
+  }
+
+  assign(name: string, value: bigint): string | undefined {
+    const plain = name.startsWith('$') ? name.slice(1) : name;
+    const dot = plain.indexOf('.');
+    const scope = dot > 0 ? plain.slice(0, dot).toLowerCase() : '';
+    if (scope === 'vmcs') return this.assignField(plain.slice(dot + 1), value);
+    const world = worldOfScope(scope);
+    if (world) return this.target.view(world).setRegister(plain.slice(dot + 1), value);
+    if (!registerByName(plain)) return 'only registers, VMCS fields and memory can be';
+    if (this.frame && this.frame.depth > 0) return 'it belongs to a caller, whose registers are not live';
+    return this.view.setRegister(plain, value);
+  }
+
+  private assignField(name: string, value: bigint): string | undefined {
+    const field = fieldByName(name);
+    if (!field) throw errors.unknownField(name);
+    const cut = BigInt.asUintN(8 * field.bytes, value);
+    return this.target.machine.vmx.write(field.encoding, cut) ? undefined : 'there is no current VMCS';
+  }
+
+  readMemory(place: Place, bytes: number): Uint8Array {
+    const found = readPlace(this.target, place, bytes, this.view);
+    if (found.length < bytes) throw errors.unreadable(SPACE_NAMES[place.space], place.address, 'it is not mapped RAM');
+    return found;
+  }
+
+  writeMemory(place: Place, bytes: Uint8Array): void {
+    const readable = readPlace(this.target, place, bytes.length, this.view).length;
+    if (readable < bytes.length) throw errors.notWritable(`0x${place.address.toString(16)}`, 'it is not mapped RAM');
+    writePlace(this.target, place, bytes, this.view);
+  }
+}
+
+export const SCOPE_NAMES = ['guest', 'vmm', 'host'] as const;
+function worldOfScope(scope: string): World | undefined {
+  if (scope === 'guest') return 'guest';
+  return scope === 'vmm' || scope === 'host' ? 'vmm' : undefined;
+}
+
+type Translate = (address: bigint) => number | undefined;
+
+/** How addresses of a space become physical. @param view what `linear` means; default the running world. */
+function translator(target: Target, place: Place, view: WorldView): Translate {
+  const { machine } = target;
+  if (place.space === 'hpa') return Number;
+  if (place.space === 'gpa') {
+    const eptp = machine.world === 'guest' ? machine.state.get64('eptp') : guestEptp(machine);
+    if (eptp === 0n) return Number;
+    return (address) => machine.mmu.explainEpt(Number(address), 'read', eptp).physical;
+  }
+  const seen = place.space === 'linear' ? view : target.view(place.space);
+  return (address) => (seen.exists ? seen.explain(address).physical : undefined);
+}
+
+/** Up to `length` bytes; fewer where there is no RAM behind the address. Never changes anything. */
+export function readPlace(target: Target, place: Place, length: number, view = target.view()): Uint8Array {
+  return readPages(wrap64(place.address), length, translator(target, place, view), target.machine);
+}
+
+/** @returns how many bytes were written. */
+export function writePlace(target: Target, place: Place, bytes: Uint8Array, view = target.view()): number {
+  return writePages(wrap64(place.address), bytes, translator(target, place, view), target.machine);
+}

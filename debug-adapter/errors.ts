@@ -1,0 +1,79 @@
+/** Every error that a user or client sees, once: an id, what happened, and what to do. */
+
+import type { DebugProtocol } from '@vscode/debugprotocol';
+
+/** An error that answers a request; anything else that is thrown is a defect of the adapter. */
+export class RequestError extends Error {
+  readonly id: number;
+  /** Whether the editor should show it to the user by itself. */
+  readonly showUser: boolean;
+
+  constructor(id: number, message: string, showUser: boolean) {
+    super(message);
+    this.id = id;
+    this.showUser = showUser;
+  }
+
+  toMessage(): DebugProtocol.Message {
+    return { id: this.id, format: this.message.replaceAll('{', '(').replaceAll('}', ')'), showUser: this.showUser };
+  }
+}
+
+const shown = (id: number, message: string): RequestError => new RequestError(id, message, true);
+const silent = (id: number, message: string): RequestError => new RequestError(id, message, false);
+const list = (names: readonly string[]): string => names.join(', ');
+
+export const errors = {
+  unknownRequest: (command: string) => silent(1001, `The request '${command}' is not known to VMXray.`),
+  badArguments: (command: string, problem: string) =>
+    silent(1002, `The request '${command}' is malformed: ${problem}.`),
+  notLaunched: (command: string) =>
+    silent(1003, `'${command}' needs a running session. Send 'launch' first and wait for its answer.`),
+  launchedTwice: () => silent(1004, "The session is launched already. Use 'restart', or a new session."),
+  running: (command: string) => silent(1005, `'${command}' needs a stopped machine. Send 'pause' first.`),
+  ended: (command: string) => silent(1006, `'${command}' is not possible: the machine has ended. Use 'restart'.`),
+  internal: (command: string, problem: string) =>
+    shown(1007, `VMXray failed at '${command}': ${problem}. Please report this; the session goes on.`),
+
+  unknownThread: (id: number) => silent(1101, `There is no processor ${id}. Ask 'threads' for those there are.`),
+  unknownFrame: (id: number) =>
+    silent(1102, `Frame ${id} is of an earlier stop, or never was. Ask 'stackTrace' again.`),
+  unknownReference: (id: number) =>
+    silent(1103, `Variables reference ${id} is of an earlier stop, or never was. Ask 'scopes' again.`),
+  unknownVariable: (name: string) => silent(1104, `There is no variable '${name}' here.`),
+  notWritable: (name: string, why: string) => shown(1105, `'${name}' cannot be changed: ${why}.`),
+  unknownFilter: (id: string) =>
+    silent(1106, `There is no exception filter '${id}'. 'initialize' lists those there are.`),
+  noExitsKnown: () => silent(1107, 'The machine did not stop for a VM exit, a failed VM entry or a fault.'),
+
+  noProgram: () =>
+    shown(1201, "The launch configuration has no 'program'. Name the hypervisor or kernel image to boot there."),
+  badLaunchValue: (name: string, problem: string) =>
+    shown(1202, `The launch attribute '${name}' is not right: ${problem}.`),
+  unreadableFile: (what: string, path: string, problem: string) =>
+    shown(1203, `${what} '${path}' cannot be read: ${problem}. Check the path in the launch configuration.`),
+  badImage: (path: string, problem: string) => shown(1204, `'${path}' cannot be booted: ${problem}`),
+  badSymbols: (path: string, problem: string) =>
+    shown(1205, `'${path}' cannot be used for symbols: ${problem}. Give an x86 ELF file.`),
+  unknownExitReason: (name: string, similar: readonly string[]) =>
+    shown(
+      1206,
+      `'${name}' in breakOnVmExit is no VM-exit reason.` +
+        (similar.length > 0 ? ` Did you mean ${list(similar)}?` : " Use names such as CPUID, EPT_VIOLATION, or '*'."),
+    ),
+
+  badExpression: (problem: string, position: number) => silent(1301, `${problem} (at column ${position + 1})`),
+  unreadable: (space: string, address: bigint, why: string) =>
+    silent(1302, `Nothing can be read at ${space} address 0x${address.toString(16)}: ${why}.`),
+  badReference: (reference: string) =>
+    silent(
+      1303,
+      `'${reference}' is not a memory reference. Use 0x… (linear), linear:, vmm:, guest:, gpa: or hpa: with a number.`,
+    ),
+  noVmcs: () => silent(1304, 'There is no current VMCS: the hypervisor has not executed VMPTRLD yet.'),
+  unknownField: (name: string) => silent(1305, `'${name}' is no VMCS field. Use the manual's name, e.g. GUEST_RIP.`),
+  noGuest: () => silent(1306, 'There is no guest to look into: no VMCS with a launched guest is current.'),
+  noCaller: () =>
+    shown(1307, 'The function that called this one cannot be found: no frame pointer and no call-frame data.'),
+  unknownSource: () => silent(1308, 'The adapter has no text for this source: open it by its path.'),
+} as const;

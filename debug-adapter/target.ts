@@ -1,0 +1,194 @@
+import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../sim-core/machine/api.ts';
+import { EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
+import { errors } from './errors.ts';
+import { hex, wrap64 } from './memory-reference.ts';
+import type { FileReader, LaunchArguments } from './protocol.ts';
+import { FormatError } from './symbols/byte-reader.ts';
+import { baseName } from './symbols/paths.ts';
+import { type FunctionRange, type LineRange, Program } from './symbols/program.ts';
+import { GuestRegisters, WorldView } from './world-view.ts';
+
+export type MachineFactory = (config: MachineConfig) => Machine;
+
+/** A program and the world in which its symbols hold; undefined: in both. */
+export interface LoadedProgram {
+  readonly program: Program;
+  readonly world: World | undefined;
+}
+
+/** The machine that is debugged, with what is known of the programs on it. */
+export class Target {
+  readonly launch: LaunchArguments;
+  readonly machine: Machine;
+  readonly programs: readonly LoadedProgram[];
+  readonly guestRegisters = new GuestRegisters();
+
+  constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[]) {
+    this.launch = launch;
+    this.machine = machine;
+    this.programs = programs;
+  }
+
+  view(world: World = this.machine.world): WorldView {
+    return new WorldView(this.machine, world, this.guestRegisters);
+  }
+
+  /** Programs whose symbols hold in a world, the more particular ones first. */
+  programsIn(world: World): Program[] {
+    return this.programs
+      .filter((loaded) => loaded.world === undefined || loaded.world === world)
+      .map((loaded) => loaded.program);
+  }
+
+  programAt(world: World, address: bigint): Program | undefined {
+    return this.programsIn(world).find((program) => program.contains(address));
+  }
+
+  lineAt(world: World, address: bigint): LineRange | undefined {
+    return this.programAt(world, address)?.lineAt(address);
+  }
+
+  functionAt(world: World, address: bigint): FunctionRange | undefined {
+    return this.programAt(world, address)?.functionAt(address);
+  }
+
+  /** 'main+0x12', or undefined when no symbol is near. */
+  symbolName(world: World, address: bigint): string | undefined {
+    const symbol = this.programAt(world, address)?.symbolAt(address);
+    if (!symbol) return undefined;
+    return symbol.offset === 0n ? symbol.name : `${symbol.name}+${hex(symbol.offset)}`;
+  }
+}
+
+const MEBIBYTE = 2 ** 20;
+const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: MEBIBYTE, g: 2 ** 30 };
+
+/** Reads '512M', '0x10000000', '1G'. @throws badLaunchValue. */
+export function parseSize(name: string, text: string): number {
+  const match = /^\s*(0x[0-9a-f]+|\d+)\s*([kmg]?)(?:i?b)?\s*$/i.exec(text);
+  const size = match ? Number(match[1]) * (UNITS[(match[2] ?? '').toLowerCase()] ?? 1) : Number.NaN;
+  if (!Number.isFinite(size)) throw errors.badLaunchValue(name, `'${text}' is no size such as 256M or 1G`);
+  if (size < MEBIBYTE || size > 3 * 2 ** 30 || size % 0x1_0000 !== 0) {
+    throw errors.badLaunchValue(name, `${text} is not between 1M and 3G in steps of 64K`);
+  }
+  return size;
+}
+
+const DEFAULT_MEMORY = '256M';
+
+/**
+ * Reads the files of a launch, makes the machine and boots it.
+ * @throws RequestError for everything that the launch configuration can have wrong.
+ */
+export async function loadTarget(
+  files: FileReader,
+  createMachine: MachineFactory,
+  launch: LaunchArguments,
+): Promise<Target> {
+  if (typeof launch.program !== 'string' || launch.program === '') throw errors.noProgram();
+  checkExitNames(launch.breakOnVmExit ?? []);
+  const memory = parseSize('machine.memory', launch.machine?.memory ?? DEFAULT_MEMORY);
+  if ((launch.machine?.cpus ?? 1) !== 1) throw errors.badLaunchValue('machine.cpus', 'this version has one processor');
+  const image = await readFile(files, 'The program', launch.program);
+  const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
+  const programs = await readPrograms(files, launch, image);
+  const machine = makeMachine(createMachine, launch, memory);
+  boot(machine, { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules });
+  return new Target(launch, machine, programs);
+}
+
+function checkExitNames(names: readonly string[]): void {
+  for (const name of names) {
+    if (name === '*' || exitReasonByName(name)) continue;
+    const stem = name.toUpperCase().replaceAll(/[^A-Z]/g, '');
+    const similar = EXIT_REASONS.filter((reason) => stem !== '' && reason.name.replaceAll('_', '').includes(stem));
+    throw errors.unknownExitReason(
+      name,
+      similar.slice(0, 4).map((reason) => reason.name),
+    );
+  }
+}
+
+async function readFile(files: FileReader, what: string, path: string): Promise<Uint8Array> {
+  try {
+    return await files.readFile(path);
+  } catch (error) {
+    throw errors.unreadableFile(what, path, error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function readModule(files: FileReader, line: string): Promise<BootModule> {
+  const path = line.trim().split(/\s+/)[0] ?? '';
+  const bytes = await readFile(files, 'The boot module', path);
+  return { name: baseName(path), bytes, commandLine: line };
+}
+
+async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
+  const mapPath = sourceMapper(launch.sourceMap ?? {});
+  const programs: LoadedProgram[] = [];
+  for (const guest of launch.guests ?? []) {
+    const bytes = await readFile(files, `The guest '${guest.name}'`, guest.program);
+    const loadAddress = guest.loadAddress === undefined ? undefined : parseAddress(guest.loadAddress);
+    const program = readProgram(guest.name, guest.program, bytes, loadAddress, mapPath, true);
+    if (program) programs.push({ program, world: 'guest' });
+  }
+  const world = programs.length > 0 ? 'vmm' : undefined;
+  const program = readProgram(baseName(launch.program), launch.program, image, undefined, mapPath, false);
+  if (program) programs.push({ program, world });
+  return programs;
+}
+
+function parseAddress(text: string): bigint {
+  if (!/^\s*(0x[0-9a-f]+|\d+)\s*$/i.test(text)) {
+    throw errors.badLaunchValue('guests[].loadAddress', `'${text}' is no address such as 0x100000`);
+  }
+  return wrap64(BigInt(text.trim()));
+}
+
+/** The boot image may be no ELF file (a flat binary): the loader judges it; a guest is given for its symbols only. */
+function readProgram(
+  name: string,
+  path: string,
+  bytes: Uint8Array,
+  loadAddress: bigint | undefined,
+  mapPath: (path: string) => string,
+  required: boolean,
+): Program | undefined {
+  try {
+    return new Program(name, path, bytes, loadAddress, mapPath);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    if (required) throw errors.badSymbols(path, error.message);
+    return undefined;
+  }
+}
+
+function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => string {
+  const prefixes = Object.entries(map).sort(([a], [b]) => b.length - a.length);
+  return (path) => {
+    const found = prefixes.find(([from]) => path.startsWith(from));
+    return found ? found[1] + path.slice(found[0].length) : path;
+  };
+}
+
+function makeMachine(createMachine: MachineFactory, launch: LaunchArguments, memory: number): Machine {
+  const { cpuModel, vmx } = launch.machine ?? {};
+  const config: MachineConfig = {
+    memory,
+    ...(cpuModel === undefined ? {} : { cpuModel }),
+    ...(vmx === undefined ? {} : { vmx }),
+  };
+  try {
+    return createMachine(config);
+  } catch (error) {
+    throw errors.badLaunchValue('machine', error instanceof Error ? error.message : String(error));
+  }
+}
+
+function boot(machine: Machine, request: BootRequest): void {
+  try {
+    machine.boot(request);
+  } catch (error) {
+    throw errors.badImage(request.name, error instanceof Error ? error.message : String(error));
+  }
+}

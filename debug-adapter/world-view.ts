@@ -1,0 +1,247 @@
+import type { Machine, World } from '../sim-core/machine/api.ts';
+import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
+import type { Translation, TranslationContext } from '../sim-core/mmu/mmu.ts';
+import { CODE_MODE, GPR } from '../sim-core/state/layout.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../sim-core/vmx/controls.ts';
+import { ENCODING, type FieldName } from '../sim-core/vmx/fields.ts';
+import { wrap64 } from './memory-reference.ts';
+
+const PAGE = 4096n;
+const CR4_SMAP = 1n << 21n;
+const EFER_LME_LMA = 0x500n;
+const RIGHTS_LONG = 1n << 13n;
+const RIGHTS_DEFAULT_BIG = 1n << 14n;
+
+/** Copies of the guest's general registers as the last VM exit left them: the VMM overwrites the real ones. */
+export class GuestRegisters {
+  private values: bigint[] | undefined;
+  private vmcs: bigint | undefined;
+
+  /** @param machine right after a VM exit. */
+  capture(machine: Machine): void {
+    this.values = machine.state.elements('gpr');
+    this.vmcs = machine.vmx.currentVmcs;
+  }
+
+  read(machine: Machine, name: string): bigint | undefined {
+    const number = (GPR as Readonly<Record<string, number>>)[name];
+    return number === undefined || this.vmcs !== machine.vmx.currentVmcs ? undefined : this.values?.[number];
+  }
+}
+
+export const vmcsField = (machine: Machine, name: FieldName): bigint | undefined => machine.vmx.read(ENCODING[name]);
+
+const hasBit = (machine: Machine, name: FieldName, mask: number): boolean =>
+  ((vmcsField(machine, name) ?? 0n) & BigInt(mask)) !== 0n;
+
+/** EPTP of the current VMCS's guest; 0 when its controls do not enable EPT. */
+export function guestEptp(machine: Machine): bigint {
+  const enabled =
+    hasBit(machine, 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', PRIMARY.ACTIVATE_SECONDARY_CONTROLS) &&
+    hasBit(machine, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', SECONDARY.ENABLE_EPT);
+  return enabled ? (vmcsField(machine, 'EPT_POINTER') ?? 0n) : 0n;
+}
+
+/** Whether a guest is suspended in the current VMCS while the VMM runs. */
+export const guestSuspended = (machine: Machine): boolean =>
+  machine.world === 'vmm' && machine.vmx.currentVmcs !== undefined && machine.vmx.launchState === 'launched';
+
+/** The processor as one world has it: the running one from its state, the other one from the current VMCS. */
+export class WorldView {
+  readonly machine: Machine;
+  readonly world: World;
+  private readonly guestRegisters: GuestRegisters;
+
+  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters) {
+    this.machine = machine;
+    this.world = world;
+    this.guestRegisters = guestRegisters;
+  }
+
+  /** Whether this world is the one that runs. */
+  get current(): boolean {
+    return this.machine.world === this.world;
+  }
+
+  /** Whether anything is known of this world. */
+  get exists(): boolean {
+    return this.current || this.machine.vmx.currentVmcs !== undefined;
+  }
+
+  /** By debugger name; undefined when there is no such register or its value is not known in this world. */
+  register(name: string): bigint | undefined {
+    const register = registerByName(name);
+    if (!register) return undefined;
+    if (this.current) return register.read(this.machine.state);
+    if (register.partOf !== undefined) return this.partOfSuspended(register.name, register.partOf, register.bits);
+    const field = this.fieldOf(register.name);
+    if (field !== undefined) return vmcsField(this.machine, field);
+    return this.world === 'guest' ? this.guestRegisters.read(this.machine, register.name) : undefined;
+  }
+
+  private partOfSuspended(name: string, whole: string, bits: number): bigint | undefined {
+    const value = this.register(whole);
+    if (value === undefined) return undefined;
+    return BigInt.asUintN(bits, /^[abcd]h$/.test(name) ? value >> 8n : value);
+  }
+
+  /** @returns why it cannot be changed, or undefined when it was. */
+  setRegister(name: string, value: bigint): string | undefined {
+    const register = registerByName(name);
+    if (!register) return 'there is no such register';
+    if (this.current) {
+      if (!register.write) return 'it can only be read here';
+      register.write(this.machine.cpu, value);
+      return undefined;
+    }
+    const field = this.fieldOf(register.name);
+    if (field === undefined) return 'it is not held in the VMCS, and this world does not run';
+    return this.machine.vmx.write(ENCODING[field], BigInt.asUintN(register.bits, value))
+      ? undefined
+      : 'there is no current VMCS';
+  }
+
+  /** The VMCS field that holds a register of this world while it does not run. */
+  private fieldOf(register: string): FieldName | undefined {
+    return (this.world === 'guest' ? GUEST_FIELDS : HOST_FIELDS).get(register);
+  }
+
+  /** For reading memory as a debugger: no privilege checks stand in the way. */
+  translation(): TranslationContext {
+    const context = this.current ? this.machine.mmu.context() : this.suspendedTranslation();
+    return { ...context, cpl: 0, cr4: context.cr4 & ~CR4_SMAP };
+  }
+
+  private suspendedTranslation(): TranslationContext {
+    const { machine } = this;
+    const field = (name: FieldName): bigint => vmcsField(machine, name) ?? 0n;
+    const running = machine.state.get64('efer');
+    if (this.world === 'vmm') {
+      const long = hasBit(machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
+      const efer = hasBit(machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.LOAD_IA32_EFER)
+        ? field('HOST_IA32_EFER')
+        : long
+          ? running | EFER_LME_LMA
+          : running & ~EFER_LME_LMA;
+      const [cr0, cr3, cr4] = [field('HOST_CR0'), field('HOST_CR3'), field('HOST_CR4')];
+      return { cr0, cr3, cr4, efer, pdpte: [], eptp: 0n, cpl: 0 };
+    }
+    const efer = hasBit(machine, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_IA32_EFER)
+      ? field('GUEST_IA32_EFER')
+      : this.guestLong
+        ? running | EFER_LME_LMA
+        : running & ~EFER_LME_LMA;
+    const pdpte = [field('GUEST_PDPTE0'), field('GUEST_PDPTE1'), field('GUEST_PDPTE2'), field('GUEST_PDPTE3')];
+    const [cr0, cr3, cr4] = [field('GUEST_CR0'), field('GUEST_CR3'), field('GUEST_CR4')];
+    return { cr0, cr3, cr4, efer, pdpte, eptp: guestEptp(machine), cpl: 0 };
+  }
+
+  private get guestLong(): boolean {
+    return hasBit(this.machine, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.IA_32E_MODE_GUEST);
+  }
+
+  /** How code is decoded there. */
+  get bitness(): 16 | 32 | 64 {
+    if (this.current) {
+      const mode = this.machine.state.get32('codeMode');
+      if (mode === CODE_MODE.code64) return 64;
+      return mode === CODE_MODE.code32stack16 || mode === CODE_MODE.code32stack32 ? 32 : 16;
+    }
+    if (this.world === 'vmm') {
+      return hasBit(this.machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) ? 64 : 32;
+    }
+    const rights = vmcsField(this.machine, 'GUEST_CS_ACCESS_RIGHTS') ?? 0n;
+    if (this.guestLong && rights & RIGHTS_LONG) return 64;
+    return rights & RIGHTS_DEFAULT_BIG ? 32 : 16;
+  }
+
+  /** Linear address of an offset in the code segment. */
+  codeAddress(offset: bigint): bigint {
+    if (this.bitness === 64) return offset;
+    return BigInt.asUintN(32, (this.register('cs.base') ?? 0n) + offset);
+  }
+
+  /** Linear address of the next instruction. */
+  get pc(): bigint {
+    return this.codeAddress(this.register('rip') ?? 0n);
+  }
+
+  /** Linear address of the top of the stack. */
+  get sp(): bigint {
+    const rsp = this.register('rsp') ?? 0n;
+    if (this.bitness === 64) return rsp;
+    const big = (this.register('ss.rights') ?? 0n) & RIGHTS_DEFAULT_BIG;
+    return BigInt.asUintN(32, (this.register('ss.base') ?? 0n) + BigInt.asUintN(big ? 32 : 16, rsp));
+  }
+
+  explain(linear: bigint): Translation {
+    const context = this.translation();
+    const read = this.machine.mmu.explain(linear, 'read', context);
+    return read.physical === undefined ? this.machine.mmu.explain(linear, 'execute', context) : read;
+  }
+
+  /** Up to `length` bytes at a linear address, fewer where memory ends; nothing changes by reading. */
+  read(linear: bigint, length: number): Uint8Array {
+    return readPages(linear, length, (page) => this.explain(page).physical, this.machine);
+  }
+
+  /** @returns how many bytes were written; writes go through read-only pages, as debuggers do. */
+  write(linear: bigint, bytes: Uint8Array): number {
+    return writePages(linear, bytes, (page) => this.explain(page).physical, this.machine);
+  }
+}
+
+/** Physical address of the first byte of a page, or undefined. */
+type PageTranslation = (address: bigint) => number | undefined;
+
+export function readPages(address: bigint, length: number, translate: PageTranslation, machine: Machine): Uint8Array {
+  const out = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const at = wrap64(address + BigInt(done));
+    const size = Math.min(length - done, Number(PAGE - (at % PAGE)));
+    const physical = translate(at);
+    if (physical === undefined || !machine.physical.isRam(physical, size)) break;
+    out.set(machine.physical.peek(physical, size), done);
+    done += size;
+  }
+  return out.subarray(0, done);
+}
+
+export function writePages(address: bigint, bytes: Uint8Array, translate: PageTranslation, machine: Machine): number {
+  let done = 0;
+  while (done < bytes.length) {
+    const at = wrap64(address + BigInt(done));
+    const size = Math.min(bytes.length - done, Number(PAGE - (at % PAGE)));
+    const physical = translate(at);
+    if (physical === undefined || !machine.physical.isRam(physical, size)) break;
+    machine.physical.poke(physical, bytes.subarray(done, done + size));
+    done += size;
+  }
+  return done;
+}
+
+/** GUEST_CS_SELECTOR holds `cs`, HOST_FS_BASE holds `fs.base`, …: derived from the names where they agree. */
+function fieldsOf(prefix: 'GUEST' | 'HOST'): ReadonlyMap<string, FieldName> {
+  const spellings: Readonly<Record<string, string>> = {
+    rip: 'RIP',
+    rsp: 'RSP',
+    rflags: 'RFLAGS',
+    efer: 'IA32_EFER',
+    xcr0: '',
+  };
+  const map = new Map<string, FieldName>();
+  for (const { name, partOf } of MACHINE_REGISTERS) {
+    if (partOf !== undefined) continue;
+    const [segment, piece] = name.split('.');
+    const segmentField =
+      piece === undefined ? `${name}_SELECTOR` : `${segment}_${piece === 'rights' ? 'access_rights' : piece}`;
+    const candidates = [spellings[name] ?? name, segmentField].map((stem) => `${prefix}_${stem.toUpperCase()}`);
+    const found = candidates.find((candidate) => candidate in ENCODING);
+    if (found !== undefined) map.set(name, found as FieldName);
+  }
+  return map;
+}
+
+const GUEST_FIELDS = fieldsOf('GUEST');
+const HOST_FIELDS = fieldsOf('HOST');
