@@ -8,6 +8,7 @@ import { imageProblem } from './image-problem.ts';
 
 const SOURCE = `
 .section .multiboot, "a"
+.balign 4
 .long 0x1BADB002, 0, -0x1BADB002
 .text
 .globl _start
