@@ -1,0 +1,285 @@
+import type { Clock, Cpu } from '../cpu/cpu.ts';
+import { type Delivery, deliverFault, serviceBoundary } from '../cpu/events.ts';
+import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
+import { findModel } from '../cpu/models.ts';
+import { resetCpu } from '../cpu/reset.ts';
+import { EXIT } from '../engine/record.ts';
+import { InstructionDecoder } from '../isa/decoder.ts';
+import type { DecodedInstruction } from '../isa/instruction.ts';
+import { loadImage } from '../loaders/load.ts';
+import { Mmu } from '../mmu/mmu.ts';
+import { PhysicalMemory } from '../mmu/physical-memory.ts';
+import { Tlb } from '../mmu/tlb.ts';
+import { Platform } from '../platform/platform.ts';
+import { ACTIVITY, type CodeMode } from '../state/layout.ts';
+import { State } from '../state/state.ts';
+import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
+import { Vmx } from '../vmx/vmx.ts';
+import type { BootRequest, BreakpointLocation, Machine, MachineConfig, SerialPort, World } from './api.ts';
+import { Processor } from './processor.ts';
+import type { StopReason } from './stop-reason.ts';
+
+const RFLAGS_TF = 0x100;
+const RFLAGS_IF = 0x200;
+/** Blocking by STI or by MOV SS: gone after one instruction. */
+const SHADOW = 3;
+/** Pending debug exceptions: single step. */
+const SINGLE_STEP = 1n << 14n;
+/** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
+const HALT_COST = 1000;
+const LONGEST_SLICE = 0x4000_0000;
+
+/** A machine at power-up. @throws RangeError for a configuration that cannot be built. */
+export function createMachine(config: MachineConfig): Machine {
+  return new SimulatedMachine(config);
+}
+
+class SimulatedMachine implements Machine {
+  readonly config: MachineConfig;
+  readonly state: State;
+  readonly physical: PhysicalMemory;
+  readonly mmu: Mmu;
+  readonly cpu: Cpu;
+  readonly serial: SerialPort;
+  onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
+  onVmEntry: (() => boolean) | undefined;
+  onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
+  private readonly platform: Platform;
+  private readonly processor: Processor;
+  private readonly vmxUnit: Vmx;
+  private breakpoints: readonly BreakpointLocation[] = [];
+  private breakpointOffsets = new Set<number>();
+  /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
+  private stop: StopReason | undefined;
+  /** RIP at which `run` started: its breakpoint does not stop the first instruction. */
+  private startRip = 0n;
+  private atStart = false;
+
+  constructor(config: MachineConfig) {
+    this.config = config;
+    this.state = new State(config.memory);
+    this.physical = new PhysicalMemory(this.state);
+    this.mmu = new Mmu(this.state, this.physical, new Tlb(this.state));
+    const model = findModel(config.cpuModel, config.vmx ?? true);
+    const clock: Clock = { cycles: () => this.cycles };
+    const serial: SerialPort = { onOutput: undefined, input: (bytes) => this.platform.com1.receive(bytes) };
+    this.serial = serial;
+    this.platform = new Platform({
+      state: this.state,
+      physical: this.physical,
+      clock,
+      frequency: model.frequency,
+      physicalAddressBits: model.physicalAddressBits,
+      callbacks: {
+        onSerialOutput: (byte) => serial.onOutput?.(byte),
+        onDebugExit: (value) => this.stopWith({ kind: 'debugExit', value }),
+        onPowerOff: () => this.stopWith({ kind: 'powerOff' }),
+        onReset: () => this.stopWith({ kind: 'reset' }),
+        onMemoryMapChange: () => this.mmu.tlb.invalidateAll(),
+      },
+    });
+    this.vmxUnit = new Vmx({
+      onExit: (exit) => {
+        if (this.onVmExit?.(exit)) this.stopWith({ kind: 'vmExit', exit });
+      },
+      onEntry: () => {
+        if (this.onVmEntry?.()) this.stopWith({ kind: 'vmEntry' });
+      },
+      onEntryFailure: (failure) => {
+        if (this.onVmEntryFailure?.(failure)) this.stopWith({ kind: 'vmEntryFailure', failure });
+      },
+    });
+    this.cpu = {
+      state: this.state,
+      mmu: this.mmu,
+      ports: this.platform.ports,
+      interrupts: this.platform.interrupts,
+      clock,
+      model,
+      intercepts: this.vmxUnit,
+      vmxMsrs: this.vmxUnit,
+    };
+    this.vmxUnit.attach(this.cpu);
+    resetCpu(this.cpu);
+    const slow = new Map([...CPU_INSTRUCTIONS, ...this.vmxUnit.instructions]);
+    this.processor = new Processor(this.cpu, slow, {
+      mayBreakAt: (offset) => this.breakpointOffsets.has(offset),
+      stopsHere: () => this.stopsHere(),
+    });
+  }
+
+  get vmx(): VmxView {
+    return this.vmxUnit;
+  }
+  get world(): World {
+    return this.state.get32('nonRoot') !== 0 ? 'guest' : 'vmm';
+  }
+  get instructions(): number {
+    return this.state.getFloat('retired') + this.processor.executed;
+  }
+  get cycles(): number {
+    return this.instructions + this.state.getFloat('extraCycles');
+  }
+
+  boot(request: BootRequest): void {
+    loadImage(this.cpu, request);
+    this.processor.flush();
+  }
+
+  // ---- breakpoints
+
+  setBreakpoints(locations: readonly BreakpointLocation[]): void {
+    this.breakpoints = locations;
+    this.breakpointOffsets = new Set(locations.map(({ address }) => Number(address & 0xfffn)));
+    this.processor.flush();
+  }
+
+  /** Asked in front of an instruction whose page offset has a breakpoint. */
+  private stopsHere(): boolean {
+    const rip = this.processor.linearRip();
+    if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
+    return this.breakpoints.some(({ address, world }) => address === rip && (world ?? this.world) === this.world);
+  }
+
+  requestStop(): void {
+    this.stopWith({ kind: 'paused' });
+  }
+
+  private stopWith(reason: StopReason): void {
+    this.stop ??= reason;
+    this.state.set32('attention', 1);
+  }
+
+  // ---- running
+
+  step(): StopReason {
+    return this.execute(1);
+  }
+
+  run(instructions: number): StopReason {
+    return this.execute(Math.max(0, Math.floor(instructions)));
+  }
+
+  private execute(instructions: number): StopReason {
+    this.startRip = this.processor.linearRip();
+    this.atStart = true;
+    let left = instructions;
+    for (;;) {
+      if (this.stop) return this.takeStop();
+      if (left <= 0) return { kind: 'limit' };
+      this.platform.service(this.cycles);
+      const serviced = this.boundary();
+      if (serviced) return serviced;
+      if (this.stop) continue;
+      if (this.state.get32('activity') !== ACTIVITY.active) {
+        const asleep = this.sleep();
+        if (asleep) return asleep;
+        left -= HALT_COST;
+        continue;
+      }
+      const before = this.instructions;
+      const outcome = this.slice(left);
+      left -= this.instructions - before;
+      this.atStart = false;
+      if (outcome) return outcome;
+    }
+  }
+
+  private takeStop(): StopReason {
+    const { stop } = this;
+    this.stop = undefined;
+    return stop ?? { kind: 'paused' };
+  }
+
+  /** Events at an instruction boundary; a stop reason when one ends the run. */
+  private boundary(): StopReason | undefined {
+    this.state.set32('attention', 0);
+    for (;;) {
+      const delivery = serviceBoundary(this.cpu);
+      if (!delivery) return undefined;
+      const stopped = this.afterDelivery(delivery);
+      if (stopped) return stopped;
+      if (this.stop) return undefined;
+    }
+  }
+
+  private afterDelivery(delivery: Delivery): StopReason | undefined {
+    switch (delivery.kind) {
+      case 'tripleFault':
+        return { kind: 'tripleFault', story: delivery.story };
+      case 'unimplemented':
+        return this.unimplemented(delivery.what);
+      default:
+        return undefined;
+    }
+  }
+
+  private unimplemented(what: string): StopReason {
+    const address = this.processor.linearRip();
+    const instruction = this.decodeAt(address);
+    const bytes = instruction?.bytes ?? new Uint8Array();
+    return {
+      kind: 'unimplemented',
+      address,
+      bytes,
+      mnemonic: instruction ? this.processor.nameOf(instruction) : '',
+      what,
+    };
+  }
+
+  /** Executes instructions up to the next deadline. */
+  private slice(limit: number): StopReason | undefined {
+    const { state, processor } = this;
+    const shadowed = (state.get32('interruptibility') & SHADOW) !== 0;
+    const stepping = (state.get32('rflagsSystem') & RFLAGS_TF) !== 0;
+    const one = shadowed || stepping;
+    processor.run(one ? 1 : Math.max(1, Math.min(limit, this.untilDeadline(), LONGEST_SLICE)));
+    const exit = state.get32('exitCode');
+    const completed = exit === EXIT.budget || exit === EXIT.attention;
+    processor.retire();
+    if (shadowed && exit !== EXIT.breakpoint) {
+      state.set32('interruptibility', state.get32('interruptibility') & ~SHADOW);
+    }
+    if (stepping && completed) state.set64('pendingDebug', state.get64('pendingDebug') | SINGLE_STEP);
+    if (exit === EXIT.breakpoint) return { kind: 'breakpoint', address: processor.linearRip() };
+    if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
+    return undefined;
+  }
+
+  private untilDeadline(): number {
+    const next = Math.min(this.platform.nextDeadline(), this.state.getFloat('preemptionDeadline'));
+    return Math.ceil(next - this.cycles);
+  }
+
+  /** HLT: time passes until the next device event; a stop reason when nothing can wake the processor. */
+  private sleep(): StopReason | undefined {
+    const { state } = this;
+    const guest = state.get32('nonRoot') !== 0;
+    const wakes = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || guest;
+    const deadline = Math.min(wakes ? this.platform.nextDeadline() : Infinity, state.getFloat('preemptionDeadline'));
+    if (state.get32('activity') !== ACTIVITY.hlt || deadline === Infinity) return { kind: 'halted' };
+    const wait = Math.max(0, deadline - this.cycles);
+    state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);
+    return undefined;
+  }
+
+  decodeAt(linear: bigint): DecodedInstruction | undefined {
+    const bytes = this.peekCode(linear);
+    if (bytes.length === 0) return undefined;
+    const decoder = new InstructionDecoder(this.state.get32('codeMode') as CodeMode, bytes, 0);
+    const decoded = decoder.next() === 'ok' ? decoder.decoded() : undefined;
+    decoder.free();
+    return decoded;
+  }
+
+  /** Up to 15 bytes at a linear address, without side effects. */
+  private peekCode(linear: bigint): Uint8Array {
+    const bytes: number[] = [];
+    for (let i = 0n; i < 15n; i++) {
+      const { physical } = this.mmu.explain(linear + i, 'execute');
+      if (physical === undefined) break;
+      bytes.push(this.physical.peek(physical, 1)[0] ?? 0);
+    }
+    return Uint8Array.from(bytes);
+  }
+}
