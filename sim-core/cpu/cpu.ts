@@ -37,6 +37,14 @@ export interface Cpu {
   readonly clock: Clock;
   readonly model: CpuModel;
   readonly intercepts: Intercepts;
+  /** The VMX capability MSRs (480h–491h). */
+  readonly vmxMsrs: VmxMsrs;
+}
+
+/** Read-only MSRs that vmx/ owns. */
+export interface VmxMsrs {
+  /** Undefined when the model has no such MSR. */
+  read(index: number): bigint | undefined;
 }
 
 /** A processor model: what CPUID and the capability MSRs say (cpu/cpuid.ts, vmx/capabilities.ts). */

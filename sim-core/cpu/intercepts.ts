@@ -65,7 +65,7 @@ export interface Intercepts {
   exitForEvent(event: VectoredEvent | 'tripleFault', vectoring: VectoredEvent | undefined): void;
   /** Performs a VM exit for a fault value (instruction exits, EPT violations, misconfigurations). */
   exitForFault(
-    fault: Exclude<Fault, { kind: 'exception' } | { kind: 'unimplemented' }>,
+    fault: Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>,
     vectoring: VectoredEvent | undefined,
   ): void;
   /**

@@ -40,6 +40,14 @@ export interface VmExitFault {
   readonly cause: string;
 }
 
+/** INT n (type 4), INT1 (5), INT3 and INTO (6), to be delivered through the IDT; RIP is still at the instruction. */
+export interface SoftwareInterrupt {
+  readonly kind: 'softwareInterrupt';
+  readonly vector: number;
+  readonly type: 4 | 5 | 6;
+  readonly instructionLength: number;
+}
+
 /** The machine cannot go on faithfully: an instruction or feature that is not simulated. Never a guest-visible #UD. */
 export interface Unimplemented {
   readonly kind: 'unimplemented';
@@ -47,7 +55,7 @@ export interface Unimplemented {
 }
 
 export type MemoryFault = ExceptionFault | EptViolation | EptMisconfiguration;
-export type Fault = MemoryFault | VmExitFault | Unimplemented;
+export type Fault = MemoryFault | VmExitFault | SoftwareInterrupt | Unimplemented;
 
 /** Vectors of the exceptions that the simulator raises (SDM Vol. 3A, "Exception and Interrupt Reference"). */
 export const VECTOR = {

@@ -1,5 +1,6 @@
 /** What a translation depends on besides memory: the paging mode, the protection bits and the TLB tags. */
 
+import { CR0, CR4, EFER, RFLAGS } from '../state/control-bits.ts';
 import { countOf } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { TranslationContext } from './mmu.ts';
@@ -13,11 +14,6 @@ export type PagingMode = (typeof PAGING)[keyof typeof PAGING];
 export const ACCESS = { read: 0, write: 1, execute: 2 } as const;
 export type AccessCode = (typeof ACCESS)[keyof typeof ACCESS];
 
-/** Bits of CR0, CR4, EFER and RFLAGS that translations look at. */
-const CR0 = { pe: 1 << 0, wp: 1 << 16, am: 1 << 18, pg: 1 << 31 } as const;
-const CR4 = { pse: 1 << 4, pae: 1 << 5, pge: 1 << 7, pcide: 1 << 17, smep: 1 << 20, smap: 1 << 21 } as const;
-const EFER = { lma: 1 << 10, nxe: 1 << 11 } as const;
-const RFLAGS_AC = 1 << 18;
 const EPTP_ACCESSED_DIRTY = 1 << 6;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -78,7 +74,7 @@ export class World implements TlbTags {
     const cr3Low = state.low('cr3');
     const cr4 = state.low('cr4');
     const user = state.get32('cpl') === 3;
-    this.setModes(state.low('cr0'), cr4, state.low('efer'), user, (state.get32('rflagsSystem') & RFLAGS_AC) !== 0);
+    this.setModes(state.low('cr0'), cr4, state.low('efer'), user, (state.get32('rflagsSystem') & RFLAGS.ac) !== 0);
     this.setRoot(cr3Low, state.high('cr3'));
     for (let i = 0; i < countOf('pdpte'); i++) {
       this.pdpte[2 * i] = state.low('pdpte', i);
