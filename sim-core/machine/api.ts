@@ -2,6 +2,7 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
+import type { BootRequest } from '../loaders/boot-request.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { State } from '../state/state.ts';
@@ -17,22 +18,7 @@ export interface MachineConfig {
   readonly vmx?: boolean;
 }
 
-export interface BootModule {
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  /** The module's command line (multiboot). */
-  readonly commandLine: string;
-}
-
-export interface BootRequest {
-  /** For messages. */
-  readonly name: string;
-  readonly image: Uint8Array;
-  readonly commandLine: string;
-  readonly modules: readonly BootModule[];
-  /** Default 'auto': by the image's own marks. */
-  readonly format?: 'auto' | 'multiboot1' | 'elf64' | 'flat';
-}
+export type { BootModule, BootRequest } from '../loaders/boot-request.ts';
 
 export type World = 'vmm' | 'guest';
 
