@@ -14,7 +14,7 @@ import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { placeBootInformation } from './boot-information.ts';
 import type { BootRequest, ImageFormat, ImageSegment, LoadedImage } from './boot-request.ts';
 import { isElf, readElf } from './elf.ts';
-import { ENTRY_GDT, enterLongMode, enterProtectedMode } from './entry-state.ts';
+import { type CpuState, ENTRY_GDT, enterLongMode, enterProtectedMode } from './entry-state.ts';
 import { ImageError } from './image-error.ts';
 import { findMultibootHeader, readMultiboot } from './multiboot1.ts';
 import { RamWriter } from './ram-writer.ts';
@@ -84,23 +84,23 @@ function placeLongModeTables(request: BootRequest, ram: RamWriter, physical: Phy
 }
 
 /**
- * The caller has reset the processor, and tells the MMU of the new context afterwards.
+ * The caller has reset the processor: what an image does not find defined here has its power-up value.
  * @throws ImageError that says what is wrong with the image
  */
-export function loadImage(physical: PhysicalMemory, request: BootRequest): LoadedImage {
+export function loadImage(cpu: CpuState, request: BootRequest): LoadedImage {
   const { name, image, format: wanted = 'auto' } = request;
   if (image.length === 0) throw new ImageError('empty-file', name, '', 'the file is empty');
   const format = wanted === 'auto' ? recognise(request) : wanted;
   const { segments, entry } = READERS[format](request);
+  const { physical } = cpu.mmu;
   const ram = new RamWriter(physical, name);
   segments.forEach((segment, i) => {
     ram.segment(image, segment, segments.length > 1 ? `segment ${i}` : '');
   });
-  const { state } = physical;
   const longModeTables = format === 'elf64' ? placeLongModeTables(request, ram, physical) : undefined;
   const information = placeBootInformation(request, ram);
   const start = { entry, magic: BOOTED_MAGIC, information, stack: STACK };
-  if (longModeTables) enterLongMode(state, start, ...longModeTables);
-  else enterProtectedMode(state, start);
+  if (longModeTables) enterLongMode(cpu, start, ...longModeTables);
+  else enterProtectedMode(cpu, start);
   return { format, entry, segments };
 }

@@ -72,7 +72,7 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
   }
 
   /** Queues bytes for the guest to receive. */
-  input(bytes: Iterable<number>): void {
+  receive(bytes: Iterable<number>): void {
     for (const byte of bytes) this.state.waiting.push(byte & 0xff);
     this.update();
   }
@@ -97,7 +97,7 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
 
   /** By register offset (data sheet, table II); DLAB turns the first two into the divisor latch. */
   private readonly readers: readonly (() => number)[] = [
-    () => (this.divisorAccess ? this.state.divisor & 0xff : this.receive()),
+    () => (this.divisorAccess ? this.state.divisor & 0xff : this.takeByte()),
     () => (this.divisorAccess ? this.state.divisor >> 8 : this.state.interruptEnable),
     () => this.identify(),
     () => this.state.lineControl,
@@ -144,7 +144,7 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
     return (this.state.fifoControl & FCR_ENABLE) !== 0;
   }
 
-  private receive(): number {
+  private takeByte(): number {
     const byte = this.state.received.shift() ?? 0;
     this.update();
     return byte;
