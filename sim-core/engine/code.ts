@@ -28,7 +28,10 @@ const STORE: Readonly<Record<string, number>> = {
 export class Code {
   readonly signature: Signature;
   private readonly locals: ValueType[] = [];
-  private readonly body = new ByteWriter();
+  /** Statements that come before `body` but are known later (`prologue`). */
+  private readonly head = new ByteWriter();
+  private readonly main = new ByteWriter();
+  private body = this.main;
   /** Nesting of blocks, for branch depths. */
   private depth = 0;
 
@@ -89,6 +92,11 @@ export class Code {
   }
 
   if(condition: I32, then: () => void, otherwise?: () => void): void {
+    if (condition.constant !== undefined) {
+      if (condition.constant !== 0n) then();
+      else otherwise?.();
+      return;
+    }
     condition.emit(this.body);
     this.body.byte(0x04);
     this.body.byte(0x40);
@@ -103,18 +111,53 @@ export class Code {
   }
 
   /** A loop that runs once; calling `again` inside branches to its start. */
-  loop(body: (again: (condition: I32) => void) => void): void {
+  loop(body: (again: (condition?: I32) => void) => void): void {
     this.body.byte(0x03);
     this.body.byte(0x40);
     this.depth++;
     const depth = this.depth;
-    body((condition) => {
-      condition.emit(this.body);
-      this.body.byte(0x0d);
-      this.body.unsigned(this.depth - depth);
-    });
+    body((condition) => this.branch(this.depth - depth, condition));
     this.depth--;
     this.body.byte(0x0b);
+  }
+
+  /** Statements that calling the argument leaves: forwards out of the block. */
+  block(body: (leave: (condition?: I32) => void) => void): void {
+    this.body.byte(0x02);
+    this.body.byte(0x40);
+    this.depth++;
+    const depth = this.depth;
+    body((condition) => this.branch(this.depth - depth, condition));
+    this.depth--;
+    this.body.byte(0x0b);
+  }
+
+  private branch(levels: number, condition: I32 | undefined): void {
+    condition?.emit(this.body);
+    this.body.byte(condition ? 0x0d : 0x0c);
+    this.body.unsigned(levels);
+  }
+
+  /** Executes `cases[index]` (the last one for larger indices); each case falls through to the next. */
+  switch(index: I32, cases: readonly (() => void)[]): void {
+    for (const _ of cases) this.body.append([0x02, 0x40]);
+    this.depth += cases.length;
+    index.emit(this.body);
+    this.body.byte(0x0e);
+    this.body.unsigned(cases.length - 1);
+    for (let i = 0; i < cases.length; i++) this.body.unsigned(i);
+    for (const emit of cases) {
+      this.depth--;
+      this.body.byte(0x0b);
+      emit();
+    }
+  }
+
+  /** Builds statements that run before all others of the function. */
+  prologue(statements: () => void): void {
+    this.body = this.head;
+    statements();
+    this.body = this.main;
   }
 
   return(value?: Value): void {
@@ -161,7 +204,8 @@ export class Code {
       out.byte(1);
       out.byte(TYPE_CODE[type]);
     }
-    out.append(this.body.view());
+    out.append(this.head.view());
+    out.append(this.main.view());
     out.byte(0x0b);
     const sized = new ByteWriter();
     sized.unsigned(out.length);

@@ -62,6 +62,14 @@ export class LazyFlags implements Flags {
     this.setAll(size, a.xor(b), result, toTop(size, borrows));
   }
 
+  /** The carry vector says the same with and without a carry in. */
+  addCarry(size: number, a: Word, b: Word, result: Word): void {
+    this.add(size, a, b, result);
+  }
+  subBorrow(size: number, a: Word, b: Word, result: Word): void {
+    this.sub(size, a, b, result);
+  }
+
   private setAll(size: number, aXorB: Word, result: Word, carry: I64): void {
     this.cells.setResult(signed(size, result));
     this.cells.setCarry(carry);

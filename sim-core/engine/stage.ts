@@ -76,10 +76,14 @@ export interface VectorPlace {
 
 /** Status flags. Sizes in bytes; operands and results as `Place.read` gives them, results truncated to the size. */
 export interface Flags {
-  /** Of a + b (+ carry) = result. */
+  /** Of a + b = result. */
   add(size: number, a: Word, b: Word, result: Word): void;
-  /** Of a - b (- borrow) = result. */
+  /** Of a + b + CF = result. */
+  addCarry(size: number, a: Word, b: Word, result: Word): void;
+  /** Of a - b = result. */
   sub(size: number, a: Word, b: Word, result: Word): void;
+  /** Of a - b - CF = result. */
+  subBorrow(size: number, a: Word, b: Word, result: Word): void;
   /** CF = OF = AF = 0. */
   logic(size: number, result: Word): void;
   /** INC and DEC: like add and sub of 1 with CF unchanged. */

@@ -58,6 +58,19 @@ function fold(operation: Binary, type: IntType, a: bigint, b: bigint): bigint | 
   }
 } // biome-ignore format: a table reads better in rows
 
+function foldCompare(operation: Compare, type: IntType, a: bigint, b: bigint): boolean {
+  const unsigned = (value: bigint): bigint => BigInt.asUintN(type === 'i32' ? 32 : 64, value);
+  const [x, y] = operation.endsWith('U') ? [unsigned(a), unsigned(b)] : [a, b];
+  switch (operation) {
+    case 'eq': return x === y;
+    case 'ne': return x !== y;
+    case 'ltS': case 'ltU': return x < y;
+    case 'gtS': case 'gtU': return x > y;
+    case 'leS': case 'leU': return x <= y;
+    case 'geS': case 'geU': return x >= y;
+  }
+} // biome-ignore format: a table reads better in rows
+
 /** A staged integer. `Int<'i32' | 'i64'>` is one whose width depends on the operand size known when staging. */
 export class Int<T extends IntType = IntType> extends Value<T> {
   /** The value as a signed number when it is known at staging time. */
@@ -103,6 +116,9 @@ export class Int<T extends IntType = IntType> extends Value<T> {
 
   private compare(operation: Compare, right: Int<T> | number | bigint): I32 {
     const other = this.coerce(right);
+    if (this.constant !== undefined && other.constant !== undefined) {
+      return Int.of('i32', foldCompare(operation, this.type, this.constant, other.constant) ? 1 : 0);
+    }
     return new Int('i32', this.with(other, opcode(this.type, COMPARE[operation])));
   }
 
@@ -151,7 +167,7 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   popcnt(): Int<T> { return new Int(this.type, this.unary(opcode(this.type, UNARY.popcnt))); }
   not(): Int<T> { return this.xor(-1); }
   negate(): Int<T> { return this.like(0).sub(this); }
-  eqz(): I32 { return new Int('i32', this.unary(this.type === 'i32' ? 0x45 : 0x50)); }
+  eqz(): I32 { return this.constant !== undefined ? Int.of('i32', this.constant === 0n ? 1 : 0) : new Int('i32', this.unary(this.type === 'i32' ? 0x45 : 0x50)); }
 
   /** The low 32 bits. */
   wrap(): I32 {

@@ -25,15 +25,17 @@ const binary =
 
 const addFlags = (s: Stage, size: number, a: Word, b: Word, result: Word) => s.flags.add(size, a, b, result);
 const subFlags = (s: Stage, size: number, a: Word, b: Word, result: Word) => s.flags.sub(size, a, b, result);
+const adcFlags = (s: Stage, size: number, a: Word, b: Word, result: Word) => s.flags.addCarry(size, a, b, result);
+const sbbFlags = (s: Stage, size: number, a: Word, b: Word, result: Word) => s.flags.subBorrow(size, a, b, result);
 const logicFlags = (s: Stage, size: number, _a: Word, _b: Word, result: Word) => s.flags.logic(size, result);
 
 /** CF as an integer of the operands' type. */
 const carryLike = (stage: Stage, word: Word): Word => toWord(stage.flags.carry(), word.type);
 
 const add = binary((a, b) => a.add(b), addFlags);
-const adc = binary((a, b, s) => a.add(b).add(carryLike(s, a)), addFlags);
+const adc = binary((a, b, s) => a.add(b).add(carryLike(s, a)), adcFlags);
 const sub = binary((a, b) => a.sub(b), subFlags);
-const sbb = binary((a, b, s) => a.sub(b).sub(carryLike(s, a)), subFlags);
+const sbb = binary((a, b, s) => a.sub(b).sub(carryLike(s, a)), sbbFlags);
 const cmp = binary((a, b) => a.sub(b), subFlags, false);
 const and = binary((a, b) => a.and(b), logicFlags);
 const or = binary((a, b) => a.or(b), logicFlags);

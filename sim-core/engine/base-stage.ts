@@ -1,0 +1,253 @@
+import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
+import type { Callee, Code } from './code.ts';
+import type { Form, OperandForm } from './form.ts';
+import type { Flags, Intent, Place, Stage, VectorPlace } from './stage.ts';
+import { type I32, type I64, i32, load32, load64, loadInt, type IntLoad, Value } from './value.ts';
+
+const ZERO = i32(0);
+/** Loads by integer operand size in bytes. */
+export const INT_LOAD: Readonly<Record<number, IntLoad>> = { 1: 'i32u8', 2: 'i32u16', 4: 'i32', 8: 'i64' };
+
+/** The functions that staged code calls, by name of HANDLER_IMPORTS. */
+export type HandlerCallees = Readonly<Record<string, Callee>>;
+
+/**
+ * What interpreter handlers and compiled code have in common: memory accesses with their segment checks and TLB probe, and
+ * faults. Where operands come from and how control flow goes on is the back end's.
+ */
+export abstract class BaseStage implements Stage {
+  readonly code: Code;
+  readonly form: Form;
+  abstract readonly flags: Flags;
+  protected readonly callees: HandlerCallees;
+
+  constructor(code: Code, form: Form, callees: HandlerCallees) {
+    this.code = code;
+    this.form = form;
+    this.callees = callees;
+  }
+
+  abstract gpr(register: number, size: 1 | 2 | 4 | 8): Place;
+  abstract effectiveAddress(displacement?: I64): I64;
+  abstract baseIs(register: number): I32;
+  abstract nextRip(): I64;
+  abstract branchIf(condition: I32): void;
+  abstract branch(): void;
+  abstract branchTarget(): I64;
+  abstract jump(target: I64): void;
+  abstract slowIf(condition: I32): void;
+  /** Register or immediate operand `i`. */
+  protected abstract place(i: number, form: OperandForm): Place;
+  /** Linear-memory address of vector register operand `i`. */
+  protected abstract vectorAddress(i: number): I32;
+  /** Segment number × 8 of the memory operand. */
+  protected abstract segmentOffset(): I32;
+  /** Leaves the code with the fault that a callback left pending; nothing of the instruction has happened. */
+  protected abstract leaveWithFault(): void;
+  /** After a slow-path access that may have changed code or raised an interrupt. */
+  protected abstract afterSlowAccess(write: boolean): void;
+
+  protected callee(name: string): Callee {
+    const callee = this.callees[name];
+    if (!callee) throw new Error(`no engine function ${name}`);
+    return callee;
+  }
+
+  private operandForm(i: number): OperandForm {
+    const operand = this.form.operands[i];
+    if (!operand) throw new RangeError(`${this.form.name} has no operand ${i}`);
+    return operand;
+  }
+
+  // ---- operands
+
+  operand(i: number, intent: Intent, displacement?: I64): Place {
+    const form = this.operandForm(i);
+    if (form.kind !== 'memory') return this.place(i, form);
+    const linear = this.linearOperand(form.size, intent !== 'read', displacement);
+    return this.placeAt(linear, integerSize(form.size), intent);
+  }
+
+  vector(i: number, intent: Intent, aligned = false): VectorPlace {
+    const form = this.operandForm(i);
+    if (form.kind === 'xmm') {
+      const at = this.vectorAddress(i);
+      return new VectorAt(this.code, 16, () => at);
+    }
+    if (form.kind !== 'memory') throw new TypeError(`operand ${i} of ${this.form.name} is no vector`);
+    const linear = this.linearOperand(form.size, intent !== 'read');
+    if (aligned) this.faultIf(linear.and(15).ne(0), 13);
+    const probe = this.lazyProbe(linear, form.size, intent);
+    return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
+  }
+
+  memory(segment: number, offset: I64, size: 1 | 2 | 4 | 8, intent: Intent): Place {
+    const write = intent !== 'read';
+    const based = segment === SEGMENT.fs || segment === SEGMENT.gs;
+    const at = i32(8 * segment);
+    const linear =
+      this.form.mode !== CODE_MODE.code64
+        ? this.checkedLinear(at, this.code.let(offset), size, write)
+        : based
+          ? this.code.let(offset.add(load64(at, OFFSET.segmentBase)))
+          : this.code.let(offset);
+    return this.placeAt(linear, size, intent);
+  }
+
+  private placeAt(linear: I64, size: 1 | 2 | 4 | 8, intent: Intent): Place {
+    const probe = this.lazyProbe(linear, size, intent);
+    return {
+      size,
+      read: () => this.code.let(loadInt(INT_LOAD[size] as IntLoad, probe())),
+      write: (value) => {
+        const host = probe();
+        this.code.store(size, host, value);
+        this.commit(host);
+      },
+    };
+  }
+
+  // ---- addresses
+
+  /** The linear address of the memory operand, after segment checks. */
+  private linearOperand(size: number, write: boolean, displacement?: I64): I64 {
+    const offset = this.effectiveAddress(displacement);
+    switch (this.form.address?.segmentation) {
+      case 'based':
+        return this.code.let(offset.add(load64(this.segmentOffset(), OFFSET.segmentBase)));
+      case 'checked':
+        return this.checkedLinear(this.code.let(this.segmentOffset()), offset, size, write);
+      default:
+        return offset;
+    }
+  }
+
+  /** Limit and rights check outside 64-bit mode. @param at segment number × 8. */
+  private checkedLinear(at: I32, offset: I64, size: number, write: boolean): I64 {
+    const top = load64(at, write ? OFFSET.segmentWriteTop : OFFSET.segmentReadTop);
+    this.code.if(offset.add(size).gtU(top), () => {
+      const args = [at.shrU(3), offset.wrap(), i32(size | (write ? 0x100 : 0))];
+      this.code.if(this.code.call('i32', this.callee('segment'), args).eqz(), () => this.leaveWithFault());
+    });
+    return this.code.let(load64(at, OFFSET.segmentBase).add(offset).zeroExtend(32));
+  }
+
+  /** Probes on first use, so that operand evaluation order is that of the semantics. */
+  private lazyProbe(linear: I64, size: number, intent: Intent): () => I32 {
+    let host: I32 | undefined;
+    return () => {
+      host ??= this.probe(linear, size, intent !== 'read');
+      return host;
+    };
+  }
+
+  /** The inline TLB probe; misses, page crossings and devices go to the MMU's slow path. Gives the data's address. */
+  private probe(linear: I64, size: number, write: boolean): I32 {
+    const { code } = this;
+    const index = linear.shrU(12).wrap().and(FAST_TLB.entries - 1);
+    const entry = code.let(index.shl(FAST_TLB.entryShift).add(REGION.fastTlb.start));
+    const wanted = linear.add(size - 1).and(-4096).or(this.tlbContext());
+    const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB.addend)));
+    code.if(load64(entry, write ? FAST_TLB.writeTag : FAST_TLB.readTag).ne(wanted), () => {
+      const args = [linear.wrap(), linear.shrU(32).wrap(), i32(size | (write ? 0x100 : 0))];
+      host.set(code.call('i32', this.callee('access'), args));
+      code.if(host.get().eqz(), () => this.leaveWithFault());
+      this.afterSlowAccess(write);
+    });
+    return host.get();
+  }
+
+  protected tlbContext(): I64 {
+    return load64(ZERO, OFFSET.tlbContext);
+  }
+
+  private commit(host: I32): void {
+    this.code.if(host.eq(OFFSET.bounce), () => {
+      this.code.do(this.callee('commit'), []);
+      this.afterSlowAccess(true);
+    });
+  }
+
+  // ---- faults
+
+  faultIf(condition: I32, vector: number): void {
+    this.code.if(condition, () => {
+      this.code.do(this.callee('raise'), [i32(vector)]);
+      this.leaveWithFault();
+    });
+  }
+
+  checkTarget(target: I64): void {
+    if (this.form.mode === CODE_MODE.code64) this.faultIf(target.shl(16).shrS(16).ne(target), 13);
+    else this.faultIf(target.gtU(load32(ZERO, OFFSET.segmentLimit + 4 * SEGMENT.cs).extendU()), 13);
+  }
+
+  /** A sum with `codeBase` as the instruction pointer that the operand size leaves of it. */
+  protected truncateRip(rip: I64): I64 {
+    if (this.form.mode === CODE_MODE.code64) return rip;
+    return rip.zeroExtend(8 * Math.min(this.form.operandSize, 4));
+  }
+}
+
+function integerSize(size: number): 1 | 2 | 4 | 8 {
+  if (size === 1 || size === 2 || size === 4 || size === 8) return size;
+  throw new RangeError(`no integer operand has ${size} bytes`);
+}
+
+const V128_LOAD = 0;
+
+/** A vector in linear memory: a register of the state, or guest memory after its probe. */
+class VectorAt implements VectorPlace {
+  readonly size: number;
+  private readonly code: Code;
+  private readonly at: () => I32;
+  private readonly written: () => void;
+
+  constructor(code: Code, size: number, at: () => I32, written: () => void = () => {}) {
+    this.code = code;
+    this.size = size;
+    this.at = at;
+    this.written = written;
+  }
+
+  read(): Value<'v128'> {
+    const at = this.at();
+    return this.code.keep(
+      new Value('v128', (out) => {
+        at.emit(out);
+        out.append([0xfd, V128_LOAD, 0, 0]);
+      }),
+    );
+  }
+
+  write(value: Value<'v128'>): void {
+    this.code.store(16, this.at(), value);
+    this.written();
+  }
+
+  readF64(): Value<'f64'> {
+    return this.code.keep(floatLoad('f64', 0x2b, this.at()));
+  }
+  readF32(): Value<'f32'> {
+    return this.code.keep(floatLoad('f32', 0x2a, this.at()));
+  }
+  readI64(): I64 {
+    return this.code.let(load64(this.at()));
+  }
+  readI32(): I32 {
+    return this.code.let(load32(this.at()));
+  }
+
+  writeLow(value: Value<'f64'> | Value<'f32'> | I64 | I32): void {
+    const width = value.type === 'f64' || value.type === 'i64' ? 8 : 4;
+    this.code.store(width, this.at(), value);
+    this.written();
+  }
+}
+
+function floatLoad<T extends 'f32' | 'f64'>(type: T, opcode: number, at: I32): Value<T> {
+  return new Value(type, (out) => {
+    at.emit(out);
+    out.append([opcode, 0, 0]);
+  });
+}
