@@ -134,6 +134,7 @@ function lookupFunction(): Code {
 function faultFunction(): Code {
   const code = new Code(HANDLER);
   storeRecordRip(code, code.parameter(0, 'i32'));
+  code.store(4, ZERO, code.parameter(0, 'i32'), OFFSET.exitRecord);
   leave(code, EXIT.fault);
   code.unreachable();
   return code;

@@ -114,8 +114,10 @@ export class Processor {
     return this.recordAt(table, physical, mode);
   }
 
-  private failed(fault: Fault | undefined): 0 {
+  /** @param record the faulting instruction's, 0 when it could not be fetched. */
+  private failed(fault: Fault | undefined, record = 0): 0 {
     this.fault = fault;
+    this.state.set32('exitRecord', record);
     this.state.set32('exitCode', EXIT.fault);
     return 0;
   }
@@ -214,7 +216,7 @@ export class Processor {
     const { state } = this;
     const instruction = this.instructionOf(record);
     const outcome = this.executeSlow(instruction);
-    if (typeof outcome === 'object') return this.failed(outcome);
+    if (typeof outcome === 'object') return this.failed(outcome, record);
     if (outcome === NEXT.sequential) this.advance(instruction.length);
     if (state.get32('attention') !== 0) {
       state.set32('exitCode', EXIT.attention);

@@ -45,7 +45,7 @@ const FIELDS = {
   budget: [4, 1],
   /** Why the dispatch loop returned: one of EXIT in engine/dispatch.ts. */
   exitCode: [4, 1],
-  /** The operation record that was executing when the dispatch loop returned. */
+  /** The operation record whose instruction faulted last, for its length; 0 when it could not be fetched. */
   exitRecord: [4, 1],
   /** Set by slow paths that need the dispatch loop to return after the instruction in hand (see machine/run.ts). */
   attention: [4, 1],
