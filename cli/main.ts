@@ -1,0 +1,52 @@
+/** The `vmxray` command. */
+
+import { readFileSync } from 'node:fs';
+import { ImageError } from '../sim-core/loaders/image-error.ts';
+import { EXIT_STATUS } from './exit-status.ts';
+import { HELP, parseDap, parseRun, UsageError } from './options.ts';
+import { run } from './run.ts';
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return (manifest as { version: string }).version;
+}
+
+async function dap(args: readonly string[]): Promise<number> {
+  parseDap(args);
+  throw new UsageError('dap: not here yet');
+}
+
+/** Each command takes its arguments and gives the exit status. */
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  run: (args) => run(parseRun(args)),
+  dap,
+};
+
+async function main(args: readonly string[]): Promise<number> {
+  const [command = '--help', ...rest] = args;
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (command === '--version') {
+    process.stdout.write(`vmxray ${version()}\n`);
+    return 0;
+  }
+  const action = COMMANDS[command];
+  if (action) return action(rest);
+  const problem = command === '--help' ? 'no command is given' : `there is no command '${command}'`;
+  throw new UsageError(`${problem}; choose from ${Object.keys(COMMANDS).join(', ')}, or see vmxray --help`);
+}
+
+main(process.argv.slice(2)).then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error: unknown) => {
+    const expected = error instanceof UsageError || error instanceof ImageError;
+    // Errors of the simulator itself are for its authors: the whole story.
+    const text = error instanceof Error ? ((expected ? error.message : error.stack) ?? error.message) : String(error);
+    process.stderr.write(`vmxray: ${text}\n`);
+    process.exitCode = expected ? EXIT_STATUS.usage.status : EXIT_STATUS.internal.status;
+  },
+);

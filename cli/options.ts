@@ -1,0 +1,136 @@
+/** The command line of `vmxray`. */
+
+import { parseArgs } from 'node:util';
+import type { ImageFormat } from '../sim-core/loaders/boot-request.ts';
+import { exitStatusHelp } from './exit-status.ts';
+
+/** Wrong arguments: the message says what is wrong and what would be right. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+export interface RunOptions {
+  readonly image: string;
+  readonly commandLine: string;
+  /** 'path arguments…' each. */
+  readonly modules: readonly string[];
+  readonly format: 'auto' | ImageFormat;
+  /** Bytes. */
+  readonly memory: number;
+  /** Infinity: no limit. */
+  readonly maxInstructions: number;
+  /** Seconds of real time; Infinity: no limit. */
+  readonly timeout: number;
+  readonly json: boolean;
+}
+
+export interface DapOptions {
+  /** Undefined: standard input and output. */
+  readonly port: number | undefined;
+}
+
+export const HELP = `Usage: vmxray <command> [options]
+
+  vmxray run IMAGE [options]    run an image; its serial port is standard input and output
+    --cmdline S                 command line for the kernel
+    --module 'FILE [args]'      boot module (multiboot); may be repeated
+    --format F                  auto (default), multiboot1, elf64, elf32 or flat (raw code: 32-bit mode at 1 MiB)
+    --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
+    --cpus N                    processors (1 for now)
+    --max-instructions N        stop after N instructions
+    --timeout S                 stop after S seconds
+    --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
+  vmxray dap [--port N]         Debug Adapter Protocol on standard input and output, or on 127.0.0.1:N
+  vmxray --help | --version
+
+On a terminal, Ctrl-A x ends the run and Ctrl-A Ctrl-A sends Ctrl-A.
+
+Exit statuses of run:
+${exitStatusHelp()}
+`;
+
+const MIB = 2 ** 20;
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: MIB, G: 1024 * MIB };
+const GRANULE = 65_536;
+
+/** '512M' → bytes. @throws UsageError */
+export function parseMemory(text: string): number {
+  const match = /^(\d+)([KMG]?)B?$/i.exec(text);
+  const bytes = match ? Number(match[1]) * (UNITS[(match[2] ?? '').toUpperCase()] ?? 1) : Number.NaN;
+  if (!(bytes >= MIB && bytes <= 3072 * MIB && bytes % GRANULE === 0)) {
+    throw new UsageError(`--memory ${text}: give a size from 1M to 3G in steps of 64K, for example 512M`);
+  }
+  return bytes;
+}
+
+function positive(option: string, text: string | undefined, integer: boolean): number {
+  if (text === undefined) return Number.POSITIVE_INFINITY;
+  const value = Number(text);
+  if (text.trim() !== '' && value > 0 && (!integer || Number.isInteger(value))) return value;
+  throw new UsageError(`${option} ${text}: give a positive ${integer ? 'whole number' : 'number of seconds'}`);
+}
+
+function parseFormat(text: string): RunOptions['format'] {
+  const formats = ['auto', 'multiboot1', 'elf64', 'elf32', 'flat'] as const;
+  const found = formats.find((format) => format === text);
+  if (!found) throw new UsageError(`--format ${text}: choose from ${formats.join(', ')}`);
+  return found;
+}
+
+/** parseArgs with its complaints as UsageError. */
+const parse: typeof parseArgs = (config) => {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error));
+  }
+};
+
+/** @throws UsageError */
+export function parseRun(args: readonly string[]): RunOptions {
+  const { values, positionals } = parse({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      cmdline: { type: 'string', default: '' },
+      module: { type: 'string', multiple: true, default: [] },
+      format: { type: 'string', default: 'auto' },
+      memory: { type: 'string', default: '512M' },
+      cpus: { type: 'string', default: '1' },
+      'max-instructions': { type: 'string' },
+      timeout: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [image, ...rest] = positionals;
+  if (image === undefined) throw new UsageError('run needs an image: vmxray run kernel.elf');
+  if (rest.length > 0) {
+    throw new UsageError(
+      `run takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`,
+    );
+  }
+  if (positive('--cpus', values.cpus, true) !== 1) {
+    throw new UsageError(`--cpus ${values.cpus}: the machine has one processor for now (docs/limits.md)`);
+  }
+  return {
+    image,
+    commandLine: values.cmdline,
+    modules: values.module,
+    format: parseFormat(values.format),
+    memory: parseMemory(values.memory),
+    maxInstructions: positive('--max-instructions', values['max-instructions'], true),
+    timeout: positive('--timeout', values.timeout, false),
+    json: values.json,
+  };
+}
+
+/** @throws UsageError */
+export function parseDap(args: readonly string[]): DapOptions {
+  const { values } = parse({ args: [...args], options: { port: { type: 'string' } } });
+  if (values.port === undefined) return { port: undefined };
+  const port = Number(values.port);
+  if (!Number.isInteger(port) || values.port === '' || port < 0 || port > 65_535) {
+    throw new UsageError(`--port ${values.port}: give a TCP port from 0 (any free one) to 65535`);
+  }
+  return { port };
+}

@@ -1,0 +1,91 @@
+/** What `vmxray run` says when a run has ended. */
+
+import type { Machine } from '../sim-core/machine/api.ts';
+import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
+import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
+import type { FinalStop } from './exit-status.ts';
+
+const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
+const bytesOf = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+
+/** Where the processor is, in words. */
+const place = (machine: Machine): string =>
+  `at RIP ${hex(machine.state.get64('rip'))} in VMX ${machine.world === 'guest' ? 'non-root' : 'root or no'} operation`;
+
+function describeEntryFailure({ outcome, checks }: VmEntryFailure): string {
+  const result =
+    'vmInstructionError' in outcome
+      ? `VM-instruction error ${outcome.vmInstructionError}`
+      : `exit reason ${outcome.exitReason}`;
+  const lines = checks.map(({ explanation, section }) => `  ${explanation} (${section})\n`);
+  return `a VM entry failed with ${result}, and the hypervisor did not recover\n${lines.join('')}`;
+}
+
+const DESCRIPTIONS: {
+  readonly [Kind in FinalStop['kind']]?: (stop: Extract<FinalStop, { kind: Kind }>, machine: Machine) => string;
+} = {
+  limit: (_stop, machine) => `stopped by a limit ${place(machine)}; raise --max-instructions or --timeout to go on\n`,
+  tripleFault: ({ story }, machine) => {
+    const steps = story.map(({ rip, description }, i) => `  ${i + 1}. at ${hex(rip)}: ${description}\n`);
+    return `triple fault ${place(machine)}\n${steps.join('')}`;
+  },
+  halted: (_stop, machine) => `halted for ever ${place(machine)}: no interrupt can wake the processor\n`,
+  unimplemented: ({ address, bytes, mnemonic, what }) =>
+    `not simulated: ${what} (${mnemonic || 'unknown instruction'}, bytes ${bytesOf(bytes)}, at ${hex(address)}); ` +
+    'see docs/limits.md\n',
+  reset: (_stop, machine) => `the guest reset the machine ${place(machine)}\n`,
+  vmEntryFailure: ({ failure }) => describeEntryFailure(failure),
+};
+
+/** One or more lines for standard error; empty when the end was what the guest wanted. */
+export function describeStop(stop: FinalStop, machine: Machine): string {
+  const describe = DESCRIPTIONS[stop.kind] as ((stop: FinalStop, machine: Machine) => string) | undefined;
+  return describe ? `vmxray: ${describe(stop, machine)}` : '';
+}
+
+/** Exits by the name that vmx/exit-reasons.ts gives them. */
+function exitCounts(machine: Machine): Record<string, number> {
+  const names = new Map(EXIT_REASONS.map(({ number, name }) => [number, name]));
+  const entries = [...machine.vmx.exitCounts].map(([reason, count]) => [
+    names.get(reason) ?? `REASON_${reason}`,
+    count,
+  ]);
+  return Object.fromEntries(entries) as Record<string, number>;
+}
+
+export interface RunSummary {
+  readonly stopReason: string;
+  readonly exitStatus: number;
+  /** isa-debug-exit's value. */
+  readonly debugExit?: number;
+  readonly instructions: number;
+  readonly cycles: number;
+  /** Real time, from the start of loading. */
+  readonly seconds: number;
+  /** Millions of instructions per second of real time. */
+  readonly mips: number;
+  readonly rip: string;
+  readonly vmEntries: number;
+  readonly vmExits: Readonly<Record<string, number>>;
+}
+
+export function summary(
+  stop: FinalStop | 'interrupted',
+  status: number,
+  machine: Machine,
+  seconds: number,
+): RunSummary {
+  const { instructions, cycles } = machine;
+  return {
+    stopReason: stop === 'interrupted' ? stop : stop.kind,
+    exitStatus: status,
+    ...(stop !== 'interrupted' && stop.kind === 'debugExit' ? { debugExit: stop.value } : {}),
+    instructions,
+    cycles,
+    seconds: Number(seconds.toFixed(6)),
+    mips: Number((instructions / seconds / 1e6).toFixed(3)),
+    rip: hex(machine.state.get64('rip')),
+    vmEntries: machine.vmx.entries,
+    vmExits: exitCounts(machine),
+  };
+}

@@ -1,0 +1,157 @@
+/** `vmxray run`: an image from its start to its end. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { BootModule } from '../sim-core/loaders/boot-request.ts';
+import type { Machine } from '../sim-core/machine/api.ts';
+import { createMachine } from '../sim-core/machine/machine.ts';
+import type { StopReason } from '../sim-core/machine/stop-reason.ts';
+import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
+import { SerialConsole } from './console.ts';
+import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
+import { type RunOptions, UsageError } from './options.ts';
+import { describeStop, summary } from './report.ts';
+
+const FIRST_SLICE = 200_000;
+const LARGEST_SLICE = 2 ** 30;
+/** Between slices input arrives and limits are looked at. */
+const SLICE_MILLISECONDS = 40;
+const COM1_INTERRUPT_ENABLE = 0x3f9;
+const RFLAGS_IF = 0x200;
+
+/** @throws UsageError that says which file and why. */
+function readInput(file: string, what: string): Uint8Array {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    const reason = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    const known: Readonly<Record<string, string>> = { ENOENT: 'there is no such file', EISDIR: 'that is a folder' };
+    throw new UsageError(`cannot read the ${what} ${file}: ${known[reason] ?? reason}`);
+  }
+}
+
+/** 'FILE args': the whole text is the module's command line, as QEMU's -initrd passes it. */
+function readModule(text: string): BootModule {
+  const file = existsSync(text) ? text : (text.split(' ')[0] ?? '');
+  return { name: path.basename(file), bytes: readInput(file, 'module'), commandLine: text };
+}
+
+class Runner {
+  private readonly options: RunOptions;
+  private readonly machine: Machine;
+  private readonly console: SerialConsole;
+  private readonly started = performance.now();
+  private slice = FIRST_SLICE;
+  /** The last VM entry failed, and when: entries that succeeded since clear it. */
+  private entryFailure: { failure: VmEntryFailure; entries: number } | undefined;
+
+  constructor(options: RunOptions) {
+    this.options = options;
+    this.machine = createMachine({ memory: options.memory });
+    this.console = new SerialConsole(this.machine);
+    this.machine.onVmEntryFailure = (failure) => {
+      this.entryFailure = { failure, entries: this.machine.vmx.entries };
+      return false;
+    };
+  }
+
+  /** @returns the process's exit status. @throws ImageError, UsageError */
+  async run(): Promise<number> {
+    const { options, machine } = this;
+    machine.boot({
+      name: options.image,
+      image: readInput(options.image, 'image'),
+      commandLine: options.commandLine,
+      modules: options.modules.map(readModule),
+      format: options.format,
+    });
+    this.console.open();
+    let stop: FinalStop | 'interrupted';
+    try {
+      stop = await this.untilEnd();
+    } finally {
+      this.console.close();
+    }
+    return this.report(stop);
+  }
+
+  private get secondsLeft(): number {
+    return this.options.timeout - (performance.now() - this.started) / 1000;
+  }
+
+  private async untilEnd(): Promise<FinalStop | 'interrupted'> {
+    const { machine, options } = this;
+    for (;;) {
+      const left = options.maxInstructions - machine.instructions;
+      if (left <= 0 || this.secondsLeft <= 0) return { kind: 'limit' };
+      const stop = this.runSlice(Math.min(left, this.slice));
+      if (stop.kind === 'halted' && this.inputCanWake()) {
+        const outcome = await this.console.waitForInput(this.secondsLeft * 1000);
+        if (outcome === 'end') return stop;
+      } else if (stop.kind !== 'limit' && stop.kind !== 'paused') {
+        return asFinal(stop);
+      }
+      await nextTurn();
+      if (this.console.interrupted) return 'interrupted';
+    }
+  }
+
+  /** Runs a slice and fits the next one's length to the time that this one took. */
+  private runSlice(instructions: number): StopReason {
+    const before = performance.now();
+    const stop = this.machine.run(instructions);
+    this.console.flush();
+    const milliseconds = Math.max(performance.now() - before, 0.1);
+    if (instructions === this.slice) {
+      const factor = Math.min(2, Math.max(0.25, SLICE_MILLISECONDS / milliseconds));
+      this.slice = Math.round(Math.min(LARGEST_SLICE, Math.max(1000, this.slice * factor)));
+    }
+    return stop;
+  }
+
+  /** A halted processor that takes interrupts goes on when COM1 is set to interrupt for received bytes. */
+  private inputCanWake(): boolean {
+    const { state, cpu } = this.machine;
+    const interruptible = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || state.get32('nonRoot') !== 0;
+    return interruptible && (cpu.ports.read(COM1_INTERRUPT_ENABLE, 1) & 1) !== 0;
+  }
+
+  private report(stop: FinalStop | 'interrupted'): number {
+    const { machine, options } = this;
+    const seconds = (performance.now() - this.started) / 1000;
+    const final = stop === 'interrupted' ? stop : this.orEntryFailure(stop);
+    const status = final === 'interrupted' ? EXIT_STATUS.interrupted.status : exitStatus(final);
+    if (final !== 'interrupted') process.stderr.write(describeStop(final, machine));
+    if (options.json) process.stdout.write(`${JSON.stringify(summary(final, status, machine, seconds))}\n`);
+    return status;
+  }
+
+  /** A hypervisor that halts or dies right after a VM entry failed did not handle the failure: that is the news. */
+  private orEntryFailure(stop: FinalStop): FinalStop {
+    const last = this.entryFailure;
+    const unhandled = last !== undefined && last.entries === this.machine.vmx.entries;
+    const ended = stop.kind === 'halted' || stop.kind === 'tripleFault';
+    return unhandled && ended ? { kind: 'vmEntryFailure', failure: last.failure } : stop;
+  }
+}
+
+/** Stops that nothing here asks for (breakpoints and the like) would be an error of the machine. */
+function asFinal(stop: StopReason): FinalStop {
+  switch (stop.kind) {
+    case 'breakpoint':
+    case 'vmExit':
+    case 'vmEntry':
+    case 'watchpoint':
+    case 'paused':
+      throw new Error(`the machine stopped for '${stop.kind}', which nobody asked for`);
+    default:
+      return stop;
+  }
+}
+
+const nextTurn = (): Promise<void> =>
+  new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+
+export const run = (options: RunOptions): Promise<number> => new Runner(options).run();
