@@ -2,6 +2,7 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { Fault } from '../mmu/fault.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { State } from '../state/state.ts';
+import type { FeatureName } from './features.ts';
 import type { Intercepts } from './intercepts.ts';
 
 /** Port I/O as the platform answers it. Values unsigned; size 1, 2 or 4 bytes. */
@@ -57,6 +58,10 @@ export interface CpuModel {
   readonly eferBits: number;
   /** Hertz of the cycle counter; TSC and APIC timer run at it. */
   readonly frequency: number;
+  /** Display family, model and stepping as CPUID.1:EAX gives them; EDX after reset. */
+  readonly signature: number;
+  readonly brand: string;
+  readonly features: ReadonlySet<FeatureName>;
 }
 
 /** Where execution goes on after a slow instruction that did not fault. */

@@ -2,7 +2,7 @@ import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
 
 /**
  * What the processor asks VMX before it does something that a VM-execution control may turn into a VM exit. Asked only
- * in VMX non-root operation. Implemented by `vmx/`; `cpu/` knows no VMCS.
+ * in VMX non-root operation unless said otherwise. Implemented by `vmx/`; `cpu/` knows no VMCS.
  */
 export type InterceptQuery =
   | {
@@ -77,4 +77,6 @@ export interface Intercepts {
   guestView(cr: 0 | 4, real: bigint): bigint;
   /** The value that a guest write of `value` leaves in the real register: masked bits keep `real`. */
   mergeGuestWrite(cr: 0 | 4, value: bigint, real: bigint): bigint;
+  /** Bits of CR0 or CR4 that VMX operation holds at 1 now. Asked in root operation, too, while VMX is on. */
+  fixedBits(cr: 0 | 4): bigint;
 }

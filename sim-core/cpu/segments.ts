@@ -1,6 +1,7 @@
 /** Segment registers: descriptors, loading with all checks, and the address check of the slow paths. */
 
 import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
+import { checkSegmentAccess } from '../mmu/segmentation.ts';
 import { RIGHTS, SYSTEM_TYPE } from '../state/control-bits.ts';
 import { OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
@@ -122,33 +123,6 @@ function setTop(state: State, field: number, index: number, allowed: boolean, li
   state.u32[at + 1] = allowed && limit === 0xffff_ffff ? 1 : 0;
 }
 
-/**
- * Checks an access through a segment outside 64-bit mode (SDM Vol. 3A, "Limit Checking" and "Type Checking").
- * @param offset 32 bits, unsigned
- */
-export function checkSegment(
-  state: State,
-  segment: number,
-  offset: number,
-  size: number,
-  write: boolean,
-): Fault | undefined {
-  const violation = exception(segment === SEGMENT.ss ? VECTOR.ss : VECTOR.gp, 0);
-  const rights = state.get32('segmentRights', segment);
-  if ((rights & RIGHTS.unusable) !== 0 || !isPresent(rights)) return generalOrStack(segment);
-  const code = (rights & RIGHTS.code) !== 0;
-  if (write ? code || (rights & RIGHTS.writable) === 0 : code && (rights & RIGHTS.readable) === 0) {
-    return generalOrStack(segment);
-  }
-  const limit = state.get32('segmentLimit', segment);
-  const last = offset + size - 1;
-  if (!code && (rights & RIGHTS.expandDown) !== 0) {
-    const top = (rights & RIGHTS.big) !== 0 ? 0xffff_ffff : 0xffff;
-    return offset > limit && last <= top ? undefined : violation;
-  }
-  return last <= limit ? undefined : violation;
-}
-
 const generalOrStack = (segment: number): Fault => exception(segment === SEGMENT.ss ? VECTOR.ss : VECTOR.gp, 0);
 
 /**
@@ -168,7 +142,7 @@ export function segmentAddress(
     if (isCanonical(linear) && isCanonical(linear + BigInt(size - 1))) return linear;
     return generalOrStack(segment);
   }
-  const fault = checkSegment(state, segment, Number(offset & 0xffff_ffffn), size, write);
+  const fault = checkSegmentAccess(state, segment, Number(offset & 0xffff_ffffn), size, write);
   if (fault) return fault;
   return BigInt.asUintN(32, offset + state.get64('segmentBase', segment));
 }

@@ -1,17 +1,7 @@
+import { RIGHTS } from '../state/control-bits.ts';
 import { SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type ExceptionFault, exception, VECTOR } from './fault.ts';
-
-/** Bits of the access rights in the VMCS format (SDM Vol. 3C, "Format of Access Rights"). */
-export const RIGHTS = {
-  code: 1 << 3,
-  expandDownOrConforming: 1 << 2,
-  writableOrReadable: 1 << 1,
-  nonSystem: 1 << 4,
-  present: 1 << 7,
-  big: 1 << 14,
-  unusable: 1 << 16,
-} as const;
 
 /**
  * Limit and rights check of an access outside 64-bit mode (SDM Vol. 3A, "Limit Checking", "Type Checking").
@@ -29,9 +19,9 @@ export function checkSegmentAccess(
   const code = (rights & RIGHTS.code) !== 0;
   const allowed =
     (rights & RIGHTS.unusable) === 0 &&
-    (write ? !code && (rights & RIGHTS.writableOrReadable) !== 0 : !code || (rights & RIGHTS.writableOrReadable) !== 0);
+    (write ? !code && (rights & RIGHTS.writable) !== 0 : !code || (rights & RIGHTS.writable) !== 0);
   const last = offset + size - 1;
-  const expandDown = !code && (rights & RIGHTS.expandDownOrConforming) !== 0;
+  const expandDown = !code && (rights & RIGHTS.expandDown) !== 0;
   const within = expandDown
     ? offset > limit && last <= ((rights & RIGHTS.big) !== 0 ? 0xffff_ffff : 0xffff)
     : last <= limit;

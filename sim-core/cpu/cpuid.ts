@@ -1,0 +1,71 @@
+/** CPUID (SDM Vol. 2A, "CPUID—CPU Identification"), from the model's tables. */
+
+import { CR4 } from '../state/control-bits.ts';
+import type { Cpu } from './cpu.ts';
+import { type FeatureRegister, featureBits } from './features.ts';
+
+/** EAX, EBX, ECX, EDX. */
+export type CpuidResult = readonly [number, number, number, number];
+
+const VENDOR = 'GenuineIntel';
+const LAST_BASIC = 0xb;
+const LAST_EXTENDED = 0x8000_0008;
+const OSXSAVE = 1 << 27;
+/** CLFLUSH line of 64 bytes (in units of 8), one logical processor, APIC id 0. */
+const LEAF1_EBX = (1 << 16) | (8 << 8);
+
+const word = (text: string, at: number): number =>
+  [0, 1, 2, 3].reduce((value, i) => value | ((text.charCodeAt(at + i) || 0) << (8 * i)), 0) >>> 0;
+
+type Leaf = (cpu: Cpu, subleaf: number) => CpuidResult;
+
+const bitsOf = (cpu: Cpu, leaf: number, register: FeatureRegister): number =>
+  featureBits(cpu.model.features, leaf, register);
+
+/** 16 bytes of the brand string, which fills three leaves and is padded with zeros. */
+const brand =
+  (part: number): Leaf =>
+  (cpu) => {
+    const at = (i: number): number => word(cpu.model.brand, 16 * part + 4 * i);
+    return [at(0), at(1), at(2), at(3)];
+  };
+
+const LEAVES = new Map<number, Leaf>([
+  [0, () => [LAST_BASIC, word(VENDOR, 0), word(VENDOR, 8), word(VENDOR, 4)]],
+  [1, featureLeaf],
+  // MONITOR and MWAIT: lines of 64 bytes, no extensions.
+  [5, (cpu) => (cpu.model.features.has('monitor') ? [64, 64, 0, 0] : [0, 0, 0, 0])],
+  [
+    7,
+    (cpu, subleaf) => (subleaf === 0 ? [0, bitsOf(cpu, 7, 'ebx'), bitsOf(cpu, 7, 'ecx'), bitsOf(cpu, 7, 'edx')] : NONE),
+  ],
+  [0xb, topology],
+  [0x8000_0000, () => [LAST_EXTENDED, 0, 0, 0]],
+  [0x8000_0001, (cpu) => [0, 0, bitsOf(cpu, 0x8000_0001, 'ecx'), bitsOf(cpu, 0x8000_0001, 'edx')]],
+  [0x8000_0002, brand(0)],
+  [0x8000_0003, brand(1)],
+  [0x8000_0004, brand(2)],
+  [0x8000_0007, (cpu) => [0, 0, 0, bitsOf(cpu, 0x8000_0007, 'edx')]],
+  [0x8000_0008, ({ model }) => [model.physicalAddressBits | (model.linearAddressBits << 8), 0, 0, 0]],
+]);
+
+const NONE: CpuidResult = [0, 0, 0, 0];
+
+function featureLeaf(cpu: Cpu): CpuidResult {
+  const osxsave = (cpu.state.low('cr4') & CR4.osxsave) !== 0 ? OSXSAVE : 0;
+  return [cpu.model.signature, LEAF1_EBX, bitsOf(cpu, 1, 'ecx') | osxsave, bitsOf(cpu, 1, 'edx')];
+}
+
+/** One thread, one core, x2APIC id 0. */
+function topology(_cpu: Cpu, subleaf: number): CpuidResult {
+  if (subleaf > 1) return [0, 0, subleaf & 0xff, 0];
+  return [0, 1, ((subleaf + 1) << 8) | subleaf, 0];
+}
+
+/** Leaves beyond the last basic one answer as that one does. */
+export function cpuid(cpu: Cpu, leaf: number, subleaf: number): CpuidResult {
+  const known = LEAVES.get(leaf);
+  if (known) return known(cpu, subleaf);
+  const beyond = (leaf > LAST_BASIC && leaf < 0x8000_0000) || leaf > LAST_EXTENDED;
+  return beyond ? topology(cpu, subleaf) : NONE;
+}

@@ -1,0 +1,60 @@
+import type { CpuModel } from './cpu.ts';
+import { cr4BitsOf, eferBitsOf, type FeatureName } from './features.ts';
+
+interface ModelRow {
+  readonly name: string;
+  readonly signature: number;
+  readonly brand: string;
+  readonly physicalAddressBits: number;
+  readonly features: readonly FeatureName[];
+}
+
+const WESTMERE: readonly FeatureName[] = [
+  'fpu', 'de', 'pse', 'tsc', 'msr', 'pae', 'mce', 'cx8', 'apic', 'sep', 'mtrr', 'pge', 'mca', 'cmov', 'pat', 'pse36',
+  'clflush', 'fxsr', 'sse', 'sse2', 'monitor', 'vmx', 'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx',
+  'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
+]; // biome-ignore format: a table reads better in rows
+
+/** Every model by name; the first is the default. */
+const MODELS: readonly ModelRow[] = [
+  {
+    name: 'westmere',
+    signature: 0x206c2,
+    brand: 'VMXray simulated processor (Westmere class)',
+    physicalAddressBits: 40,
+    features: WESTMERE,
+  },
+  {
+    name: 'max',
+    signature: 0x306c3,
+    brand: 'VMXray simulated processor (all features)',
+    physicalAddressBits: 46,
+    features: [...WESTMERE, 'movbe', 'tscDeadline', 'fsgsbase', 'smep', 'erms', 'invpcid', 'smap', 'lzcnt'],
+  },
+];
+
+export const MODEL_NAMES: readonly string[] = MODELS.map((model) => model.name);
+
+/** Hertz of the time-stamp counter: one cycle of the model is one nanosecond. */
+const FREQUENCY = 1_000_000_000;
+
+/**
+ * @param name one of MODEL_NAMES; undefined for the default @param vmx false hides VMX
+ * @throws RangeError for a name that no model has
+ */
+export function findModel(name: string | undefined, vmx = true): CpuModel {
+  const found = name === undefined ? MODELS[0] : MODELS.find((model) => model.name === name);
+  if (found === undefined) throw new RangeError(`no CPU model '${name}'; there are ${MODEL_NAMES.join(', ')}`);
+  const features = new Set(found.features.filter((feature) => vmx || feature !== 'vmx'));
+  return {
+    name: found.name,
+    physicalAddressBits: found.physicalAddressBits,
+    linearAddressBits: 48,
+    frequency: FREQUENCY,
+    signature: found.signature,
+    brand: found.brand,
+    features,
+    cr4Bits: cr4BitsOf(features),
+    eferBits: eferBitsOf(features),
+  };
+}

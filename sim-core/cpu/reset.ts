@@ -1,0 +1,102 @@
+/** The processor after power-up (SDM Vol. 3A, "Processor State After Reset"). */
+
+import { countOf, GPR, SEGMENT, type SegmentIndex, type StateField } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import type { Cpu } from './cpu.ts';
+import { updateCodeMode } from './modes.ts';
+import { writeRflags } from './rflags.ts';
+import { setSegment } from './segments.ts';
+
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+/** Access rights in the VMCS format. */
+const AFTER_RESET = { code: 0x9b, data: 0x93, ldt: 0x82, tss: 0x8b } as const;
+/** Flat segments of 4 GiB. */
+export const FLAT_RIGHTS = { code32: 0xc09b, code64: 0xa09b, data: 0xc093 } as const;
+
+/** 8-byte fields that are not zero after power-up. */
+const VALUES: readonly (readonly [StateField, bigint, number?])[] = [
+  ['rip', 0xfff0n],
+  ['cr0', 0x6000_0010n],
+  ['dr', 0xffff_0ff0n, 6],
+  ['dr', 0x400n, 7],
+  ['xcr0', 1n],
+  ['msrPat', 0x0007_0406_0007_0406n],
+  ['vmxonPointer', ALL_ONES],
+  ['vmcsPointer', ALL_ONES],
+];
+/** Fields that power-up clears: all 64-bit registers and MSRs that are not in VALUES. */
+const CLEARED: readonly StateField[] = [
+  'gpr', 'cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'dr', 'pdpte', 'msrStar', 'msrLstar', 'msrCstar', 'msrFmask',
+  'msrKernelGsBase', 'msrTscAux', 'msrSysenterCs', 'msrSysenterEsp', 'msrSysenterEip', 'msrDebugctl',
+  'msrFeatureControl', 'msrMtrrDefType', 'msrMtrrPhys', 'msrMtrrFixed', 'pendingDebug', 'eptp', 'tscOffset',
+  'tscAdjustment', 'gdtrBase', 'idtrBase',
+]; // biome-ignore format: a table reads better in rows
+const CLEARED32: readonly StateField[] = [
+  'cpl', 'activity', 'interruptibility', 'nmiRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
+]; // biome-ignore format: a table reads better in rows
+const MISC_ENABLE = {
+  fastStrings: 1n,
+  branchTraceUnavailable: 1n << 11n,
+  pebsUnavailable: 1n << 12n,
+  monitor: 1n << 18n,
+};
+
+/** Puts the processor into its state after power-up and empties the TLB. Memory and devices are not touched. */
+export function resetCpu(cpu: Cpu): void {
+  const { state, mmu, model } = cpu;
+  mmu.features.physicalAddressBits = model.physicalAddressBits;
+  mmu.features.gigabytePages = model.features.has('gigabytePages');
+  for (const field of CLEARED) for (let i = 0; i < countOf(field); i++) state.set64(field, 0n, i);
+  for (const field of CLEARED32) state.set32(field, 0);
+  for (const [field, value, index] of VALUES) state.set64(field, value, index ?? 0);
+  state.set64('gpr', BigInt(model.signature), GPR.rdx);
+  const monitor = model.features.has('monitor') ? MISC_ENABLE.monitor : 0n;
+  const { fastStrings, branchTraceUnavailable, pebsUnavailable } = MISC_ENABLE;
+  state.set64('msrMiscEnable', fastStrings | branchTraceUnavailable | pebsUnavailable | monitor);
+  state.set32('gdtrLimit', 0xffff);
+  state.set32('idtrLimit', 0xffff);
+  state.set32('mxcsr', 0x1f80);
+  state.set32('x87Control', 0x40);
+  state.set32('x87Tag', 0x5555);
+  state.setFloat('preemptionDeadline', Number.POSITIVE_INFINITY);
+  writeRflags(state, 0);
+  resetSegments(state);
+  mmu.tlb.invalidateAll();
+  mmu.updateContext();
+}
+
+function resetSegments(state: State): void {
+  setSegment(state, SEGMENT.cs, 0xf000, 0xffff_0000n, 0xffff, AFTER_RESET.code);
+  for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs]) {
+    setSegment(state, index, 0, 0n, 0xffff, AFTER_RESET.data);
+  }
+  setSegment(state, SEGMENT.ldtr, 0, 0n, 0xffff, AFTER_RESET.ldt);
+  setSegment(state, SEGMENT.tr, 0, 0n, 0xffff, AFTER_RESET.tss);
+}
+
+/** Gives a segment register a base of 0 and a limit of 4 GiB. @param rights one of FLAT_RIGHTS */
+export function setFlatSegment(state: State, index: SegmentIndex, selector: number, rights: number): void {
+  setSegment(state, index, selector, 0n, 0xffff_ffff, rights);
+}
+
+/** Flat segments for all six registers, as loaders leave them. @param code FLAT_RIGHTS.code32 or code64 */
+export function setFlatSegments(state: State, codeSelector: number, dataSelector: number, code: number): void {
+  setFlatSegment(state, SEGMENT.cs, codeSelector, code);
+  for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs]) {
+    setFlatSegment(state, index, dataSelector, FLAT_RIGHTS.data);
+  }
+}
+
+/**
+ * Sets the control registers as a whole, without the checks of MOV to CR (loaders, debuggers, VM entry and exit): what
+ * follows from them is recomputed. The TLB keeps its entries.
+ */
+export function setControlRegisters(cpu: Cpu, values: { cr0: bigint; cr3: bigint; cr4: bigint; efer: bigint }): void {
+  const { state } = cpu;
+  state.set64('cr0', values.cr0);
+  state.set64('cr3', values.cr3);
+  state.set64('cr4', values.cr4);
+  state.set64('efer', values.efer);
+  updateCodeMode(state);
+  cpu.mmu.updateContext();
+}
