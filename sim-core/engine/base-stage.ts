@@ -2,7 +2,8 @@ import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts
 import type { Callee, Code } from './code.ts';
 import type { Form, OperandForm } from './form.ts';
 import type { Flags, Intent, Place, Stage, VectorPlace } from './stage.ts';
-import { type I32, type I64, i32, load32, load64, loadInt, type IntLoad, Value } from './value.ts';
+import { type I32, type I64, type IntLoad, i32, load32, load64, loadInt } from './value.ts';
+import { loadVector, storeVector, type V128 } from './vector.ts';
 
 const ZERO = i32(0);
 /** Loads by integer operand size in bytes. */
@@ -45,7 +46,7 @@ export abstract class BaseStage implements Stage {
   /** Leaves the code with the fault that a callback left pending; nothing of the instruction has happened. */
   protected abstract leaveWithFault(): void;
   /** After a slow-path access that may have changed code or raised an interrupt. */
-  protected abstract afterSlowAccess(write: boolean): void;
+  protected abstract afterSlowAccess(): void;
 
   protected callee(name: string): Callee {
     const callee = this.callees[name];
@@ -57,6 +58,10 @@ export abstract class BaseStage implements Stage {
     const operand = this.form.operands[i];
     if (!operand) throw new RangeError(`${this.form.name} has no operand ${i}`);
     return operand;
+  }
+
+  when(condition: I32, then: () => void, otherwise?: () => void): void {
+    this.code.if(condition, then, otherwise);
   }
 
   // ---- operands
@@ -144,17 +149,28 @@ export abstract class BaseStage implements Stage {
   /** The inline TLB probe; misses, page crossings and devices go to the MMU's slow path. Gives the data's address. */
   private probe(linear: I64, size: number, write: boolean): I32 {
     const { code } = this;
-    const index = linear.shrU(12).wrap().and(FAST_TLB.entries - 1);
+    const index = linear
+      .shrU(12)
+      .wrap()
+      .and(FAST_TLB.entries - 1);
     const entry = code.let(index.shl(FAST_TLB.entryShift).add(REGION.fastTlb.start));
-    const wanted = linear.add(size - 1).and(-4096).or(this.tlbContext());
+    const wanted = linear
+      .add(size - 1)
+      .and(-4096)
+      .or(this.tlbContext());
     const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB.addend)));
     code.if(load64(entry, write ? FAST_TLB.writeTag : FAST_TLB.readTag).ne(wanted), () => {
       const args = [linear.wrap(), linear.shrU(32).wrap(), i32(size | (write ? 0x100 : 0))];
-      host.set(code.call('i32', this.callee('access'), args));
+      this.aroundSlowAccess(() => host.set(code.call('i32', this.callee('access'), args)));
       code.if(host.get().eqz(), () => this.leaveWithFault());
-      this.afterSlowAccess(write);
+      this.afterSlowAccess();
     });
     return host.get();
+  }
+
+  /** Back ends that keep the budget in a local bring it into memory around calls. */
+  protected aroundSlowAccess(call: () => void): void {
+    call();
   }
 
   protected tlbContext(): I64 {
@@ -163,8 +179,8 @@ export abstract class BaseStage implements Stage {
 
   private commit(host: I32): void {
     this.code.if(host.eq(OFFSET.bounce), () => {
-      this.code.do(this.callee('commit'), []);
-      this.afterSlowAccess(true);
+      this.aroundSlowAccess(() => this.code.do(this.callee('commit'), []));
+      this.afterSlowAccess();
     });
   }
 
@@ -194,8 +210,6 @@ function integerSize(size: number): 1 | 2 | 4 | 8 {
   throw new RangeError(`no integer operand has ${size} bytes`);
 }
 
-const V128_LOAD = 0;
-
 /** A vector in linear memory: a register of the state, or guest memory after its probe. */
 class VectorAt implements VectorPlace {
   readonly size: number;
@@ -210,44 +224,21 @@ class VectorAt implements VectorPlace {
     this.written = written;
   }
 
-  read(): Value<'v128'> {
-    const at = this.at();
-    return this.code.keep(
-      new Value('v128', (out) => {
-        at.emit(out);
-        out.append([0xfd, V128_LOAD, 0, 0]);
-      }),
-    );
+  read(): V128 {
+    return this.code.keep(loadVector(16, this.at()));
   }
 
-  write(value: Value<'v128'>): void {
-    this.code.store(16, this.at(), value);
+  readLow(bytes: 4 | 8): V128 {
+    return this.code.keep(loadVector(bytes, this.at()));
+  }
+
+  write(value: V128): void {
+    storeVector(this.code, 16, this.at(), value);
     this.written();
   }
 
-  readF64(): Value<'f64'> {
-    return this.code.keep(floatLoad('f64', 0x2b, this.at()));
-  }
-  readF32(): Value<'f32'> {
-    return this.code.keep(floatLoad('f32', 0x2a, this.at()));
-  }
-  readI64(): I64 {
-    return this.code.let(load64(this.at()));
-  }
-  readI32(): I32 {
-    return this.code.let(load32(this.at()));
-  }
-
-  writeLow(value: Value<'f64'> | Value<'f32'> | I64 | I32): void {
-    const width = value.type === 'f64' || value.type === 'i64' ? 8 : 4;
-    this.code.store(width, this.at(), value);
+  writeLow(bytes: 4 | 8, value: V128): void {
+    storeVector(this.code, bytes, this.at(), value);
     this.written();
   }
-}
-
-function floatLoad<T extends 'f32' | 'f64'>(type: T, opcode: number, at: I32): Value<T> {
-  return new Value(type, (out) => {
-    at.emit(out);
-    out.append([opcode, 0, 0]);
-  });
 }

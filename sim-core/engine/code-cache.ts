@@ -22,6 +22,8 @@ interface CodePage {
 export class CodeCache {
   /** Counts `flush`: record addresses of an older generation are void. */
   generation = 0;
+  /** Told of each physical page whose records became stale. */
+  onDrop: ((page: number) => void) | undefined;
   private readonly state: State;
   private readonly tables = new Map<number, number>();
   private readonly pages = new Map<number, CodePage>();
@@ -98,6 +100,8 @@ export class CodeCache {
     }
     this.pages.delete(page);
     this.holds[page] = 0;
+    this.state.set32('codeDropped', 1);
+    this.onDrop?.(page);
   }
 
   /** Forgets everything. Must not be called while a record is executing unless its handler does not continue to it. */

@@ -1,5 +1,5 @@
 import { ByteWriter } from './bytes.ts';
-import { type I32, Int, type IntType, TYPE_CODE, Value, type ValueType } from './value.ts';
+import { type Emit, type I32, Int, type IntType, TYPE_CODE, Value, type ValueType } from './value.ts';
 
 /** A mutable local variable of the function being built. */
 export interface Variable<T extends IntType> {
@@ -73,6 +73,11 @@ export class Code {
     const index = this.newLocal(type);
     if (initial) this.setLocal(index, initial);
     return { get: () => new Int(type, localGet(index)), set: (value) => this.setLocal(index, value) };
+  }
+
+  /** Appends a statement: instructions that leave nothing on WebAssembly's operand stack. */
+  emit(statement: Emit): void {
+    statement(this.body);
   }
 
   /** Stores the low `width` bytes (1, 2, 4, 8; 16 for v128) of `value` at `address` + `offset`. */

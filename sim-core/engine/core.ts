@@ -1,5 +1,6 @@
 import { CODE_MODE, CODE_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
 import { type Callee, Code, type Signature } from './code.ts';
+import { storeCellsFunction } from './compiled-flags.ts';
 import { ModuleBuilder, type ModuleImports } from './module.ts';
 import { EXIT, RECORD } from './record.ts';
 import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
@@ -11,6 +12,7 @@ import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
 
 const HANDLER: Signature = { parameters: ['i32'], results: ['i32'] };
 const LOOKUP: Signature = { parameters: [], results: ['i32'] };
+const STORE_FLAGS: Signature = { parameters: ['i32', 'i64', 'i64', 'i64'], results: [] };
 const ZERO = i32(0);
 
 /** Table indices of the fixed handlers; instruction handlers follow. */
@@ -59,6 +61,7 @@ export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   raise: { parameters: ['i32'], results: [] },
   lookup: LOOKUP,
   fault: HANDLER,
+  storeFlags: STORE_FLAGS,
 };
 
 /** RIP of the record's instruction. */
@@ -114,7 +117,13 @@ function lookupFunction(): Code {
     linear.set(rip.add(load64(ZERO, OFFSET.segmentBase + 8 * SEGMENT.cs)).zeroExtend(32));
   });
   const page = code.let(linear.get().shrU(12));
-  const entry = code.let(page.wrap().and(CODE_TLB.entries - 1).shl(CODE_TLB.entryShift).add(REGION.codeTlb.start));
+  const entry = code.let(
+    page
+      .wrap()
+      .and(CODE_TLB.entries - 1)
+      .shl(CODE_TLB.entryShift)
+      .add(REGION.codeTlb.start),
+  );
   const tag = page.shl(12).or(load64(ZERO, OFFSET.tlbContext));
   const hit = load64(entry, CODE_TLB.tag).eq(tag).and(load32(entry, CODE_TLB.mode).eq(mode));
   code.if(hit, () => {
@@ -137,6 +146,12 @@ function faultFunction(): Code {
   code.store(4, ZERO, code.parameter(0, 'i32'), OFFSET.exitRecord);
   leave(code, EXIT.fault);
   code.unreachable();
+  return code;
+}
+
+function storeFlagsFunction(): Code {
+  const code = new Code(STORE_FLAGS);
+  storeCellsFunction(code);
   return code;
 }
 
@@ -190,6 +205,7 @@ export interface Core {
   run(record: number): number;
   lookup(): number;
   fault(record: number): number;
+  storeFlags(kind: number, a: bigint, b: bigint, result: bigint): void;
 }
 
 /** Builds the core module and puts the fixed handlers into the table. */
@@ -216,10 +232,17 @@ export function buildCore(memory: WebAssembly.Memory, table: WebAssembly.Table, 
     gotoHandler(lookup),
     crossingHandler(crossing),
     breakpointHandler(breakpoint),
+    storeFlagsFunction(),
   ];
   for (const code of codes) builder.add(code);
   const built = builder.instantiate({ memory, table, functions });
-  const [run, find, fault, ...handlers] = built;
-  handlers.forEach((handler, i) => table.set(FIXED_HANDLER.slow + i, handler));
-  return { run: run as Core['run'], lookup: find as Core['lookup'], fault: fault as Core['fault'] };
+  const [run, find, fault, ...rest] = built;
+  const storeFlags = rest.pop();
+  rest.forEach((handler, i) => table.set(FIXED_HANDLER.slow + i, handler));
+  return {
+    storeFlags: storeFlags as Core['storeFlags'],
+    run: run as Core['run'],
+    lookup: find as Core['lookup'],
+    fault: fault as Core['fault'],
+  };
 }

@@ -40,8 +40,7 @@ const signed = (size: number, value: Word): I64 =>
 /** Moves bit 8·size - 1 to bit 63. */
 const toTop = (size: number, vector: Word): I64 => vector.extendU().shl(64 - 8 * size);
 
-const topBits = (carry: I32, overflow: I32): I64 =>
-  carry.shl(1).or(carry.xor(overflow)).extendU().shl(62);
+const topBits = (carry: I32, overflow: I32): I64 => carry.shl(1).or(carry.xor(overflow)).extendU().shl(62);
 
 export class LazyFlags implements Flags {
   private readonly code: Code;

@@ -14,7 +14,11 @@ export interface Form {
   /** Effective operand size in bytes. */
   readonly operandSize: 2 | 4 | 8;
   readonly addressSize: 2 | 4 | 8;
+  readonly flow: Flow;
 }
+
+/** Where control goes after the instruction. */
+export type Flow = 'next' | 'jump' | 'conditional' | 'call' | 'indirect' | 'indirectCall' | 'return';
 
 export type OperandForm =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }

@@ -148,4 +148,3 @@ class ImmediatePlace implements Place {
     throw new TypeError('an immediate cannot be written');
   }
 }
-

@@ -31,10 +31,12 @@ export const RECORD = {
   page: 48,
   /** Index of the DecodedInstruction kept in TypeScript (u32); 0 = none yet. */
   instruction: 52,
-  /** The handler that a breakpoint record stands for (i32). */
+  /** The interpreter handler of a record whose `handler` is a breakpoint or a compiled region (i32). */
   original: 56,
   /** Instruction length (u8). */
   length: 60,
+  /** Heads of compiled blocks: the block's number in its region (u16). */
+  entry: 62,
   size: 64,
 } as const;
 

@@ -1,6 +1,7 @@
 import type { Code } from './code.ts';
 import type { Form } from './form.ts';
-import type { I32, I64, Value, Word } from './value.ts';
+import type { I32, I64, Word } from './value.ts';
+import type { V128 } from './vector.ts';
 
 /**
  * The machine as one instruction's semantics sees it while being staged. Two back ends implement it: interpreter handlers
@@ -13,12 +14,18 @@ export interface Stage {
   readonly form: Form;
   readonly flags: Flags;
 
+  /** A conditional part of the instruction: registers, memory and flags may be changed in it (not `code.if`). */
+  when(condition: I32, then: () => void, otherwise?: () => void): void;
+
   /**
    * Explicit operand `i` as an integer. 'modify' probes memory for writing before it is read.
    * @param displacement added to a memory operand's address (bit strings, POP to an RSP-relative address)
    */
   operand(i: number, intent: Intent, displacement?: I64): Place;
-  /** Explicit operand `i` as a vector register or memory of the form's size. */
+  /**
+   * Explicit operand `i` as a vector register or memory of the form's size. #GP(0) when `aligned` and in memory, but not at
+   * a multiple of 16.
+   */
   vector(i: number, intent: Intent, aligned?: boolean): VectorPlace;
   /** A general-purpose register by number (GPR). */
   gpr(register: number, size: 1 | 2 | 4 | 8): Place;
@@ -62,16 +69,13 @@ export interface Place {
 export interface VectorPlace {
   /** Bytes of the operand: 16 for registers, the memory size otherwise. */
   readonly size: number;
-  /** All 16 bytes. */
-  read(): Value<'v128'>;
-  write(value: Value<'v128'>): void;
-  /** The low lane. */
-  readF64(): Value<'f64'>;
-  readF32(): Value<'f32'>;
-  readI64(): I64;
-  readI32(): I32;
-  /** Writes the low lane only: registers keep the rest. */
-  writeLow(value: Value<'f64'> | Value<'f32'> | I64 | I32): void;
+  /** All 16 bytes; evaluated now and kept. */
+  read(): V128;
+  /** The low bytes, zero-extended; evaluated now and kept. */
+  readLow(bytes: 4 | 8): V128;
+  write(value: V128): void;
+  /** Writes the low bytes of `value` only: registers keep the rest. */
+  writeLow(bytes: 4 | 8, value: V128): void;
 }
 
 /** Status flags. Sizes in bytes; operands and results as `Place.read` gives them, results truncated to the size. */

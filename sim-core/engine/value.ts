@@ -8,7 +8,13 @@ import type { ByteWriter } from './bytes.ts';
 export type IntType = 'i32' | 'i64';
 export type ValueType = IntType | 'f32' | 'f64' | 'v128';
 
-export const TYPE_CODE: Readonly<Record<ValueType, number>> = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b };
+export const TYPE_CODE: Readonly<Record<ValueType, number>> = {
+  i32: 0x7f,
+  i64: 0x7e,
+  f32: 0x7d,
+  f64: 0x7c,
+  v128: 0x7b,
+};
 
 /** Writes the instructions that leave the value on WebAssembly's operand stack. */
 export type Emit = (out: ByteWriter) => void;

@@ -1,5 +1,5 @@
 import type { Semantics, Stage } from '../engine/stage.ts';
-import { type I32, i32, type I64, i64, select, type Word } from '../engine/value.ts';
+import { type I32, type I64, i32, i64, select, type Word } from '../engine/value.ts';
 import { GPR } from '../state/layout.ts';
 import { bitsOf, signExtended, toWord, truncated } from './word.ts';
 
@@ -241,7 +241,7 @@ const cmpxchg: Semantics = (s) => {
   const b = target.read();
   const equal = s.code.let(a.eq(b));
   const source = s.operand(1, 'read').read();
-  s.code.if(
+  s.when(
     equal,
     () => target.write(source),
     () => {
@@ -275,8 +275,7 @@ const countZeros =
   };
 
 /** A bit above the operand stops the count at its width. */
-const trailingZeros = (size: number, value: Word): Word =>
-  size < 4 ? value.or(1 << bitsOf(size)).ctz() : value.ctz();
+const trailingZeros = (size: number, value: Word): Word => (size < 4 ? value.or(1 << bitsOf(size)).ctz() : value.ctz());
 const leadingZeros = (size: number, value: Word): Word => (size < 4 ? value.clz().sub(32 - bitsOf(size)) : value.clz());
 
 /** BSF and BSR: a zero source sets ZF and leaves the destination. */
@@ -286,7 +285,7 @@ const bitScan =
     const source = s.operand(1, 'read');
     const value = source.read();
     const zero = s.code.let(value.eqz());
-    s.code.if(zero.eqz(), () => s.operand(0, 'write').write(find(source.size, value)));
+    s.when(zero.eqz(), () => s.operand(0, 'write').write(find(source.size, value)));
     s.flags.result(source.size, value, i32(0), i32(0));
     s.flags.setZero(zero);
   };
@@ -302,4 +301,3 @@ export const ARITHMETIC = {
   Bsf: bitScan((_size, value) => value.ctz()),
   Bsr: bitScan((_size, value) => value.clz().xor(value.type === 'i64' ? 63 : 31)),
 } satisfies Record<string, Semantics>; // biome-ignore format: a table reads better in rows
-

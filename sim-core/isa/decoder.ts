@@ -1,5 +1,15 @@
-import { CodeExt, Decoder, DecoderError, Instruction, MemorySizeExt, Mnemonic, OpKind, Register } from 'iced-x86';
-import type { AddressForm, Form, OperandForm } from '../engine/form.ts';
+import {
+  CodeExt,
+  Decoder,
+  DecoderError,
+  FlowControl,
+  Instruction,
+  MemorySizeExt,
+  Mnemonic,
+  OpKind,
+  Register,
+} from 'iced-x86';
+import type { AddressForm, Flow, Form, OperandForm } from '../engine/form.ts';
 import { CODE_MODE, type CodeMode, SEGMENT } from '../state/layout.ts';
 import type { DecodedInstruction, MemoryOperand, Operand, OperandSize } from './instruction.ts';
 import { REGISTERS } from './registers.ts';
@@ -54,6 +64,14 @@ const STRING_ADDRESS_SIZE = new Map<number, 2 | 4 | 8>([
   [OpKind.MemoryESDI, 2],
   [OpKind.MemoryESEDI, 4],
   [OpKind.MemoryESRDI, 8],
+]);
+const FLOW = new Map<number, Flow>([
+  [FlowControl.UnconditionalBranch, 'jump'],
+  [FlowControl.ConditionalBranch, 'conditional'],
+  [FlowControl.Call, 'call'],
+  [FlowControl.IndirectBranch, 'indirect'],
+  [FlowControl.IndirectCall, 'indirectCall'],
+  [FlowControl.Return, 'return'],
 ]);
 const NEAR = new Set<number>([OpKind.NearBranch16, OpKind.NearBranch32, OpKind.NearBranch64]);
 const FAR = new Set<number>([OpKind.FarBranch16, OpKind.FarBranch32]);
@@ -111,7 +129,8 @@ export class InstructionDecoder {
   formKey(): string {
     const { instruction } = this;
     let key = `${instruction.code}.${this.mode}`;
-    for (let i = 0; i < instruction.opCount; i++) if (instruction.opKind(i) === OpKind.Memory) key += this.addressKey(i);
+    for (let i = 0; i < instruction.opCount; i++)
+      if (instruction.opKind(i) === OpKind.Memory) key += this.addressKey(i);
     return key;
   }
 
@@ -132,6 +151,7 @@ export class InstructionDecoder {
       address: this.hasMemoryOperand ? this.addressForm() : undefined,
       operandSize: this.operandSize(),
       addressSize: this.addressSize(),
+      flow: FLOW.get(instruction.flowControl) ?? 'next',
     };
   }
 
@@ -220,7 +240,11 @@ export class InstructionDecoder {
     }
     const size = IMMEDIATE_SIZE.get(kind);
     if (size !== undefined) return { kind: 'immediate', value: instruction.immediate(i), size };
-    return { kind: 'memory', memory: this.memoryOperand(kind), size: MemorySizeExt.size(instruction.memorySize) as OperandSize };
+    return {
+      kind: 'memory',
+      memory: this.memoryOperand(kind),
+      size: MemorySizeExt.size(instruction.memorySize) as OperandSize,
+    };
   }
 
   private memoryOperand(kind: OpKind): MemoryOperand {
@@ -245,4 +269,3 @@ export class InstructionDecoder {
     };
   }
 }
-

@@ -17,11 +17,14 @@ const shift =
     const target = s.operand(0, 'modify');
     const size = target.size;
     const value = target.read();
-    const amount = s.operand(1, 'read').read().and(size === 8 ? 63 : 31);
+    const amount = s
+      .operand(1, 'read')
+      .read()
+      .and(size === 8 ? 63 : 31);
     const count = s.code.let(toWord(amount, value.type));
     const { result, carry, overflow } = compute(s, size, value, count);
     target.write(result);
-    s.code.if(count.ne(0), () => {
+    s.when(count.ne(0), () => {
       if (arithmetic) s.flags.result(size, result, carry, overflow);
       else s.flags.setCarryOverflow(s.code.let(carry), s.code.let(overflow));
     });
@@ -70,16 +73,38 @@ const rol = shift((s, size, value, count) => {
 const ror = shift((s, size, value, count) => {
   const result = rotated(s, size, value, count, false);
   const carry = s.code.let(topBit(size, result));
-  return { result, carry, overflow: carry.xor(result.shrU(bitsOf(size) - 2).wrap().and(1)) };
+  return {
+    result,
+    carry,
+    overflow: carry.xor(
+      result
+        .shrU(bitsOf(size) - 2)
+        .wrap()
+        .and(1),
+    ),
+  };
 }, false);
 
 /** RCL and RCR rotate size·8 + 1 bits. Operands up to 4 bytes fit in 64 bits together with CF. */
 function rotateThroughCarry(s: Stage, size: number, value: Word, count: Word, left: boolean): Shifted {
   const carryIn = s.code.let(s.flags.carry().extendU());
   const { result, carry } =
-    size === 8 ? wideThroughCarry(s, value as I64, count as I64, carryIn, left) : narrowThroughCarry(s, size, value, count, carryIn, left);
+    size === 8
+      ? wideThroughCarry(s, value as I64, count as I64, carryIn, left)
+      : narrowThroughCarry(s, size, value, count, carryIn, left);
   const top = topBit(size, result);
-  return { result, carry, overflow: left ? top.xor(carry) : top.xor(result.shrU(bitsOf(size) - 2).wrap().and(1)) };
+  return {
+    result,
+    carry,
+    overflow: left
+      ? top.xor(carry)
+      : top.xor(
+          result
+            .shrU(bitsOf(size) - 2)
+            .wrap()
+            .and(1),
+        ),
+  };
 }
 
 function narrowThroughCarry(s: Stage, size: number, value: Word, count: Word, carryIn: I64, left: boolean) {
@@ -96,7 +121,10 @@ function narrowThroughCarry(s: Stage, size: number, value: Word, count: Word, ca
 function wideThroughCarry(s: Stage, value: I64, count: I64, carryIn: I64, left: boolean) {
   const back = s.code.let(count.like(64).sub(count));
   const turned = left
-    ? value.shl(count).or(carryIn.shl(count.sub(1))).or(value.shrU(1).shrU(back))
+    ? value
+        .shl(count)
+        .or(carryIn.shl(count.sub(1)))
+        .or(value.shrU(1).shrU(back))
     : value.shrU(count).or(carryIn.shl(back)).or(value.shl(1).shl(back));
   const out = left ? value.shrU(back) : value.shrU(count.sub(1));
   const result = s.code.let(select(count.eqz(), value, turned));
@@ -114,13 +142,21 @@ const doubleShift =
     const size = target.size;
     const a = target.read();
     const b = s.operand(1, 'read').read();
-    const count = s.code.let(toWord(s.operand(2, 'read').read().and(size === 8 ? 63 : 31), a.type));
-    s.code.if(count.ne(0), () => {
+    const count = s.code.let(
+      toWord(
+        s
+          .operand(2, 'read')
+          .read()
+          .and(size === 8 ? 63 : 31),
+        a.type,
+      ),
+    );
+    s.when(count.ne(0), () => {
       const { result, carry } = size === 2 ? shift16(s, a, b, count, left) : shiftWide(s, size, a, b, count, left);
       target.write(result);
       s.flags.result(size, result, carry, s.code.let(topBit(size, result).xor(topBit(size, a))));
     });
-    if (size === 4) s.code.if(count.eqz(), () => target.write(a));
+    if (size === 4) s.when(count.eqz(), () => target.write(a));
   };
 
 function shiftWide(s: Stage, size: number, a: Word, b: Word, count: Word, left: boolean) {
@@ -137,7 +173,10 @@ function shift16(s: Stage, a: Word, b: Word, count: Word, left: boolean) {
   const turns = count.extendU();
   if (left) {
     const shifted = s.code.let(wide(a, b, a).shl(turns));
-    return { result: s.code.let(shifted.shrU(32).wrap().and(0xffff)), carry: s.code.let(shifted.shrU(48).wrap().and(1)) };
+    return {
+      result: s.code.let(shifted.shrU(32).wrap().and(0xffff)),
+      carry: s.code.let(shifted.shrU(48).wrap().and(1)),
+    };
   }
   const whole = wide(a, b, a);
   return {

@@ -198,8 +198,14 @@ const CONDITIONS = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 
 const conditional = (prefix: string, row: (condition: number) => Semantics): [string, Semantics][] =>
   CONDITIONS.map((name, condition) => [`${prefix}${name}`, row(condition)]);
 
-const jcc = (condition: number): Semantics => (s) => s.branchIf(s.flags.condition(condition));
-const setcc = (condition: number): Semantics => (s) => s.operand(0, 'write').write(s.flags.condition(condition));
+const jcc =
+  (condition: number): Semantics =>
+  (s) =>
+    s.branchIf(s.flags.condition(condition));
+const setcc =
+  (condition: number): Semantics =>
+  (s) =>
+    s.operand(0, 'write').write(s.flags.condition(condition));
 
 /** CMOVcc reads its source, and clears the upper half of a 32-bit destination, whatever the condition. */
 const cmovcc =
@@ -208,7 +214,7 @@ const cmovcc =
     const target = s.operand(0, 'modify');
     const source = s.operand(1, 'read').read();
     const result = s.code.variable(source.type, target.read());
-    s.code.if(s.flags.condition(condition), () => result.set(source));
+    s.when(s.flags.condition(condition), () => result.set(source));
     target.write(result.get());
   };
 

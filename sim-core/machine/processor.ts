@@ -4,6 +4,7 @@ import { CodeCache } from '../engine/code-cache.ts';
 import { buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
+import { RegionFinder } from '../engine/regions.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
@@ -15,6 +16,8 @@ import type { State } from '../state/state.ts';
 
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
+/** Samples in one 64-byte chunk of code that make it worth compiling. */
+const HOT = 3;
 /** Room that one decoding needs at most: a page of one-byte instructions, the block's end, its table. */
 const ROOM = PAGE + 2;
 
@@ -53,7 +56,7 @@ export class Processor {
     this.slowTable = slowTable;
     this.breakpoints = breakpoints;
     this.cache = new CodeCache(this.state);
-    this.handlers = new HandlerTable(this.state.memory);
+    this.handlers = new HandlerTable(this.state);
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),
@@ -65,7 +68,9 @@ export class Processor {
       raise: (vector: number) => this.raise(vector),
     };
     this.core = buildCore(this.state.memory, this.handlers.table, callbacks);
-    this.handlerImports = { ...callbacks, lookup: this.core.lookup, fault: this.core.fault };
+    const { lookup, fault, storeFlags } = this.core;
+    this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
+    this.cache.onDrop = (page) => this.handlers.dropRegions(page);
     cpu.mmu.codeWatch = this.cache;
     cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
   }
@@ -73,6 +78,7 @@ export class Processor {
   /** Forgets all decoded code (breakpoints changed, memory loaded from outside). */
   flush(): void {
     this.cache.flush();
+    this.handlers.dropAllRegions();
     this.crossings.clear();
     this.instructions = [undefined];
   }
@@ -80,8 +86,21 @@ export class Processor {
   /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
   run(count: number): void {
     const { state } = this;
-    this.granted = count;
-    state.set32('budget', count);
+    this.granted = 0;
+    let left = count;
+    while (left > 0) {
+      const portion = Math.min(left, this.nextSample());
+      left -= portion;
+      this.granted += portion;
+      state.set32('budget', portion);
+      this.dispatch();
+      if (state.get32('exitCode') !== EXIT.budget || this.withheld !== 0) return;
+      this.sample();
+    }
+  }
+
+  private dispatch(): void {
+    const { state } = this;
     let record = this.core.lookup();
     if (record === 0) record = this.resolve();
     while (record !== 0) {
@@ -89,6 +108,35 @@ export class Processor {
       if (state.get32('exitCode') !== EXIT.resolve) return;
       record = this.resolve();
     }
+  }
+
+  // ---- finding hot code
+
+  private samples = 0;
+  private readonly heat = new Map<number, number>();
+
+  /** Instructions until the next look at where the guest is: irregular, so as not to beat with its loops. */
+  private nextSample(): number {
+    this.samples = (this.samples + 7919) % 10_007;
+    return 15_000 + this.samples;
+  }
+
+  /** Counts where the guest is, and compiles what is seen often. */
+  private sample(): void {
+    const record = this.core.lookup();
+    if (record === 0) return;
+    const { u32, u16 } = this.state;
+    if (!this.handlers.handler(u32[(record + RECORD.handler) >>> 2] as number)) return;
+    const page = u32[(record + RECORD.page) >>> 2] as number;
+    const chunk = page * 64 + ((u16[(record + RECORD.offset) >>> 1] as number) >> 6);
+    const heat = (this.heat.get(chunk) ?? 0) + 1;
+    this.heat.set(chunk, heat);
+    if (heat % HOT === 0) this.compileFrom(record, page);
+  }
+
+  private compileFrom(record: number, page: number): void {
+    const blocks = new RegionFinder(this.state, this.handlers, this.state.get32('codeTable')).find(record);
+    if (blocks.length > 0) this.handlers.compileRegion(page, blocks, this.handlerImports);
   }
 
   // ---- finding code
@@ -206,7 +254,7 @@ export class Processor {
       u32[(record + RECORD.instruction) >>> 2] = this.instructions.push(decoder.decoded()) - 1;
       return;
     }
-    u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), () => form, semantics);
+    u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), form, semantics);
     fillOperands(this.state, record, decoder.decoded());
   }
 

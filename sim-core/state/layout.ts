@@ -49,6 +49,8 @@ const FIELDS = {
   exitRecord: [4, 1],
   /** Set by slow paths that need the dispatch loop to return after the instruction in hand (see machine/run.ts). */
   attention: [4, 1],
+  /** Set when decoded code was dropped because its bytes were written; compiled code then leaves after its instruction. */
+  codeDropped: [4, 1],
   /** Scratch for values that cross between WebAssembly and TypeScript without BigInt. */
   scratch: [8, 4],
   /** Instructions retired before this slice (Number, as f64). */

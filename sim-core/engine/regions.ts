@@ -1,0 +1,96 @@
+import type { State } from '../state/state.ts';
+import type { HandlerTable } from './handlers.ts';
+import { LINK, RECORD } from './record.ts';
+import type { RegionBlock, RegionInstruction } from './region.ts';
+
+const PAGE = 4096;
+/** Instructions that one region takes at most: bounds its compile time. */
+const LARGEST_REGION = 400;
+
+/**
+ * Finds what to compile together: from a hot instruction, everything of its page that direct branches, calls and fall
+ * through reach, as far as it is decoded and staged.
+ */
+export class RegionFinder {
+  private readonly state: State;
+  private readonly handlers: HandlerTable;
+  private readonly table: number;
+  private readonly leaders = new Set<number>();
+  private readonly seen = new Map<number, RegionInstruction>();
+
+  /** @param table the page's table offset → record */
+  constructor(state: State, handlers: HandlerTable, table: number) {
+    this.state = state;
+    this.handlers = handlers;
+    this.table = table;
+  }
+
+  /** @param record where control was seen @returns blocks, or none when nothing there can be compiled */
+  find(record: number): RegionBlock[] {
+    const waiting = [record];
+    this.leaders.add(record);
+    while (waiting.length > 0 && this.seen.size < LARGEST_REGION) {
+      for (const leader of this.follow(waiting.shift() as number)) {
+        if (this.leaders.has(leader)) continue;
+        this.leaders.add(leader);
+        waiting.push(leader);
+      }
+    }
+    return [...this.leaders].filter((leader) => this.seen.has(leader)).map((leader) => this.block(leader));
+  }
+
+  private u32(at: number): number {
+    return this.state.u32[at >>> 2] as number;
+  }
+
+  private instruction(record: number): RegionInstruction | undefined {
+    const handler = this.handlers.handler(this.u32(record + RECORD.handler));
+    return handler && { record, form: handler.form, semantics: handler.semantics };
+  }
+
+  /** Walks straight-line code; gives the leaders that its branches make. */
+  private follow(start: number): number[] {
+    const leaders: number[] = [];
+    for (let record = start; !this.seen.has(record) && this.seen.size < LARGEST_REGION; ) {
+      const instruction = this.instruction(record);
+      if (!instruction) break;
+      this.seen.set(record, instruction);
+      const { flow } = instruction.form;
+      const next = this.u32(record + RECORD.next);
+      if (flow === 'jump' || flow === 'conditional' || flow === 'call') leaders.push(...this.target(record));
+      if (flow === 'call' || flow === 'indirectCall') leaders.push(next);
+      if (flow !== 'next' && flow !== 'conditional') break;
+      record = next;
+    }
+    return leaders;
+  }
+
+  /** The decoded record in this page that a near branch leads to; remembered in the branch's own record. */
+  private target(record: number): number[] {
+    const slot = (record + RECORD.target) >>> 2;
+    if ((this.state.u32[slot] as number) === LINK.unresolved) {
+      const offset = this.state.view.getBigInt64(record + RECORD.immediate, true);
+      // Only 64-bit code is linked here: elsewhere the target may wrap (Processor.link decides when it is taken).
+      if (this.state.get32('codeMode') === 4 && offset >= 0n && offset < BigInt(PAGE)) {
+        this.state.u32[slot] = this.u32(this.table + 4 * Number(offset));
+      }
+    }
+    const target = this.state.u32[slot] as number;
+    return target > LINK.lookup ? [target] : [];
+  }
+
+  /** From a leader to the end of its straight line, through conditional branches that are not taken. */
+  private block(leader: number): RegionBlock {
+    const instructions: RegionInstruction[] = [];
+    let record = leader;
+    for (;;) {
+      const instruction = this.seen.get(record);
+      if (!instruction) break;
+      instructions.push(instruction);
+      record = this.u32(record + RECORD.next);
+      const { flow } = instruction.form;
+      if ((flow !== 'next' && flow !== 'conditional') || this.leaders.has(record)) break;
+    }
+    return { instructions, next: record };
+  }
+}
