@@ -21,7 +21,7 @@ export function byteSize(bytes: bigint): string {
   return `${bytes} bytes`;
 }
 
-/** A number as people type it: decimal, 0x…, …h, digits in groups of _ or ` or '. @returns undefined when it is none. */
+/** A number as people type it: decimal, 0x…, …h, with _ or ` or ' between digits. @returns undefined for no number. */
 export function parseNumber(text: string): bigint | undefined {
   const plain = text.trim().replace(/(?<=[0-9a-f])[_`'](?=[0-9a-f])/gi, '');
   const hexadecimal = /^0x([0-9a-f]+)$/i.exec(plain) ?? /^([0-9][0-9a-f]*)h$/i.exec(plain);

@@ -11,8 +11,8 @@ const RUNNING_NOTICE_DELAY_MS = 300;
 const REFRESH_DELAY_MS = 20;
 
 /**
- * A tree over one session's answers. While the machine runs, the tree keeps what it shows and says so; at a stop it asks
- * again, for the expanded nodes only. It changes nothing by itself.
+ * A tree over one session's answers. While the machine runs, the tree keeps what it shows and says so; at a stop it
+ * asks again, for the expanded nodes only. It changes nothing by itself.
  */
 export class NodeTree implements vscode.TreeDataProvider<ViewNode>, vscode.Disposable {
   readonly view: vscode.TreeView<ViewNode>;
