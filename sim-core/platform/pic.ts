@@ -29,7 +29,7 @@ export interface PicState {
   poll: boolean;
 }
 
-/** As PC firmware leaves it, with everything masked: without firmware nothing may interrupt before its initialisation. */
+/** As PC firmware leaves it, but all masked: without firmware nothing may interrupt before software initialises it. */
 const powerOn = (vectorBase: number): PicState => ({
   inputs: 0,
   edges: 0,
