@@ -115,7 +115,7 @@ export class CompiledStage extends BaseStage {
     this.ended = true;
     this.leaveIfAsked(() => this.leaveAt(this.branchTarget()));
     const record = this.targetRecord();
-    if (record !== 0) this.region.goTo(record);
+    if (record !== 0) this.region.goTo(record, this.unused);
     else this.leaveAt(this.branchTarget());
   }
 

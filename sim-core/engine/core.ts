@@ -238,7 +238,9 @@ export function buildCore(memory: WebAssembly.Memory, table: WebAssembly.Table, 
   const built = builder.instantiate({ memory, table, functions });
   const [run, find, fault, ...rest] = built;
   const storeFlags = rest.pop();
-  rest.forEach((handler, i) => table.set(FIXED_HANDLER.slow + i, handler));
+  rest.forEach((handler, i) => {
+    table.set(FIXED_HANDLER.slow + i, handler);
+  });
   return {
     storeFlags: storeFlags as Core['storeFlags'],
     run: run as Core['run'],

@@ -69,7 +69,9 @@ export class HandlerTable {
     const { builder, callees } = this.newModule();
     for (const index of this.waiting) builder.add(stageHandler(this.handlers[index] as Handler, callees));
     const built = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
-    this.waiting.forEach((index, i) => this.table.set(index, built[i]));
+    this.waiting.forEach((index, i) => {
+      this.table.set(index, built[i]);
+    });
     this.waiting.length = 0;
   }
 

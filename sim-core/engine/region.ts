@@ -152,17 +152,26 @@ export class RegionBuilder {
       instruction.semantics(stage);
       ended = stage.finish();
     });
-    if (!ended) this.goTo(block.next, number + 1);
+    if (!ended) this.goTo(block.next, 0, number + 1);
   }
 
-  /** Goes on with the instruction of a record: inside the region when it heads a block there. */
-  goTo(record: number, following = -1): void {
+  /**
+   * Goes on with the instruction of a record: inside the region when it heads a block there.
+   * @param unused instructions of the block that were counted but not begun
+   * @param following number of the block whose code comes next
+   */
+  goTo(record: number, unused: number, following = -1): void {
     const number = this.numbers.get(record);
-    if (number === undefined) return this.leaveWith(LEAVE.record, i32(record), 0);
+    if (number === undefined) return this.leaveWith(LEAVE.record, i32(record), unused);
     this.flags.settle();
     if (number === following) return;
+    this.giveBack(unused);
     this.block.set(i32(number));
     this.again();
+  }
+
+  private giveBack(unused: number): void {
+    if (unused !== 0) this.budget.set(this.budget.get().add(unused));
   }
 
   /** Goes on in the block with this number, known at run time only. */
@@ -175,7 +184,7 @@ export class RegionBuilder {
   /** Leaves the region. @param unused instructions of the block that were counted but not begun */
   leaveWith(kind: number, record: I32, unused: number): void {
     this.flags.settle();
-    if (unused !== 0) this.budget.set(this.budget.get().add(unused));
+    this.giveBack(unused);
     this.leaveKind.set(i32(kind));
     this.leaveRecord.set(record);
     this.leave();

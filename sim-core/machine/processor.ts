@@ -31,6 +31,11 @@ export interface BreakpointCheck {
   stopsHere(): boolean;
 }
 
+export interface ProcessorOptions {
+  /** False keeps everything in the interpreter: for comparing it with compiled code. Default true. */
+  readonly compile?: boolean;
+}
+
 /**
  * Runs instructions: finds or decodes operation records, enters the dispatch loop, executes slow instructions. Knows no
  * events, time or stop conditions; `run` says why it returned by `state.exitCode`, a fault is left in `fault`.
@@ -44,13 +49,20 @@ export class Processor {
   private readonly breakpoints: BreakpointCheck;
   private readonly handlers: HandlerTable;
   private readonly core: Core;
+  private readonly compiles: boolean;
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
   private instructions: (DecodedInstruction | undefined)[] = [undefined];
   /** Records of page-crossing instructions by stub record and second physical page. */
   private readonly crossings = new Map<number, number>();
 
-  constructor(cpu: Cpu, slowTable: ReadonlyMap<number, SlowInstruction>, breakpoints: BreakpointCheck) {
+  constructor(
+    cpu: Cpu,
+    slowTable: ReadonlyMap<number, SlowInstruction>,
+    breakpoints: BreakpointCheck,
+    options: ProcessorOptions = {},
+  ) {
+    this.compiles = options.compile ?? true;
     this.cpu = cpu;
     this.state = cpu.state;
     this.slowTable = slowTable;
@@ -131,13 +143,18 @@ export class Processor {
     const chunk = page * 64 + ((u16[(record + RECORD.offset) >>> 1] as number) >> 6);
     const heat = (this.heat.get(chunk) ?? 0) + 1;
     this.heat.set(chunk, heat);
-    if (heat % HOT === 0) this.compileFrom(record, page);
+    if (heat % HOT === 0 && this.compiles) this.compileFrom(record, page);
   }
 
   private compileFrom(record: number, page: number): void {
     const blocks = new RegionFinder(this.state, this.handlers, this.state.get32('codeTable')).find(record);
-    if (blocks.length > 0) this.handlers.compileRegion(page, blocks, this.handlerImports);
+    if (blocks.length === 0) return;
+    this.handlers.compileRegion(page, blocks, this.handlerImports);
+    this.regions++;
   }
+
+  /** Regions compiled so far. */
+  regions = 0;
 
   // ---- finding code
 
