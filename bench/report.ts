@@ -74,5 +74,6 @@ export function formatReport(report: Report): string {
       ...others.map((machine) => ratio(report, workload, machine)),
     ]),
   );
-  return `Medians of ${report.repetitions}, machines interleaved; workload time from START to END.\n\n${head}${body.join('')}`;
+  const title = `Medians of ${report.repetitions}, machines interleaved; workload time from START to END.`;
+  return `${title}\n\n${head}${body.join('')}`;
 }

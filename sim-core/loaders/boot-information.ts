@@ -60,7 +60,8 @@ function placeModules(request: BootRequest, ram: RamWriter, put: (bytes: Uint8Ar
   request.modules.forEach((module, i) => {
     const start = ram.place(module.bytes, PAGE, Math.max(MIB, ram.top), ram.ramSize);
     if (start === undefined) {
-      const what = `${module.bytes.length} bytes do not fit into the RAM above the image (it ends at 0x${ram.ramSize.toString(16)})`;
+      const end = `0x${ram.ramSize.toString(16)}`;
+      const what = `${module.bytes.length} bytes do not fit between the image and the end of RAM at ${end}`;
       throw new ImageError('modules-too-large', request.name, `module ${module.name}`, what);
     }
     list.setUint32(MODULE_SIZE * i, start, true);

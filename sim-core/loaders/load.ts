@@ -4,7 +4,7 @@
  * - multiboot 1: as its specification says (EAX = 2BADB002h, EBX = the information structure).
  * - ELF64 without multiboot header: 64-bit mode, CPL 0, flat segments (code 18h, data 10h), the first 4 GiB
  *   identity-mapped with writable 2-MiB pages, SSE on, interrupts off, no IDT, RSP = 7_F000h.
- * - ELF32 without multiboot header, and flat images (loaded and started at 1 MiB): 32-bit protected mode as multiboot.
+ * - ELF32 without multiboot header, and flat images (loaded and started at 1 MiB): as multiboot.
  *
  * All of them find multiboot's number in EAX and the information's address in EBX and EDI, so that even an image without
  * header can have a command line and modules.

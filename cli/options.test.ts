@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { parseDap, parseMemory, parseRun, UsageError } from './options.ts';
+
+describe('command line', () => {
+  it('has defaults for everything but the image', () => {
+    assert.deepEqual(parseRun(['kernel.elf']), {
+      image: 'kernel.elf',
+      commandLine: '',
+      modules: [],
+      format: 'auto',
+      memory: 512 * 2 ** 20,
+      maxInstructions: Number.POSITIVE_INFINITY,
+      timeout: Number.POSITIVE_INFINITY,
+      json: false,
+    });
+  });
+
+  it('takes every option', () => {
+    const text = '--cmdline quiet --module a.img --module=b --memory 1G --cpus 1 --max-instructions 5000 --timeout 0.5';
+    const options = parseRun([...text.split(' '), '--format', 'flat', '--json', 'code.bin']);
+    assert.deepEqual(options, {
+      image: 'code.bin',
+      commandLine: 'quiet',
+      modules: ['a.img', 'b'],
+      format: 'flat',
+      memory: 2 ** 30,
+      maxInstructions: 5000,
+      timeout: 0.5,
+      json: true,
+    });
+  });
+
+  it('reads sizes with units', () => {
+    const sizes = ['1M', '64m', '1024K', '3G', '16MB', '1048576'].map(parseMemory);
+    assert.deepEqual(sizes, [2 ** 20, 2 ** 26, 2 ** 20, 3 * 2 ** 30, 2 ** 24, 2 ** 20]);
+  });
+
+  const wrong: readonly (readonly [string[], RegExp])[] = [
+    [[], /run needs an image/],
+    [['a', 'b'], /also 'b'.*--cmdline/],
+    [['a', '--memory', '5T'], /--memory 5T: give a size/],
+    [['a', '--memory', '1000'], /steps of 64K/],
+    [['a', '--memory', '4G'], /from 1M to 3G/],
+    [['a', '--cpus', '2'], /one processor/],
+    [['a', '--cpus', 'x'], /--cpus x: give a positive whole number/],
+    [['a', '--max-instructions', '1.5'], /whole number/],
+    [['a', '--timeout', '0'], /--timeout 0: give a positive number of seconds/],
+    [['a', '--format', 'pe'], /choose from auto, multiboot1/],
+    [['a', '--speed'], /--speed/],
+  ];
+  for (const [args, message] of wrong) {
+    it(`says what is wrong with run ${args.join(' ')}`, () => {
+      assert.throws(
+        () => parseRun(args),
+        (error) => error instanceof UsageError && message.test(error.message),
+      );
+    });
+  }
+
+  it('takes a TCP port for dap', () => {
+    assert.deepEqual([parseDap([]).port, parseDap(['--port', '4711']).port], [undefined, 4711]);
+    for (const port of ['', '-1', '65536', 'x']) assert.throws(() => parseDap([`--port=${port}`]), UsageError);
+  });
+});
