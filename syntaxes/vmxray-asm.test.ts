@@ -11,16 +11,6 @@ const { INITIAL, parseRawGrammar, Registry } = require('vscode-textmate');
 
 let grammar: IGrammar;
 
-before(async () => {
-  await loadWASM(readFileSync(require.resolve('vscode-oniguruma/release/onig.wasm')));
-  const path = new URL('vmxray-asm.tmLanguage.json', import.meta.url);
-  const registry = new Registry({
-    onigLib: Promise.resolve({ createOnigScanner, createOnigString }),
-    loadGrammar: async () => parseRawGrammar(readFileSync(path, 'utf8'), 'vmxray-asm.tmLanguage.json'),
-  });
-  grammar = await registry.loadGrammar('source.asm.vmxray');
-});
-
 /** The innermost scope of each token that is not blank, without the grammar's suffix. */
 function scopes(text: string): [string, string][] {
   let state = INITIAL;
@@ -159,6 +149,16 @@ const CASES: readonly { readonly name: string; readonly line: string; readonly s
 ];
 
 describe('the assembly grammar', () => {
+  before(async () => {
+    await loadWASM(readFileSync(require.resolve('vscode-oniguruma/release/onig.wasm')));
+    const path = new URL('vmxray-asm.tmLanguage.json', import.meta.url);
+    const registry = new Registry({
+      onigLib: Promise.resolve({ createOnigScanner, createOnigString }),
+      loadGrammar: async () => parseRawGrammar(readFileSync(path, 'utf8'), 'vmxray-asm.tmLanguage.json'),
+    });
+    grammar = await registry.loadGrammar('source.asm.vmxray');
+  });
+
   for (const { name, line, scopes: expected } of CASES) {
     it(`colours ${name}`, () => assert.deepEqual(scopes(line), expected));
   }

@@ -9,13 +9,14 @@ const found = (name: string, role: 'bare' | 'hosted' | 'object' = 'bare', multib
 });
 
 describe('guessed launch configurations', () => {
-  it('boot the hypervisor and take the guest beside it for symbols', () => {
+  it('boot the hypervisor with the guest beside it, as a multiboot module and for symbols', () => {
     assert.deepEqual(guessConfigurations([found('build/guest.elf'), found('build/vmm.elf', 'bare', 1)]), [
       {
         type: 'vmxray',
         request: 'launch',
         name: 'VMXray: build/vmm.elf',
         program: inWorkspaceFolder('build/vmm.elf'),
+        modules: [inWorkspaceFolder('build/guest.elf')],
         guests: [{ name: 'guest', program: inWorkspaceFolder('build/guest.elf') }],
         stopOn: 'entry',
       },

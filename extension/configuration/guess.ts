@@ -15,7 +15,7 @@ export type GuessedConfiguration = {
   readonly type: 'vmxray';
   readonly request: 'launch';
   readonly name: string;
-} & Pick<LaunchArguments, 'program' | 'guests' | 'stopOn'>;
+} & Pick<LaunchArguments, 'program' | 'modules' | 'guests' | 'stopOn'>;
 
 const GUEST_NAME = /(guest|payload)[^/]*$/i;
 const HYPERVISOR_NAME = /(vmm|hypervisor|kernel)[^/]*$/i;
@@ -43,17 +43,22 @@ export function guessConfigurations(found: readonly FoundImage[]): GuessedConfig
       request: 'launch',
       name: `VMXray: ${program.name}`,
       program: program.path,
+      // A hypervisor that a multiboot loader boots gets its guests from the loader.
+      ...(guests.length > 0 && isMultiboot(program)
+        ? { modules: guests.map((guest) => moduleFor(guest.program)) }
+        : {}),
       ...(guests.length > 0 ? { guests } : {}),
       stopOn: 'entry',
     };
   });
 }
 
+const isMultiboot = ({ image }: Pick<FoundImage, 'image'>): boolean => image.kind === 'elf' && image.multiboot === 1;
+const moduleFor = (path: string): string => (path.includes(' ') ? `"${path}"` : path);
 const isGuest = (name: string): boolean => GUEST_NAME.test(name);
 
 function rank({ name, image }: FoundImage): number {
-  const multiboot = image.kind === 'elf' && image.multiboot === 1 ? 1 : 0;
-  return multiboot + (HYPERVISOR_NAME.test(name) ? 2 : 0);
+  return (isMultiboot({ image }) ? 1 : 0) + (HYPERVISOR_NAME.test(name) ? 2 : 0);
 }
 
 const folderOf = (name: string): string => name.slice(0, name.lastIndexOf('/') + 1);
