@@ -27,6 +27,7 @@ export class HandlerTable {
   /** Table indices of regions by physical page, and of regions that are gone. */
   private readonly regions = new Map<number, number[]>();
   private readonly free: number[] = [];
+  private readonly dropped = new Map<number, number>();
 
   constructor(state: State) {
     this.state = state;
@@ -96,19 +97,33 @@ export class HandlerTable {
     });
   }
 
+  /** Whether regions must be dropped before the table overflows. */
+  get isNearlyFull(): boolean {
+    return this.next > TABLE_SIZE - 2048 && this.free.length === 0;
+  }
+
+  /** How often compiled code of a page was lost because the page was written. */
+  drops(page: number): number {
+    return this.dropped.get(page) ?? 0;
+  }
+
   /** Forgets the regions of a page whose records are stale. */
   dropRegions(page: number): void {
-    for (const index of this.regions.get(page) ?? []) this.release(index);
-    this.regions.delete(page);
+    if (!this.regions.has(page)) return;
+    this.dropped.set(page, this.drops(page) + 1);
+    this.release(page);
   }
 
   dropAllRegions(): void {
-    for (const page of [...this.regions.keys()]) this.dropRegions(page);
+    for (const page of [...this.regions.keys()]) this.release(page);
   }
 
-  private release(index: number): void {
-    this.table.set(index, null);
-    this.free.push(index);
+  private release(page: number): void {
+    for (const index of this.regions.get(page) ?? []) {
+      this.table.set(index, null);
+      this.free.push(index);
+    }
+    this.regions.delete(page);
   }
 }
 

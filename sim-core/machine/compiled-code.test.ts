@@ -123,7 +123,7 @@ function program(seed: number): string {
 }
 
 describe('compiled code', () => {
-  const base = Number(process.env['VMXRAY_SEED'] ?? 1);
+  const base = Number(process.env.VMXRAY_SEED ?? 1);
   for (let seed = base; seed < base + 40; seed++) {
     it(`agrees with the interpreter on a random loop, seed ${seed}`, () => {
       const code = assemble(program(seed));

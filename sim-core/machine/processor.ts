@@ -143,12 +143,21 @@ export class Processor {
     const chunk = page * 64 + ((u16[(record + RECORD.offset) >>> 1] as number) >> 6);
     const heat = (this.heat.get(chunk) ?? 0) + 1;
     this.heat.set(chunk, heat);
-    if (heat % HOT === 0 && this.compiles) this.compileFrom(record, page);
+    if (this.compiles && heat % this.hot(page) === 0) this.compileFrom(record, page);
+  }
+
+  /** Samples that make code of a page worth compiling: more for a page whose compiled code was written before. */
+  private hot(page: number): number {
+    return HOT << Math.min(this.handlers.drops(page), 12);
   }
 
   private compileFrom(record: number, page: number): void {
     const blocks = new RegionFinder(this.state, this.handlers, this.state.get32('codeTable')).find(record);
     if (blocks.length === 0) return;
+    if (this.handlers.isNearlyFull) {
+      this.flush();
+      return;
+    }
     this.handlers.compileRegion(page, blocks, this.handlerImports);
     this.regions++;
   }
