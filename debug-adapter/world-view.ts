@@ -106,9 +106,14 @@ export class WorldView {
     return (this.world === 'guest' ? GUEST_FIELDS : HOST_FIELDS).get(register);
   }
 
+  /** What the world's own accesses are translated by. */
+  context(): TranslationContext {
+    return this.current ? this.machine.mmu.context() : this.suspendedTranslation();
+  }
+
   /** For reading memory as a debugger: no privilege checks stand in the way. */
   translation(): TranslationContext {
-    const context = this.current ? this.machine.mmu.context() : this.suspendedTranslation();
+    const context = this.context();
     return { ...context, cpl: 0, cr4: context.cr4 & ~CR4_SMAP };
   }
 
@@ -132,8 +137,9 @@ export class WorldView {
         ? running | EFER_LME_LMA
         : running & ~EFER_LME_LMA;
     const pdpte = [field('GUEST_PDPTE0'), field('GUEST_PDPTE1'), field('GUEST_PDPTE2'), field('GUEST_PDPTE3')];
+    const cpl = Number((field('GUEST_SS_ACCESS_RIGHTS') >> 5n) & 3n);
     const [cr0, cr3, cr4] = [field('GUEST_CR0'), field('GUEST_CR3'), field('GUEST_CR4')];
-    return { cr0, cr3, cr4, efer, pdpte, eptp: guestEptp(machine), cpl: 0 };
+    return { cr0, cr3, cr4, efer, pdpte, eptp: guestEptp(machine), cpl };
   }
 
   private get guestLong(): boolean {

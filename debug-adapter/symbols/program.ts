@@ -179,6 +179,17 @@ export class Program {
     return { line: actual, addresses: [...lowest.values()].map((range) => this.afterPrologue(range.start)) };
   }
 
+  /** Addresses in [start, end) where an instruction is known to begin: functions, labels and statements. */
+  instructionStarts(start: bigint, end: bigint): bigint[] {
+    const within = <T extends { readonly start: bigint }>(list: readonly T[]): bigint[] =>
+      list
+        .slice(lastAtOrBelow(list, start - 1n, (entry) => entry.start) + 1, countBelow(list, end))
+        .map((e) => e.start);
+    const countBelow = <T extends { readonly start: bigint }>(list: readonly T[], bound: bigint): number =>
+      lastAtOrBelow(list, bound - 1n, (entry) => entry.start) + 1;
+    return [...within(this.functions), ...within(this.ranges)];
+  }
+
   /** Lines of a file between two lines (inclusive) that have code. */
   codeLines(path: string, first: number, last: number): number[] {
     const lines = this.rangesOfFile(path)

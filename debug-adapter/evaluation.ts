@@ -1,0 +1,186 @@
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { MACHINE_REGISTERS } from '../sim-core/machine/registers.ts';
+import { documentField } from '../sim-core/vmx/describe.ts';
+import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
+import { fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
+import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment } from './environment.ts';
+import { errors } from './errors.ts';
+import { assign, evaluate, formatNumber, type Value } from './expressions/evaluate.ts';
+import { parseExpression, parseStatement } from './expressions/parser.ts';
+import { type HandlerTable, handler } from './handler.ts';
+import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
+import type { Session } from './session.ts';
+import { explainStop } from './stop-texts.ts';
+import type { Target } from './target.ts';
+import type { Frame } from './unwind.ts';
+import { fieldWords } from './variables.ts';
+
+interface Evaluation {
+  readonly result: string;
+  readonly variablesReference: number;
+  readonly memoryReference?: string;
+  readonly type?: string;
+}
+
+function frameOf(session: Session, frameId: number | undefined): Frame | undefined {
+  if (frameId === undefined) return undefined;
+  const entry = session.frames.entry(frameId);
+  return entry.kind === 'frame' ? entry.frame : undefined;
+}
+
+/** A value with what is known of it: decimal, symbol, field in words. */
+function describeValue(target: Target, expression: string, frame: Frame | undefined, value: Value): Evaluation {
+  const { number, space } = value;
+  const world = frame?.view.world ?? target.machine.world;
+  const field = /^\s*vmcs\.(\w+)\s*$/i.exec(expression)?.[1];
+  const known = field === undefined ? undefined : fieldByName(field);
+  const symbol = number > 0xfffn ? target.symbolName(world, wrap64(number)) : undefined;
+  const words = known ? fieldWords(target, known, number) : symbol === undefined ? '' : `<${symbol}>`;
+  const shown = formatNumber(number);
+  const decimal = shown.startsWith('0x') && number < 0x1_0000_0000n && number > 0n ? ` (${number})` : '';
+  return {
+    result: [shown + (words === '' ? decimal : ''), words].filter((part) => part !== '').join(' '),
+    variablesReference: 0,
+    memoryReference: formatPlace({ space: space ?? world, address: wrap64(number) }),
+    ...(known ? { type: documentField(known) } : {}),
+  };
+}
+
+type Command = (target: Target, rest: string) => string;
+
+/** Commands of the debug console. */
+const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: Command }>> = {
+  help: { help: 'this text', run: () => helpText() },
+  exits: { help: 'how often each VM exit has happened', run: listExits },
+  'last-exit': { help: 'the last VM exit with everything that is known of it', run: describeLastExit },
+  'check-entry': { help: 'every VM-entry check that would fail now', run: checkEntry },
+  translate: { help: 'ADDRESS: the page-table entries on the way to memory', run: translate },
+};
+
+function helpText(): string {
+  const commands = Object.entries(COMMANDS).map(([name, { help }]) => `  ${name.padEnd(12)}${help}`);
+  return [
+    'Expressions: registers (rax, cs.base), vmcs.FIELD, guest.REGISTER and vmm.REGISTER, symbols, numbers, C operators,',
+    '  [a] and u8(a) … u64(a), s8(a) … s64(a) read memory; gpa:a, hpa:a, guest:a, vmm:a choose the address space;',
+    `  also ${SPECIAL_NAMES.join(', ')}, exit.NAME and signed(a).`,
+    'Assignments: rax = 1, vmcs.GUEST_RIP = guest.rip + 2, u32(0x1000) = 5.',
+    'Commands:',
+    ...commands,
+  ].join('\n');
+}
+
+function listExits({ machine }: Target): string {
+  const lines = EXIT_REASONS.flatMap(({ number, title }) => {
+    const count = machine.vmx.exitCounts.get(number) ?? 0;
+    return count > 0 ? [`${String(count).padStart(10)}  ${title}`] : [];
+  });
+  return lines.length > 0 ? lines.join('\n') : 'There has been no VM exit.';
+}
+
+function describeLastExit({ machine }: Target): string {
+  const exit = machine.vmx.lastExit;
+  if (!exit) return 'There has been no VM exit.';
+  const { title, text, details } = explainStop({ kind: 'vmExit', exit });
+  return [title, text, ...details].join('\n');
+}
+
+function checkEntry({ machine }: Target): string {
+  if (machine.vmx.currentVmcs === undefined) throw errors.noVmcs();
+  const failure = machine.vmx.checkEntry();
+  if (!failure) return 'VMLAUNCH or VMRESUME would enter the guest.';
+  const { title, details } = explainStop({ kind: 'vmEntryFailure', failure });
+  return [title, ...details].join('\n');
+}
+
+function translate(target: Target, rest: string): string {
+  const { number } = evaluate(parseExpression(rest), new TargetEnvironment(target));
+  const translation = target.machine.mmu.explain(wrap64(number), 'read');
+  const steps = translation.steps.map(
+    (step) =>
+      `${step.table} at ${hex(step.entryAddress)}: ${hex(step.value)}${step.problem ? `  ${step.problem}` : ''}`,
+  );
+  const end = translation.physical === undefined ? 'no translation' : `physical ${hex(translation.physical)}`;
+  return [...steps, end].join('\n');
+}
+
+function runConsole(session: Session, target: Target, text: string, frame: Frame | undefined): Evaluation {
+  const [, name = '', rest = ''] = /^\s*(\S+)\s*(.*)$/s.exec(text) ?? [];
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command) return { result: command.run(target, rest), variablesReference: 0 };
+  const statement = parseStatement(text);
+  const environment = new TargetEnvironment(target, frame);
+  if (statement.kind !== 'assignment') {
+    return describeValue(target, text, frame, evaluate(statement, environment));
+  }
+  const number = assign(statement, environment);
+  session.afterwards(() => session.changed());
+  return { result: formatNumber(number), variablesReference: 0 };
+}
+
+/** Names that can follow what has been typed, with what they are. */
+function candidates(target: Target): { readonly label: string; readonly type: DebugProtocol.CompletionItemType }[] {
+  const item = (type: DebugProtocol.CompletionItemType) => (label: string) => ({ label, type });
+  const registers = MACHINE_REGISTERS.map((register) => register.name);
+  const symbols = target.programs.flatMap(({ program }) => program.symbols.map(({ symbol }) => symbol.name));
+  return [
+    ...registers.map(item('variable')),
+    ...SPECIAL_NAMES.map(item('variable')),
+    ...SCOPE_NAMES.flatMap((scope) => registers.map((name) => `${scope}.${name}`)).map(item('property')),
+    ...VMCS_FIELDS.map(({ name }) => `vmcs.${name}`).map(item('field')),
+    ...EXIT_REASONS.map(({ name }) => `exit.${name}`).map(item('enum')),
+    ...SPACES.map((space) => `${space}:`).map(item('keyword')),
+    ...['u8(', 'u16(', 'u32(', 'u64(', 's8(', 's16(', 's32(', 's64(', 'signed('].map(item('function')),
+    ...Object.keys(COMMANDS).map(item('keyword')),
+    ...[...new Set(symbols)].map(item('reference')),
+  ];
+}
+
+const MOST_COMPLETIONS = 200;
+
+function complete(session: Session, target: Target, text: string, column: number): DebugProtocol.CompletionItem[] {
+  const first = session.columnsStartAt1 ? 1 : 0;
+  const before = text.slice(0, column - first);
+  const typed = /[\w.$@-]*$/.exec(before)?.[0] ?? '';
+  const wanted = typed.toLowerCase();
+  const found = candidates(target).filter(({ label }) => label.toLowerCase().startsWith(wanted));
+  return found.slice(0, MOST_COMPLETIONS).map((candidate) => ({
+    ...candidate,
+    start: before.length - typed.length + first,
+    length: typed.length,
+  }));
+}
+
+export const evaluationRequests: HandlerTable = {
+  evaluate: handler(
+    { expression: 'string', frameId: 'number?', context: 'string?' },
+    (session, { expression, frameId, context }, command) => {
+      const target = session.stoppedTarget(command);
+      const frame = frameOf(session, frameId);
+      if (context === 'repl') return runConsole(session, target, expression, frame);
+      const value = evaluate(parseExpression(expression), new TargetEnvironment(target, frame));
+      return describeValue(target, expression, frame, value);
+    },
+  ),
+
+  setExpression: handler(
+    { expression: 'string', value: 'string', frameId: 'number?' },
+    (session, { expression, value, frameId }, command) => {
+      const target = session.stoppedTarget(command);
+      const frame = frameOf(session, frameId);
+      const assigned = parseExpression(expression);
+      if (assigned.kind !== 'name' && assigned.kind !== 'memory') {
+        throw errors.notWritable(expression, 'only registers, VMCS fields and memory can be assigned');
+      }
+      const statement = { kind: 'assignment', target: assigned, value: parseExpression(value) } as const;
+      const environment = new TargetEnvironment(target, frame);
+      assign(statement, environment);
+      session.afterwards(() => session.changed());
+      const { result } = describeValue(target, expression, frame, evaluate(assigned, environment));
+      return { value: result };
+    },
+  ),
+
+  completions: handler({ text: 'string', column: 'number' }, (session, { text, column }, command) => ({
+    targets: complete(session, session.target(command), text, column),
+  })),
+};

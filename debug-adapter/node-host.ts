@@ -1,0 +1,34 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { type InlineAdapter, nodeWorkerPort, workerAdapter } from './inline.ts';
+import type { FileReader } from './protocol.ts';
+
+/** Files for adapters that run on this computer. */
+export const NODE_FILES: FileReader = {
+  readFile: async (path) => {
+    try {
+      return new Uint8Array(await readFile(path));
+    } catch (error) {
+      throw new Error(FILE_PROBLEMS[(error as NodeJS.ErrnoException).code ?? ''] ?? String(error));
+    }
+  },
+};
+
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'access is denied',
+  EISDIR: 'it is a folder',
+};
+
+/** The worker's file: beside this module as source, beside the bundle in dist/. */
+function workerFile(): URL {
+  if (typeof __filename === 'string') return pathToFileURL(join(dirname(__filename), 'adapter-worker.cjs'));
+  return new URL('./worker.ts', import.meta.url);
+}
+
+/** A debug adapter in a thread of its own. */
+export function startNodeAdapter(files: FileReader = NODE_FILES): InlineAdapter {
+  return workerAdapter(nodeWorkerPort(new Worker(workerFile())), files);
+}

@@ -1,0 +1,212 @@
+import type { FaultStep } from '../sim-core/cpu/fault-step.ts';
+import type { BreakpointLocation, World } from '../sim-core/machine/api.ts';
+import type { StopReason } from '../sim-core/machine/stop-reason.ts';
+import type { VmEntryFailure, VmExitRecord } from '../sim-core/vmx/records.ts';
+import { type BreakpointStore, matches } from './breakpoint-store.ts';
+import { TargetEnvironment } from './environment.ts';
+import { type ExceptionFilters, FAILED_ENTRY_FILTER, TRIPLE_FAULT_FILTER } from './exception-filters.ts';
+import type { Target } from './target.ts';
+import { yieldToMessages } from './yield.ts';
+
+/** Why the debugger stopped the machine, for the client. */
+export type Stop =
+  | { readonly kind: 'entry' | 'step' | 'goto' | 'paused' | 'halted' }
+  | { readonly kind: 'breakpoint'; readonly ids: readonly number[] }
+  | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
+  | { readonly kind: 'vmEntry' }
+  | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
+  | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
+  | { readonly kind: 'unimplemented'; readonly what: string }
+  /** The machine is off: nothing can run any more. */
+  | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
+
+/** What a run waits for beside breakpoints and filters. */
+export interface Goal {
+  /** An address in a world, reached with the stack pointer at `minimumSp` or above (not in a deeper call). */
+  readonly address?: { readonly address: bigint; readonly world: World; readonly minimumSp: bigint };
+  readonly vmExit?: boolean;
+  /** A VM entry; the predicate is asked in the guest. */
+  readonly vmEntry?: () => boolean;
+}
+
+export interface RunnerEvents {
+  output(text: string): void;
+  serial(bytes: readonly number[]): void;
+}
+
+const SLICE_MILLISECONDS = 8;
+const SMALLEST_SLICE = 500;
+const LARGEST_SLICE = 100_000_000;
+
+/**
+ * Runs the machine in slices short enough that messages are answered in between, and turns the machine's stop reasons
+ * into the debugger's.
+ */
+export class Runner {
+  private readonly target: Target;
+  private readonly breakpoints: BreakpointStore;
+  private readonly filters: ExceptionFilters;
+  private readonly events: RunnerEvents;
+  private readonly serialBytes: number[] = [];
+  private slice = SMALLEST_SLICE;
+  private goal: Goal = {};
+  private pauseWanted = false;
+  private lastYield = 0;
+  /** What the hooks decided during a slice. */
+  private exitIsGoal = false;
+
+  constructor(target: Target, breakpoints: BreakpointStore, filters: ExceptionFilters, events: RunnerEvents) {
+    this.target = target;
+    this.breakpoints = breakpoints;
+    this.filters = filters;
+    this.events = events;
+    const { machine } = target;
+    machine.serial.onOutput = (byte) => this.serialBytes.push(byte);
+    machine.onVmExit = (exit) => this.afterVmExit(exit);
+    machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
+  }
+
+  pause(): void {
+    this.pauseWanted = true;
+  }
+
+  /** The breakpoints have changed. */
+  refresh(): void {
+    const locations: BreakpointLocation[] = this.breakpoints.locations;
+    const { address } = this.goal;
+    if (address) locations.push({ address: address.address, world: address.world });
+    this.target.machine.setBreakpoints(locations);
+    const wanted = this.goal.vmEntry;
+    this.target.machine.onVmEntry = wanted && (() => wanted());
+  }
+
+  /** @returns why the machine stopped; 'reached' when it is at the goal. */
+  async run(goal: Goal): Promise<Stop | 'reached'> {
+    this.goal = goal;
+    this.refresh();
+    try {
+      for (;;) {
+        const interrupted = await this.breathe();
+        if (interrupted) return interrupted;
+        const stop = this.runSlice();
+        this.flushSerial();
+        if (stop) return stop;
+      }
+    } finally {
+      this.goal = {};
+      this.refresh();
+    }
+  }
+
+  /** Executes one instruction. @returns why more must not follow; undefined when all is well. */
+  step(): Stop | undefined {
+    const outcome = this.judge(this.target.machine.step(), false);
+    this.flushSerial();
+    return outcome === 'reached' ? undefined : outcome;
+  }
+
+  /** Lets messages in now and then. @returns the stop when one of them asked for a pause. */
+  async breathe(): Promise<Stop | undefined> {
+    const now = performance.now();
+    if (now - this.lastYield >= SLICE_MILLISECONDS) {
+      await yieldToMessages();
+      this.lastYield = performance.now();
+    }
+    if (!this.pauseWanted) return undefined;
+    this.pauseWanted = false;
+    return { kind: 'paused' };
+  }
+
+  /** Forgets a pause that came when nothing ran. */
+  begin(): void {
+    this.pauseWanted = false;
+    this.lastYield = performance.now();
+  }
+
+  private runSlice(): Stop | 'reached' | undefined {
+    const { machine, launch } = this.target;
+    const left = (launch.maxInstructions ?? Number.POSITIVE_INFINITY) - machine.instructions;
+    if (left <= 0) return { kind: 'ended', text: `maxInstructions (${launch.maxInstructions}) reached`, exitCode: 124 };
+    const before = machine.instructions;
+    const begun = performance.now();
+    const reason = machine.run(Math.min(this.slice, left));
+    this.adapt(machine.instructions - before, performance.now() - begun);
+    return this.judge(reason, true);
+  }
+
+  private adapt(instructions: number, milliseconds: number): void {
+    if (instructions < this.slice / 2 && milliseconds < SLICE_MILLISECONDS) return;
+    const fitting = (this.slice * SLICE_MILLISECONDS) / Math.max(milliseconds, 0.1);
+    this.slice = Math.round(Math.min(Math.max(fitting, SMALLEST_SLICE), 4 * this.slice, LARGEST_SLICE));
+  }
+
+  /** @param stopsAtBreakpoints false after a single step, which ends where it ends. */
+  private judge(reason: StopReason, stopsAtBreakpoints: boolean): Stop | 'reached' | undefined {
+    switch (reason.kind) {
+      // A slice may end at a breakpoint, which the next one would pass over as its first instruction.
+      case 'limit':
+      case 'breakpoint':
+      case 'watchpoint':
+        return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
+      case 'paused':
+        return { kind: 'paused' };
+      case 'vmExit':
+        return this.exitIsGoal ? 'reached' : { kind: 'vmExit', exit: reason.exit };
+      case 'vmEntry':
+        return 'reached';
+      case 'vmEntryFailure':
+        return { kind: 'vmEntryFailure', failure: reason.failure };
+      case 'tripleFault':
+        return this.filters.has(TRIPLE_FAULT_FILTER)
+          ? { kind: 'tripleFault', story: reason.story }
+          : { kind: 'ended', text: 'Triple fault', exitCode: 3 };
+      case 'unimplemented':
+        return { kind: 'unimplemented', what: describeUnimplemented(reason) };
+      case 'halted':
+        return { kind: 'halted' };
+      case 'debugExit':
+        return debugExit(reason.value);
+      case 'powerOff':
+        return { kind: 'ended', text: 'The machine was powered off', exitCode: 0 };
+      case 'reset':
+        return { kind: 'ended', text: 'The machine was reset', exitCode: 0 };
+    }
+  }
+
+  private atBreakpoint(): Stop | 'reached' | undefined {
+    const view = this.target.view();
+    const { pc, world } = view;
+    const { address: wanted } = this.goal;
+    if (wanted && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
+    const ids: number[] = [];
+    for (const breakpoint of this.breakpoints.at(world, pc)) {
+      const verdict = breakpoint.trigger.judge((extra) => new TargetEnvironment(this.target, undefined, extra));
+      if (verdict.output !== undefined) this.events.output(verdict.output);
+      if (verdict.stop) ids.push(breakpoint.id);
+    }
+    return ids.length > 0 ? { kind: 'breakpoint', ids } : undefined;
+  }
+
+  private afterVmExit(exit: VmExitRecord): boolean {
+    this.target.guestRegisters.capture(this.target.machine);
+    const verdict = this.filters.judgeExit(exit, (extra) => new TargetEnvironment(this.target, undefined, extra));
+    if (verdict.output !== undefined) this.events.output(verdict.output);
+    this.exitIsGoal = !verdict.stop && this.goal.vmExit === true;
+    return verdict.stop || this.exitIsGoal;
+  }
+
+  private flushSerial(): void {
+    if (this.serialBytes.length > 0) this.events.serial(this.serialBytes.splice(0));
+  }
+}
+
+const debugExit = (value: number): Stop => ({
+  kind: 'ended',
+  text: `The guest wrote ${value} to the debug-exit port`,
+  exitCode: ((value << 1) | 1) & 0xff,
+});
+
+function describeUnimplemented(reason: Extract<StopReason, { kind: 'unimplemented' }>): string {
+  const bytes = [...reason.bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return `${reason.mnemonic} (${bytes}) at 0x${reason.address.toString(16)}: ${reason.what}`;
+}

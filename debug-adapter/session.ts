@@ -1,0 +1,280 @@
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
+import { BreakpointStore } from './breakpoint-store.ts';
+import { errors, RequestError } from './errors.ts';
+import { ExceptionFilters } from './exception-filters.ts';
+import { FrameTable } from './frame-table.ts';
+import { THREAD_ID } from './handler.ts';
+import type { CustomEvents, FileReader } from './protocol.ts';
+import { References } from './references.ts';
+import { REQUESTS } from './requests.ts';
+import { type Goal, Runner, type Stop } from './runner.ts';
+import { Stepper } from './stepper.ts';
+import { stoppedBody } from './stop-texts.ts';
+import type { MachineFactory, Target } from './target.ts';
+
+/** What a session needs of its surroundings: a client to send to, and files. */
+export interface SessionHost extends FileReader {
+  send(message: DebugProtocol.ProtocolMessage): void;
+}
+
+interface Launched {
+  readonly target: Target;
+  readonly runner: Runner;
+  readonly stepper: Stepper;
+}
+
+/**
+ * One debug session, independent of its transport: takes DAP messages, answers through its host. Nothing that a client
+ * sends makes it throw.
+ */
+export class Session {
+  readonly host: SessionHost;
+  readonly createMachine: MachineFactory;
+  readonly breakpoints = new BreakpointStore();
+  readonly filters = new ExceptionFilters();
+  readonly references = new References();
+  readonly frames = new FrameTable();
+  /** VMCS fields at the previous stop, by encoding. */
+  previousFields: ReadonlyMap<number, bigint> = new Map();
+  /** Memory references that the client has read: it is told when their contents may have changed. */
+  readonly shownMemory = new Map<string, { readonly offset: number; readonly count: number }>();
+  launchArguments: unknown;
+  linesStartAt1 = true;
+  columnsStartAt1 = true;
+  lastStop: Stop | undefined;
+  /** Addresses that `gotoTargets` has named; a target's id is its index. */
+  readonly gotoTargets: bigint[] = [];
+  private launched: Launched | undefined;
+  private running = false;
+  private ended = false;
+  private disposed = false;
+  private nextSequence = 1;
+  private queue: Promise<void> = Promise.resolve();
+  private afterResponse: (() => void)[] = [];
+
+  constructor(host: SessionHost, createMachine: MachineFactory) {
+    this.host = host;
+    this.createMachine = createMachine;
+  }
+
+  /** Takes any value that a client may send; requests are answered in their order. */
+  handleMessage(message: unknown): void {
+    if (typeof message !== 'object' || message === null) return;
+    const { type, seq, command, arguments: args } = message as Readonly<Record<string, unknown>>;
+    if (type !== 'request') return;
+    this.queue = this.queue.then(() =>
+      this.answer(typeof seq === 'number' ? seq : 0, typeof command === 'string' ? command : String(command), args),
+    );
+  }
+
+  /** Ends the session: nothing runs or is sent any more. */
+  dispose(): void {
+    this.disposed = true;
+    this.launched?.runner.pause();
+  }
+
+  private async answer(requestSequence: number, command: string, args: unknown): Promise<void> {
+    if (this.disposed) return;
+    const base = { type: 'response', request_seq: requestSequence, command } as const;
+    try {
+      const handle = Object.hasOwn(REQUESTS, command) ? REQUESTS[command] : undefined;
+      if (!handle) throw errors.unknownRequest(command);
+      const body = await handle(this, args, command);
+      this.send({ ...base, success: true, ...(body === undefined ? {} : { body }) });
+    } catch (thrown) {
+      const error = thrown instanceof RequestError ? thrown : internalError(command, thrown);
+      this.send({ ...base, success: false, message: error.message, body: { error: error.toMessage() } });
+    }
+    for (const action of this.afterResponse.splice(0)) action();
+  }
+
+  /** Does something once the request in hand has been answered. */
+  afterwards(action: () => void): void {
+    this.afterResponse.push(action);
+  }
+
+  private send(message: object): void {
+    if (!this.disposed) this.host.send({ seq: this.nextSequence++, ...message } as DebugProtocol.ProtocolMessage);
+  }
+
+  event(name: string, body: object = {}): void {
+    this.send({ type: 'event', event: name, body });
+  }
+
+  customEvent<Name extends keyof CustomEvents>(name: Name, body: CustomEvents[Name]): void {
+    this.event(name, body);
+  }
+
+  output(text: string, category: 'console' | 'stdout' | 'stderr' | 'important' = 'console'): void {
+    this.event('output', { category, output: text });
+  }
+
+  get isLaunched(): boolean {
+    return this.launched !== undefined;
+  }
+
+  /** @throws notLaunched. */
+  target(command: string): Target {
+    if (!this.launched) throw errors.notLaunched(command);
+    return this.launched.target;
+  }
+
+  /** @throws notLaunched, running or ended. */
+  stoppedTarget(command: string): Target {
+    const target = this.target(command);
+    if (this.running) throw errors.running(command);
+    return target;
+  }
+
+  checkThread(id: number): void {
+    if (id !== THREAD_ID) throw errors.unknownThread(id);
+  }
+
+  /** Takes a machine that has just been booted; an earlier one of this session is dropped. */
+  adopt(target: Target): void {
+    this.launched?.runner.pause();
+    const runner = new Runner(target, this.breakpoints, this.filters, {
+      output: (text) => this.output(text),
+      serial: (bytes) => this.serialOutput(bytes),
+    });
+    this.launched = { target, runner, stepper: new Stepper(target, runner) };
+    this.running = false;
+    this.ended = false;
+    this.forgetStop();
+    this.previousFields = new Map();
+  }
+
+  private serialOutput(bytes: readonly number[]): void {
+    const data = String.fromCharCode(...bytes);
+    this.customEvent('vmxray/serialOutput', { data });
+    this.output(data, 'stdout');
+  }
+
+  refreshBreakpoints(): void {
+    this.launched?.runner.refresh();
+  }
+
+  /** After a restart: the same breakpoints in programs that may have changed. */
+  relocateBreakpoints(): void {
+    if (!this.launched) return;
+    for (const breakpoint of this.breakpoints.relocate(this.launched.target)) {
+      this.event('breakpoint', { reason: 'changed', breakpoint });
+    }
+    this.refreshBreakpoints();
+  }
+
+  /** Runs without a debugger: nothing but an end of the machine stops it. */
+  disarm(): void {
+    this.filters.replace([]);
+    this.breakpoints.disable();
+  }
+
+  /** Line numbers as the client counts them, and back. */
+  clientLine(line: number): number {
+    return this.linesStartAt1 ? line : line - 1;
+  }
+  ownLine(line: number): number {
+    return this.linesStartAt1 ? line : line + 1;
+  }
+
+  pause(command: string): void {
+    this.target(command);
+    if (this.running) this.launched?.runner.pause();
+  }
+
+  terminate(command: string): void {
+    this.target(command);
+    this.launched?.runner.pause();
+    this.afterwards(() => this.report({ kind: 'ended', text: 'Terminated by the user', exitCode: 0 }));
+  }
+
+  /** Runs after the response, until the goal or another reason to stop. @param reached the stop at the goal. */
+  run(command: string, goal: Goal, reached: Stop): void {
+    this.resume(command, async ({ runner }) => {
+      const stop = await runner.run(goal);
+      return stop === 'reached' ? reached : stop;
+    });
+  }
+
+  /** Runs until the next VM exit that a filter or nothing asks for. */
+  runToVmExit(command: string): void {
+    this.resume(command, async ({ runner, target }) => {
+      const stop = await runner.run({ vmExit: true });
+      const exit = target.machine.vmx.lastExit;
+      if (stop !== 'reached') return stop;
+      return exit ? { kind: 'vmExit', exit } : { kind: 'paused' };
+    });
+  }
+
+  step(command: string, plan: (stepper: Stepper) => () => Promise<Stop>): void {
+    const target = this.stoppedTarget(command);
+    if (this.ended) throw errors.ended(command);
+    const go = this.launched ? plan(this.launched.stepper) : undefined;
+    if (go && target) this.resume(command, go);
+  }
+
+  private resume(command: string, work: (launched: Launched) => Promise<Stop>): void {
+    this.stoppedTarget(command);
+    if (this.ended) throw errors.ended(command);
+    const { launched } = this;
+    if (!launched) return;
+    this.rememberFields(launched.target);
+    this.forgetStop();
+    this.running = true;
+    launched.runner.begin();
+    this.afterwards(() => {
+      work(launched)
+        .catch((thrown: unknown): Stop => {
+          this.output(`${internalError(command, thrown).message}\n`, 'stderr');
+          return { kind: 'paused' };
+        })
+        .then((stop) => {
+          if (this.launched === launched && !this.ended) this.report(stop);
+        });
+    });
+  }
+
+  private rememberFields({ machine }: Target): void {
+    const fields = new Map<number, bigint>();
+    if (machine.vmx.currentVmcs !== undefined) {
+      for (const { encoding } of VMCS_FIELDS) {
+        const value = machine.vmx.read(encoding);
+        if (value !== undefined) fields.set(encoding, value);
+      }
+    }
+    this.previousFields = fields;
+  }
+
+  private forgetStop(): void {
+    this.references.reset();
+    this.frames.reset();
+    this.lastStop = undefined;
+  }
+
+  /** Tells the client why the machine stands still. */
+  report(stop: Stop): void {
+    this.running = false;
+    this.lastStop = stop;
+    if (stop.kind === 'ended') {
+      this.ended = true;
+      this.output(`${stop.text}; exit code ${stop.exitCode}.\n`);
+      this.event('exited', { exitCode: stop.exitCode });
+      this.event('terminated');
+      return;
+    }
+    this.event('stopped', { ...stoppedBody(stop), threadId: THREAD_ID, allThreadsStopped: true });
+    for (const [memoryReference, range] of this.shownMemory) this.event('memory', { memoryReference, ...range });
+  }
+
+  /** State was changed by the user: views read it again. */
+  changed(): void {
+    this.frames.refresh();
+    for (const [memoryReference, range] of this.shownMemory) this.event('memory', { memoryReference, ...range });
+    this.event('invalidated', { areas: ['all'] });
+  }
+}
+
+function internalError(command: string, thrown: unknown): RequestError {
+  return errors.internal(command, thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown));
+}

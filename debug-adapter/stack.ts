@@ -1,0 +1,51 @@
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { StackEntry } from './frame-table.ts';
+import { type HandlerTable, handler } from './handler.ts';
+import { hex } from './memory-reference.ts';
+import type { Session } from './session.ts';
+import { baseName } from './symbols/paths.ts';
+import type { Target } from './target.ts';
+import type { Frame } from './unwind.ts';
+
+/** A file that the client opens by itself. */
+export const sourceOf = (path: string): DebugProtocol.Source => ({ name: baseName(path), path });
+
+function frameName(target: Target, { view, pc, lookupPc }: Frame): string {
+  const home = target.functionAt(view.world, lookupPc);
+  return home ? `${home.name}` : (target.symbolName(view.world, lookupPc) ?? hex(pc));
+}
+
+function describeFrame(session: Session, target: Target, entry: StackEntry): DebugProtocol.StackFrame {
+  if (entry.kind === 'label') {
+    return { id: entry.id, name: entry.text, line: 0, column: 0, presentationHint: 'label' };
+  }
+  const { frame } = entry;
+  const { world } = frame.view;
+  const line = target.lineAt(world, frame.lookupPc);
+  const program = target.programAt(world, frame.lookupPc);
+  return {
+    id: entry.id,
+    name: frameName(target, frame),
+    instructionPointerReference: `${world}:${hex(frame.pc)}`,
+    ...(program ? { moduleId: program.name } : {}),
+    ...(line
+      ? { source: sourceOf(line.file), line: session.clientLine(line.line), column: columnOf(session, line.column) }
+      : { line: 0, column: 0, presentationHint: 'subtle' }),
+  };
+}
+
+const columnOf = (session: Session, column: number): number => Math.max(column, 1) - (session.columnsStartAt1 ? 0 : 1);
+
+export const stackRequests: HandlerTable = {
+  stackTrace: handler(
+    { threadId: 'number', startFrame: 'number?', levels: 'number?' },
+    (session, { threadId, startFrame = 0, levels = 0 }, command) => {
+      session.checkThread(threadId);
+      const target = session.stoppedTarget(command);
+      const entries = session.frames.stack(target);
+      const end = levels > 0 ? startFrame + levels : entries.length;
+      const stackFrames = entries.slice(startFrame, end).map((entry) => describeFrame(session, target, entry));
+      return { stackFrames, totalFrames: entries.length };
+    },
+  ),
+};

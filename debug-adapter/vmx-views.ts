@@ -1,0 +1,153 @@
+import { MAPPING } from '../sim-core/mmu/tlb.ts';
+import { citeInFull } from '../sim-core/sdm.ts';
+import { decodeField } from '../sim-core/vmx/describe.ts';
+import { EXIT_REASONS, exitReason, exitTitle } from '../sim-core/vmx/exit-reasons.ts';
+import { FIELD_GROUPS, fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
+import type { VmExitRecord } from '../sim-core/vmx/records.ts';
+import { TargetEnvironment } from './environment.ts';
+import { errors } from './errors.ts';
+import { evaluate } from './expressions/evaluate.ts';
+import { parseExpression } from './expressions/parser.ts';
+import { type HandlerTable, handler } from './handler.ts';
+import { hex } from './memory-reference.ts';
+import type { TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
+import type { Session } from './session.ts';
+import { explainStop, qualificationLines } from './stop-texts.ts';
+import type { Target } from './target.ts';
+import { eptTable, translation } from './translation-views.ts';
+import { fieldWords, setField } from './variables.ts';
+
+function vmcsBody(session: Session, target: Target): VmcsBody {
+  const { vmx } = target.machine;
+  if (vmx.currentVmcs === undefined) return { groups: [] };
+  const groups = Object.entries(FIELD_GROUPS).map(([group, name]) => ({
+    name,
+    fields: VMCS_FIELDS.filter((field) => field.group === group).flatMap((field): VmcsFieldBody[] => {
+      const value = vmx.read(field.encoding);
+      if (value === undefined) return [];
+      const text = fieldWords(target, field, value);
+      const bits = decodeField(field.name, value).map((part) => ({
+        name: `${part.name} (${part.bits})`,
+        value: hex(part.value),
+        set: part.value !== 0n,
+      }));
+      const previous = session.previousFields.get(field.encoding);
+      return [
+        {
+          name: field.name,
+          encoding: hex(field.encoding),
+          value: hex(value),
+          width: 8 * field.bytes,
+          readOnly: field.area === 'readOnly',
+          changed: previous !== undefined && previous !== value,
+          ...(text === '' ? {} : { text }),
+          ...(bits.length > 0 ? { bits } : {}),
+          section: citeInFull(field.sdm),
+        },
+      ];
+    }),
+  }));
+  const { currentVmcs, launchState } = vmx;
+  return { address: hex(currentVmcs), ...(launchState ? { launchState } : {}), groups };
+}
+
+function lastExit(exit: VmExitRecord): NonNullable<VmExitsBody['last']> {
+  return {
+    reason: exit.reason,
+    name: exitReason(exit.reason)?.name ?? exitTitle(exit.reason),
+    guestRip: hex(exit.guestRip),
+    qualification: hex(exit.qualification),
+    decoded: [explainStop({ kind: 'vmExit', exit }).text, ...qualificationLines(exit)],
+    cause: exit.cause,
+  };
+}
+
+function exitsBody(session: Session, target: Target): VmExitsBody {
+  const { vmx } = target.machine;
+  const last = vmx.lastExit;
+  return {
+    total: [...vmx.exitCounts.values()].reduce((sum, count) => sum + count, 0),
+    entries: vmx.entries,
+    reasons: EXIT_REASONS.map(({ number, name }) => ({
+      reason: number,
+      name,
+      count: vmx.exitCounts.get(number) ?? 0,
+      stop: session.filters.stopsAt(number),
+    })),
+    ...(last ? { last: lastExit(last) } : {}),
+  };
+}
+
+const KIND_NAMES: Readonly<Record<number, TlbBody['entries'][number]['kind']>> = {
+  [MAPPING.linear]: 'linear',
+  [MAPPING.guestPhysical]: 'guest-physical',
+  [MAPPING.combined]: 'combined',
+};
+
+function tlbBody(target: Target): TlbBody {
+  const entries = target.machine.mmu.tlb.entries().map((entry) => {
+    const rights = [entry.readable && 'R', entry.writable && 'W', entry.executable && 'X', entry.user && 'U'];
+    return {
+      kind: KIND_NAMES[entry.kind] ?? 'linear',
+      vpid: entry.vpid,
+      pcid: entry.pcid,
+      eptRoot: hex(entry.eptRoot),
+      global: entry.global,
+      page: hex(entry.page),
+      pageSize: entry.pageSize,
+      target: hex(entry.target),
+      rights: [...rights, entry.dirty && 'D'].filter(Boolean).join(''),
+    };
+  });
+  return { entries };
+}
+
+export const vmxRequests: HandlerTable = {
+  'vmxray/vmcs': handler({}, (session, _args, command) => vmcsBody(session, session.stoppedTarget(command))),
+
+  'vmxray/setVmcsField': handler({ name: 'string', value: 'string' }, (session, { name, value }, command) => {
+    const target = session.stoppedTarget(command);
+    const field = fieldByName(name);
+    if (!field) throw errors.unknownField(name);
+    const { number } = evaluate(parseExpression(value), new TargetEnvironment(target));
+    const now = setField(target, field, number);
+    session.afterwards(() => session.changed());
+    return { value: hex(now) };
+  }),
+
+  'vmxray/vmExits': handler({}, (session, _args, command) => exitsBody(session, session.target(command))),
+
+  'vmxray/setVmExitStops': handler({ reasons: 'numbers' }, (session, { reasons }, command) => {
+    session.filters.setStops(reasons);
+    return exitsBody(session, session.target(command));
+  }),
+
+  'vmxray/translate': handler({ address: 'string', space: 'string', access: 'string?' }, (session, args, command) =>
+    translation(session.stoppedTarget(command), args, command),
+  ),
+
+  'vmxray/eptTable': handler({ table: 'string?', level: 'number?', base: 'string?' }, (session, args, command) =>
+    eptTable(session.stoppedTarget(command), args, command),
+  ),
+
+  'vmxray/tlb': handler({}, (session, _args, command) => tlbBody(session.stoppedTarget(command))),
+
+  'vmxray/serialInput': handler({ data: 'string' }, (session, { data }, command) => {
+    const bytes = Uint8Array.from(data, (character) => character.charCodeAt(0) & 0xff);
+    session.target(command).machine.serial.input(bytes);
+    return {};
+  }),
+
+  'vmxray/checkVmEntry': handler({}, (session, _args, command) => {
+    const { vmx } = session.stoppedTarget(command).machine;
+    if (vmx.currentVmcs === undefined) throw errors.noVmcs();
+    const failure = vmx.checkEntry();
+    const checks = (failure?.checks ?? []).map(({ id, explanation, section, fields }) => ({
+      id,
+      explanation,
+      section,
+      fields: fields.map(({ name, value }) => ({ name, value: hex(value) })),
+    }));
+    return { ok: failure === undefined, checks };
+  }),
+};
