@@ -185,6 +185,11 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     return !this.enabled || ((lint0 & LVT_MASKED) === 0 && ((lint0 >> 8) & 7) === DELIVERY.external);
   }
 
+  /** Whether the 8259A's INTR goes nowhere at all. */
+  get blocksExternal(): boolean {
+    return this.enabled && ((this.state.lvt[LVT.lint0] ?? 0) & LVT_MASKED) !== 0;
+  }
+
   get processorPriority(): number {
     const { taskPriority, inService } = this.state;
     const servicing = Math.max(0, highest(inService));

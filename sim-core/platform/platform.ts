@@ -188,9 +188,10 @@ export class Platform implements TimedDevice {
     return this.announced;
   }
 
-  /** The timer's edges matter only while IRQ0 is not masked: they are caught up with when that changes. */
+  /** The timer's edges matter only while nothing masks IRQ0: they are caught up with when that changes. */
   private deadline(): number {
-    const pit = this.pic.isMasked(TIMER_IRQ) ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
+    const masked = this.pic.isMasked(TIMER_IRQ) || this.apic.blocksExternal;
+    const pit = masked ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
     return Math.min(pit, this.apic.nextDeadline());
   }
 

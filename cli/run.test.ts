@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+const CLI = path.join(import.meta.dirname, 'main.ts');
+
+/** 32-bit machine code, piece by piece. */
+const outByte = (port: number, value: number): number[] => [
+  ...[0x66, 0xba, port & 0xff, port >> 8], // mov dx, port
+  ...[0xb0, value, 0xee], // mov al, value; out dx, al
+];
+const print = (text: string): number[] => [...text].flatMap((character) => outByte(0x3f8, character.charCodeAt(0)));
+const SPIN = [0xeb, 0xfe];
+const powerOff = [...'Shutdown'].flatMap((character) => outByte(0x8900, character.charCodeAt(0)));
+/** Sends received bytes back until a '.' has come, then exits with 7. */
+const ECHO = [
+  ...[0x66, 0xba, 0xfd, 0x03], // again: mov dx, 3FDh
+  ...[0xec, 0xa8, 0x01, 0x74, 0xfb], // wait: in al, dx; test al, 1; jz wait
+  ...[0x66, 0xba, 0xf8, 0x03], // mov dx, 3F8h
+  ...[0xec, 0xee, 0x3c, 0x2e, 0x75, 0xed], // in al, dx; out dx, al; cmp al, '.'; jne again
+  ...[...outByte(0xf4, 7)],
+];
+
+describe('vmxray run', () => {
+  let folder = '';
+  before(() => {
+    folder = mkdtempSync(path.join(os.tmpdir(), 'vmxray-cli-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  function vmxray(args: readonly string[], input = '') {
+    const options = { encoding: 'latin1', input, timeout: 60_000 } as const;
+    const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, ...args], options);
+    return { status, stdout, stderr };
+  }
+  function runCode(code: readonly number[], args: readonly string[] = [], input = '') {
+    const file = path.join(folder, 'code.bin');
+    writeFileSync(file, Uint8Array.from(code));
+    return vmxray(['run', file, '--format', 'flat', '--memory', '2M', ...args], input);
+  }
+
+  it('prints what the guest sends, and ends with 0 when it powers off', () => {
+    assert.deepEqual(runCode([...print('hello\n'), ...powerOff]), { status: 0, stdout: 'hello\n', stderr: '' });
+  });
+
+  it('ends with (v << 1) | 1 when the guest writes v to isa-debug-exit', () => {
+    assert.equal(runCode([...outByte(0xf4, 0x10), ...SPIN]).status, 0x21);
+  });
+
+  it('gives the guest standard input', () => {
+    assert.deepEqual(runCode(ECHO, [], 'echo.'), { status: 15, stdout: 'echo.', stderr: '' });
+  });
+
+  it('ends with 3 and the story of a triple fault', () => {
+    const { status, stderr } = runCode([0x0f, 0x0b]); // ud2, without an IDT
+    assert.equal(status, 3);
+    assert.match(stderr, /triple fault.*\n {2}1\. at 0x100000: /);
+  });
+
+  it('ends with 4 when the processor halts for ever', () => {
+    const { status, stderr } = runCode([0xfa, 0xf4]); // cli; hlt
+    assert.equal(status, 4);
+    assert.match(stderr, /halted for ever at RIP 0x100002/);
+  });
+
+  it('ends with 10 when the guest resets the machine', () => {
+    assert.equal(runCode([...outByte(0x64, 0xfe), ...SPIN]).status, 10);
+  });
+
+  it('ends with 124 after --max-instructions, exactly, and after --timeout', () => {
+    const { status, stdout } = runCode(SPIN, ['--max-instructions', '1234567', '--json']);
+    assert.deepEqual([status, JSON.parse(stdout).instructions], [124, 1_234_567]);
+    assert.equal(runCode(SPIN, ['--timeout', '0.2']).status, 124);
+  });
+
+  it('ends with a line of JSON when asked', () => {
+    const { status, stdout } = runCode([...print('x'), ...outByte(0xf4, 3)], ['--json']);
+    const lines = stdout.split('\n');
+    const summary = JSON.parse(lines.at(-2) ?? '');
+    assert.equal(status, 7);
+    assert.ok(summary.seconds > 0 && summary.mips > 0);
+    // Three instructions for each of the two bytes; the last one completes.
+    const { stopReason, exitStatus, debugExit, instructions, vmExits } = summary;
+    assert.deepEqual(
+      { stopReason, exitStatus, debugExit, instructions, vmExits },
+      { stopReason: 'debugExit', exitStatus: 7, debugExit: 3, instructions: 6, vmExits: {} },
+    );
+  });
+
+  it('ends with 2 and says what to do for images that cannot be loaded', () => {
+    writeFileSync(path.join(folder, 'empty'), '');
+    writeFileSync(path.join(folder, 'text'), 'no program');
+    const cases = [
+      [['run'], /run needs an image/],
+      [['run', path.join(folder, 'absent')], /absent: there is no such file/],
+      [['run', folder], /that is a folder/],
+      [['run', path.join(folder, 'empty')], /the file is empty\. Build the program again/],
+      [['run', path.join(folder, 'text')], /neither a multiboot kernel nor an ELF.*--format flat/],
+      [['run', path.join(folder, 'empty'), '--memory', '1'], /--memory 1: give a size/],
+      [['debug'], /no command 'debug'; choose from run, dap/],
+      [[], /no command is given/],
+    ] as const;
+    for (const [args, message] of cases) {
+      const { status, stdout, stderr } = vmxray(args);
+      assert.deepEqual([status, stdout], [2, '']);
+      assert.match(stderr, message);
+    }
+  });
+
+  it('has --help with every exit status, and --version', () => {
+    assert.match(vmxray(['--help']).stdout, /vmxray run IMAGE.*124 {2}--max-instructions/s);
+    assert.match(vmxray(['--version']).stdout, /^vmxray \d+\.\d+\.\d+\n$/);
+  });
+});
