@@ -73,6 +73,8 @@ export interface VmcsFieldBody {
   /** The value in words where bits have names: 'CPUID', 'PE PG NE'. */
   text?: string;
   bits?: { name: string; value: Hex; set: boolean }[];
+  /** What the field is, in a sentence. */
+  documentation?: string;
   /** Manual section. */
   section: string;
 }

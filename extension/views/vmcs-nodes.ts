@@ -61,6 +61,7 @@ function fieldTooltip(field: VmcsFieldBody, value: string): string {
   const lines = [
     `**${field.name}** · encoding \`${field.encoding}\` · ${field.width} bits${field.readOnly ? ' · read-only' : ''}`,
     `\`${value}\`${field.text ? ` ${field.text}` : ''}`,
+    ...(field.documentation === undefined ? [] : [field.documentation]),
     ...(field.changed ? ['Changed since the previous stop.'] : []),
     field.section,
   ];
