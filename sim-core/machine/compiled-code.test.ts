@@ -15,13 +15,20 @@ const ORIGIN = 0x10_0000;
 const DATA = 0x20_0000;
 const SLICES = 60;
 
-function start(code: Uint8Array, compile: boolean) {
+type Bits = 32 | 64;
+
+function start(code: Uint8Array, compile: boolean, bits: Bits) {
   const state = new State(4 << 20);
   const physical = new PhysicalMemory(state);
   const mmu = new Mmu(state, physical, new Tlb(state));
   const clock: Clock = { cycles: () => 0 };
   const cpu = { state, mmu, clock } as unknown as Cpu;
-  state.set32('codeMode', CODE_MODE.code64);
+  state.set32('codeMode', bits === 64 ? CODE_MODE.code64 : CODE_MODE.code32stack32);
+  for (let segment = 0; segment < 6; segment++) {
+    state.set32('segmentLimit', 0xffff_ffff, segment);
+    state.set64('segmentReadTop', 1n << 32n, segment);
+    state.set64('segmentWriteTop', 1n << 32n, segment);
+  }
   state.set32('rflagsSystem', 2);
   state.set32('stringStep', 1);
   const breakpoints = { mayBreakAt: () => false, stopsHere: () => false };
@@ -68,22 +75,35 @@ function generator(seed: number): (below: number) => number {
   };
 }
 
-const REGISTERS: Readonly<Record<number, readonly string[]>> = {
-  8: ['rax', 'rbx', 'rdx', 'rsi', 'rdi', 'r8', 'r9', 'r10'],
-  4: ['eax', 'ebx', 'edx', 'esi', 'edi', 'r8d', 'r9d', 'r10d'],
-  2: ['ax', 'bx', 'dx', 'si', 'di', 'r8w', 'r9w', 'r10w'],
-  1: ['al', 'bl', 'dl', 'ah', 'bh', 'dh', 'al', 'bl'],
+type Registers = Readonly<Record<number, readonly string[]>>;
+
+/** Operand registers by size; ECX counts, EBP and ESP point to memory. */
+const REGISTERS: Readonly<Record<Bits, Registers>> = {
+  64: {
+    8: ['rax', 'rbx', 'rdx', 'rsi', 'rdi', 'r8', 'r9', 'r10'],
+    4: ['eax', 'ebx', 'edx', 'esi', 'edi', 'r8d', 'r9d', 'r10d'],
+    2: ['ax', 'bx', 'dx', 'si', 'di', 'r8w', 'r9w', 'r10w'],
+    1: ['al', 'bl', 'dl', 'ah', 'bh', 'dh', 'al', 'bl'],
+  },
+  32: {
+    4: ['eax', 'ebx', 'edx', 'esi', 'edi'],
+    2: ['ax', 'bx', 'dx', 'si', 'di'],
+    1: ['al', 'bl', 'dl', 'ah', 'bh', 'dh'],
+  },
 };
 const SIZE_NAME: Readonly<Record<number, string>> = { 8: 'qword', 4: 'dword', 2: 'word', 1: 'byte' };
 const CONDITIONS = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'];
 
 /** One random instruction of those that a compiler's output is made of. */
-function instruction(random: (below: number) => number, label: number): string {
+function instruction(random: (below: number) => number, label: number, bits: Bits): string {
+  const registers = REGISTERS[bits];
+  const [accumulator, base, data] = bits === 64 ? ['rax', 'rbx', 'rdx'] : ['eax', 'ebx', 'edx'];
+  const frame = bits === 64 ? 'rbp' : 'ebp';
   const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T;
-  const size = pick([8, 4, 4, 2, 1]);
-  const register = () => pick(REGISTERS[size] as readonly string[]);
-  const wide = () => pick((REGISTERS[size === 1 ? 4 : size] as readonly string[]).slice(0, 5));
-  const memory = () => `${SIZE_NAME[size]} [rbp + ${random(0x1000)}]`;
+  const size = pick(bits === 64 ? [8, 4, 4, 2, 1] : [4, 4, 2, 1]);
+  const register = () => pick(registers[size] as readonly string[]);
+  const wide = () => pick((registers[size === 1 ? 4 : size] as readonly string[]).slice(0, 5));
+  const memory = () => `${SIZE_NAME[size]} [${frame} + ${random(0x1000)}]`;
   const immediate = () => random(120);
   const two = ['add', 'or', 'adc', 'sbb', 'and', 'sub', 'xor', 'cmp', 'test', 'mov'];
   return pick([
@@ -98,47 +118,52 @@ function instruction(random: (below: number) => number, label: number): string {
     () => `imul ${wide()}, ${wide()}`,
     () => `${pick(['mul', 'imul'])} ${register()}`,
     () => `${pick(['bt', 'bts', 'btr', 'btc'])} ${wide()}, ${random(16)}`,
-    () => `set${pick(CONDITIONS)} ${pick(REGISTERS[1] as readonly string[])}`,
+    () => `set${pick(CONDITIONS)} ${pick(registers[1] as readonly string[])}`,
     () => `cmov${pick(CONDITIONS)} ${wide()}, ${wide()}`,
-    () => `lea ${pick(REGISTERS[8] as readonly string[])}, [rbx + rdx*4 + ${immediate()}]`,
+    () => `lea ${pick(registers[bits / 8] as readonly string[])}, [${base} + ${data}*4 + ${immediate()}]`,
     () => `movzx edi, ${pick(['al', 'bl', 'dl', 'ax'])}`,
-    () => `movsx rsi, ${pick(['al', 'bl', 'ax', 'dx'])}`,
+    () => `movsx esi, ${pick(['al', 'bl', 'ax', 'dx'])}`,
     () => `xchg ${wide()}, ${wide()}`,
     () => `cmpxchg ${memory()}, ${register()}`,
     () => `xadd ${memory()}, ${register()}`,
-    () => `push rax\npop rdx`,
+    () => `push ${accumulator}\npop ${data}`,
     () => `call routine${random(2)}`,
     () => `j${pick(CONDITIONS)} skip${label}\nadd eax, ${immediate()}\nskip${label}:`,
-    () => pick(['stc', 'clc', 'cmc', 'cdq', 'cqo', 'bswap rax', 'lahf', 'sahf']),
+    () => pick(['stc', 'clc', 'cmc', 'cdq', 'cwd', `bswap ${accumulator}`, 'lahf', 'sahf']),
   ])();
 }
 
-function program(seed: number): string {
+function program(seed: number, bits: Bits): string {
   const random = generator(seed);
-  const body = Array.from({ length: 12 + random(30) }, (_, i) => instruction(random, i));
-  return `bits 64\norg ${ORIGIN}\nouter: mov ecx, ${50 + random(100)}\ninner: ${body.join('\n')}
+  const body = Array.from({ length: 12 + random(30) }, (_, i) => instruction(random, i, bits));
+  return `bits ${bits}\norg ${ORIGIN}\nouter: mov ecx, ${50 + random(100)}\ninner: ${body.join('\n')}
     dec ecx\njnz inner\njmp outer
-    routine0: inc r9\nret
-    routine1: sub r10d, eax\nret`;
+    routine0: inc edi\nret
+    routine1: sub esi, eax\nret`;
 }
 
 describe('compiled code', () => {
   const base = Number(process.env.VMXRAY_SEED ?? 1);
-  for (let seed = base; seed < base + 40; seed++) {
-    it(`agrees with the interpreter on a random loop, seed ${seed}`, () => {
-      const code = assemble(program(seed));
-      const compiled = start(code, true);
-      const interpreted = start(code, false);
-      for (let slice = 0; slice < SLICES; slice++) {
-        const count = 1 + ((slice * 7919) % 8009);
-        for (const { processor } of [compiled, interpreted]) {
-          processor.run(count);
-          processor.retire();
-        }
-        const different = differences(picture(compiled), picture(interpreted));
-        assert.deepEqual(different, [], `after slice ${slice} of ${count}:\n${program(seed)}`);
-      }
-      assert.ok(compiled.processor.regions > 0, 'nothing was compiled');
-    });
+  for (const bits of [64, 32] as const) {
+    for (let seed = base; seed < base + 30; seed++) {
+      it(`agrees with the interpreter on a random ${bits}-bit loop, seed ${seed}`, () => compare(seed, bits));
+    }
   }
 });
+
+function compare(seed: number, bits: Bits): void {
+  const source = program(seed, bits);
+  const code = assemble(source);
+  const compiled = start(code, true, bits);
+  const interpreted = start(code, false, bits);
+  for (let slice = 0; slice < SLICES; slice++) {
+    const count = 1 + ((slice * 7919) % 8009);
+    for (const { processor } of [compiled, interpreted]) {
+      processor.run(count);
+      processor.retire();
+    }
+    const different = differences(picture(compiled), picture(interpreted));
+    assert.deepEqual(different, [], `after slice ${slice} of ${count}:\n${source}`);
+  }
+  assert.ok(compiled.processor.regions > 0, 'nothing was compiled');
+}
