@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { ImageError } from '../sim-core/loaders/image-error.ts';
+import { dap } from './dap.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { HELP, parseDap, parseRun, UsageError } from './options.ts';
 import { run } from './run.ts';
@@ -11,15 +12,10 @@ function version(): string {
   return (manifest as { version: string }).version;
 }
 
-async function dap(args: readonly string[]): Promise<number> {
-  parseDap(args);
-  throw new UsageError('dap: not here yet');
-}
-
 /** Each command takes its arguments and gives the exit status. */
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   run: (args) => run(parseRun(args)),
-  dap,
+  dap: (args) => dap(parseDap(args)),
 };
 
 async function main(args: readonly string[]): Promise<number> {
