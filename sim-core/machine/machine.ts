@@ -97,7 +97,7 @@ class SimulatedMachine implements Machine {
       clock,
       model,
       intercepts: this.vmxUnit,
-      vmxMsrs: this.vmxUnit,
+      vmxMsrs: this.vmxUnit.msrs,
     };
     this.vmxUnit.attach(this.cpu);
     resetCpu(this.cpu);

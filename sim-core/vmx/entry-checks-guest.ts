@@ -24,8 +24,8 @@ import { ENTRY_CHECKS_SEGMENTS } from './entry-checks-segments.ts';
 const check = checksOf('guest');
 const ENTRY_FIELD = 'VM_ENTRY_CONTROLS';
 const EVENT_FIELD = 'VM_ENTRY_INTERRUPTION_INFORMATION';
-/** Bits of IA32_DEBUGCTL that are not reserved: LBR, BTF, TR, BTS, BTINT, BTS_OFF_*, FREEZE_*, ENABLE_UNCORE_PMI. */
-const DEBUGCTL_BITS = 0x7fc3n;
+/** Bits of IA32_DEBUGCTL that this machine has, as WRMSR accepts them: LBR and BTF. */
+const DEBUGCTL_BITS = 0x3n;
 /** RFLAGS bits 63:22, 15, 5 and 3. */
 const RFLAGS_RESERVED = 0xffff_ffff_ffc0_8028n;
 const RFLAGS = { tf: 0x100n, if: 0x200n, vm: 0x2_0000n } as const;

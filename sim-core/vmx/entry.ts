@@ -1,0 +1,191 @@
+/** VM entries (SDM Vol. 3C, chapter "VM Entries"): checks, loads the guest, loads MSRs, injects an event. */
+
+import { NEXT, type Next } from '../cpu/cpu.ts';
+import { deliverEvent } from '../cpu/events.ts';
+import type { VectoredEvent } from '../cpu/intercepts.ts';
+import { updateCodeMode } from '../cpu/modes.ts';
+import { writeRflags } from '../cpu/rflags.ts';
+import { updateSegmentTops } from '../cpu/segments.ts';
+import type { Fault } from '../mmu/fault.ts';
+import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
+import { ACTIVITY, OFFSET, SEGMENT } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { MISC } from './capabilities.ts';
+import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import type { EntryCheck } from './entry-check.ts';
+import { explainCheck, failedCheck, failingChecks, GROUP_OUTCOME } from './entry-checks.ts';
+import {
+  CR0_KEPT,
+  copyField,
+  exitForFailedEntry,
+  flushVpid0,
+  loadPdptes,
+  secondaryControls,
+  usesPdptes,
+} from './exit.ts';
+import { EXIT } from './exit-reasons.ts';
+import { FIELD_OFFSET as F } from './fields.ts';
+import { describeMsrFailure, loadMsrList } from './msr-lists.ts';
+import type { VmEntryFailure } from './records.ts';
+import { loadGuestRows, loadPdpteRows } from './transfer.ts';
+import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
+import type { CurrentVmcs } from './vmcs.ts';
+
+/** How VMLAUNCH or VMRESUME ends: as an instruction that jumped, or with VMfail(7) or VMfail(8). */
+export type EntryOutcome = Next | Fault | { readonly vmFail: 7 | 8 };
+
+/** Enters the guest of the current VMCS, whose launch state is right. */
+export function enterGuest(unit: VmxUnit, launch: boolean): EntryOutcome {
+  const { vmcs, state } = unit;
+  const failed = vmcs.checks.firstFailure(vmcs.values, unit.facts);
+  if (failed) return refuse(unit, failed);
+  loadGuest(unit);
+  const count = vmcs.get32(F.VM_ENTRY_MSR_LOAD_COUNT);
+  const bad = count === 0 ? undefined : loadMsrList(unit.cpu, Number(vmcs.get64(F.VM_ENTRY_MSR_LOAD_ADDRESS)), count);
+  if (bad) {
+    fail(
+      unit,
+      {
+        outcome: { exitReason: EXIT.ENTRY_FAILURE_DUE_TO_MSR_LOADING as 34 },
+        checks: [failedCheck('entry.msrLoad', 'entryMsrLoading', describeMsrFailure(bad))],
+      },
+      BigInt(bad.entry),
+    );
+    return NEXT.jumped;
+  }
+  if (launch) vmcs.setLaunched();
+  addCycles(state, TRANSITION_CYCLES);
+  startTimer(unit);
+  unit.entries++;
+  unit.callbacks.onEntry();
+  const outcome = inject(unit);
+  noteAttention(unit);
+  return outcome;
+}
+
+/** A check failed: all others that would fail are explained, too. */
+function refuse(unit: VmxUnit, failed: EntryCheck): EntryOutcome {
+  const failure = entryFailure(unit, failed);
+  if ('vmInstructionError' in failure.outcome) {
+    unit.lastEntryFailure = failure;
+    unit.callbacks.onEntryFailure(failure);
+    return { vmFail: failure.outcome.vmInstructionError };
+  }
+  fail(unit, failure, BigInt(failed.qualification ?? 0));
+  return NEXT.jumped;
+}
+
+/** The failure that `failed` and all other failing checks make. */
+export function entryFailure(unit: VmxUnit, failed: EntryCheck): VmEntryFailure {
+  const { values } = unit.vmcs;
+  const others = failingChecks(values, unit.facts).filter((check) => check !== failed);
+  return {
+    outcome: GROUP_OUTCOME[failed.group],
+    checks: [failed, ...others].map((check) => explainCheck(check, values, unit.facts)),
+  };
+}
+
+/** VM exit 33 or 34. */
+function fail(unit: VmxUnit, failure: VmEntryFailure, qualification: bigint): void {
+  const reason = 'exitReason' in failure.outcome ? failure.outcome.exitReason : EXIT.ENTRY_FAILURE_DUE_TO_GUEST_STATE;
+  exitForFailedEntry(unit, reason, qualification, failure.checks[0]?.explanation ?? 'VM-entry failure');
+  unit.lastEntryFailure = failure;
+  unit.callbacks.onEntryFailure(failure);
+}
+
+/** SDM Vol. 3C, "Loading Guest State". */
+function loadGuest(unit: VmxUnit): void {
+  const { state, vmcs, cpu } = unit;
+  const controls = vmcs.get32(F.VM_ENTRY_CONTROLS);
+  const secondary = secondaryControls(vmcs);
+  loadGuestRows(state);
+  loadGuestRegisters(state, vmcs, controls);
+  for (let index = SEGMENT.es; index <= SEGMENT.gs; index++) updateSegmentTops(state, index as 0);
+  writeRflags(state, vmcs.get32(F.GUEST_RFLAGS));
+  state.set32('cpl', (state.get32('segmentRights', SEGMENT.ss) >>> 5) & 3);
+  updateCodeMode(state);
+  state.set32('nonRoot', 1);
+  enterGuestWorld(unit, secondary);
+  if (usesPdptes(state)) {
+    if (secondary & SECONDARY.ENABLE_EPT) loadPdpteRows(state);
+    else loadPdptes(unit);
+  }
+  cpu.mmu.updateContext();
+}
+
+function loadGuestRegisters(state: State, vmcs: CurrentVmcs, controls: number): void {
+  const { u32 } = state;
+  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.GUEST_CR0) & ~CR0_KEPT) | (state.low('cr0') & CR0_KEPT);
+  if (controls & ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) {
+    // DR7 bits 12, 14 and 15 are always 0, bit 10 is always 1.
+    u32[(OFFSET.dr >>> 2) + 14] = (vmcs.get32(F.GUEST_DR7) & ~0xd000) | 0x400;
+    copyField(state, F.GUEST_IA32_DEBUGCTL, OFFSET.msrDebugctl);
+  }
+  if (controls & ENTRY_CONTROL.LOAD_IA32_PAT) copyField(state, F.GUEST_IA32_PAT, OFFSET.msrPat);
+  if (controls & ENTRY_CONTROL.LOAD_IA32_EFER) copyField(state, F.GUEST_IA32_EFER, OFFSET.efer);
+  else u32[OFFSET.efer >>> 2] = derivedEfer(state, (controls & ENTRY_CONTROL.IA_32E_MODE_GUEST) !== 0);
+}
+
+/** Without “load IA32_EFER”, LMA follows “IA-32e mode guest”, and LME follows LMA when paging is on. */
+function derivedEfer(state: State, long: boolean): number {
+  const changed = (state.low('cr0') & CR0.pg) !== 0 ? EFER.lma | EFER.lme : EFER.lma;
+  const efer = state.low('efer');
+  return long ? efer | changed : efer & ~changed;
+}
+
+function enterGuestWorld(unit: VmxUnit, secondary: number): void {
+  const { state, vmcs, cpu } = unit;
+  if (secondary & SECONDARY.ENABLE_EPT) copyField(state, F.EPT_POINTER, OFFSET.eptp);
+  if (secondary & SECONDARY.ENABLE_VPID) state.set32('vpid', vmcs.get32(F.VIRTUAL_PROCESSOR_ID));
+  else flushVpid0(cpu);
+  const primary = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
+  if (primary & PRIMARY.USE_TSC_OFFSETTING) copyField(state, F.TSC_OFFSET, OFFSET.tscOffset);
+}
+
+function startTimer({ state, vmcs, cpu }: VmxUnit): void {
+  if ((vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.ACTIVATE_VMX_PREEMPTION_TIMER) === 0) return;
+  const ticks = vmcs.get32(F.VMX_PREEMPTION_TIMER_VALUE) * 2 ** MISC.preemptionTimerShift;
+  state.setFloat('preemptionDeadline', cpu.clock.cycles() + ticks);
+}
+
+/** The event that the VM-entry interruption information asks for. */
+export function injectedEvent(vmcs: CurrentVmcs): VectoredEvent | undefined {
+  const information = vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION);
+  if (information >>> 31 === 0) return undefined;
+  const type = ((information >>> 8) & 7) as VectoredEvent['type'];
+  return {
+    vector: information & 0xff,
+    type,
+    ...(information & 0x800 ? { errorCode: vmcs.get32(F.VM_ENTRY_EXCEPTION_ERROR_CODE) } : {}),
+    ...(type >= 4 ? { instructionLength: vmcs.get32(F.VM_ENTRY_INSTRUCTION_LENGTH) } : {}),
+  };
+}
+
+/** Delivers the injected event, which itself causes no VM exit (SDM Vol. 3C, "Event Injection"). */
+function inject({ cpu, state, vmcs }: VmxUnit): Next | Fault {
+  const event = injectedEvent(vmcs);
+  if (!event) return NEXT.jumped;
+  // Debug exceptions that were pending are lost when an event is injected.
+  state.set64('pendingDebug', 0n);
+  const delivery = deliverEvent(cpu, event);
+  if (delivery.kind === 'unimplemented') return { kind: 'unimplemented', what: delivery.what };
+  if (delivery.kind === 'delivered' && event.type === 2) {
+    state.set32('interruptibility', state.get32('interruptibility') | BLOCKING.byNmi);
+  }
+  return NEXT.jumped;
+}
+
+/** Makes the run loop look at events and deadlines when the guest's state may bring some. */
+function noteAttention({ state, vmcs }: VmxUnit): void {
+  const windows = PRIMARY.INTERRUPT_WINDOW_EXITING | PRIMARY.NMI_WINDOW_EXITING;
+  const quiet =
+    state.get32('interruptRequest') === 0 &&
+    state.get32('nmiRequest') === 0 &&
+    state.low('pendingDebug') === 0 &&
+    state.get32('interruptibility') === 0 &&
+    state.get32('activity') === ACTIVITY.active &&
+    (state.get32('rflagsSystem') & RFLAGS.tf) === 0 &&
+    (vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & windows) === 0 &&
+    state.getFloat('preemptionDeadline') === Number.POSITIVE_INFINITY;
+  if (!quiet) state.set32('attention', 1);
+}

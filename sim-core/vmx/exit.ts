@@ -1,0 +1,298 @@
+/** VM exits (SDM Vol. 3C, chapter "VM Exits"): records why, saves the guest, loads the host. */
+
+import type { VectoredEvent } from '../cpu/intercepts.ts';
+import { updateCodeMode } from '../cpu/modes.ts';
+import { readRflags, writeRflags } from '../cpu/rflags.ts';
+import { updateSegmentTops } from '../cpu/segments.ts';
+import { MAPPING } from '../mmu/tlb.ts';
+import { BLOCKING, CR0, CR4, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
+import { ACTIVITY, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { MISC } from './capabilities.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { FIELD_OFFSET as F, VMCS_REGION } from './fields.ts';
+import { loadMsrList, storeMsrList } from './msr-lists.ts';
+import type { VmExitRecord } from './records.ts';
+import { loadHostRows, saveGuestRows, savePdpteRows } from './transfer.ts';
+import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
+import { type CurrentVmcs, wordOf } from './vmcs.ts';
+
+const VALID = 0x8000_0000;
+const ENTRY_FAILURE = 0x8000_0000;
+
+/** What a VM exit reports. Absent parts are recorded as 0. */
+export interface ExitDetails {
+  readonly reason: number;
+  readonly qualification?: bigint | undefined;
+  readonly guestLinearAddress?: bigint | undefined;
+  readonly guestPhysicalAddress?: bigint | undefined;
+  readonly interruptionInformation?: number;
+  readonly interruptionErrorCode?: number | undefined;
+  /** The event whose delivery was under way. */
+  readonly vectoring?: VectoredEvent | undefined;
+  readonly instructionLength?: number;
+  readonly instructionInformation?: number | undefined;
+  /** RFLAGS.RF in the saved image; undefined keeps what the processor has. */
+  readonly resumeFlag?: boolean | undefined;
+  readonly nmi?: boolean;
+  /** In words: what asked for the VM exit. */
+  readonly cause: string;
+}
+
+/** The interruption-information format of an event. */
+export const eventInformation = (event: VectoredEvent): number =>
+  (VALID | (event.errorCode === undefined ? 0 : 0x800) | (event.type << 8) | event.vector) >>> 0;
+
+export const secondaryControls = (vmcs: CurrentVmcs): number =>
+  vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & PRIMARY.ACTIVATE_SECONDARY_CONTROLS
+    ? vmcs.get32(F.SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS)
+    : 0;
+
+/** Leaves VMX non-root operation. Afterwards the state is the host's. */
+export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
+  const { state, vmcs, cpu } = unit;
+  addCycles(state, TRANSITION_CYCLES);
+  recordInformation(vmcs, details.reason, details);
+  saveGuest(unit, details);
+  const record = makeRecord(unit, details, details.reason);
+  const stored = storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), vmcs.get32(F.VM_EXIT_MSR_STORE_COUNT));
+  if (stored) return abort(unit, ABORT.savingGuestMsrs);
+  loadHost(unit, details.nmi ?? false);
+  announce(unit, record);
+}
+
+/**
+ * The VM exit that a failed VM entry makes (reasons 33 and 34): nothing of the guest is saved, and only the exit reason
+ * and qualification are recorded (SDM Vol. 3C, "VM-Entry Failures During or After Loading Guest State").
+ */
+export function exitForFailedEntry(unit: VmxUnit, reason: number, qualification: bigint, cause: string): void {
+  const { vmcs } = unit;
+  vmcs.set32(F.EXIT_REASON, (ENTRY_FAILURE | reason) >>> 0);
+  vmcs.set64(F.EXIT_QUALIFICATION, qualification);
+  const record = makeRecord(unit, { reason, qualification, cause }, (ENTRY_FAILURE | reason) >>> 0);
+  loadHost(unit, false);
+  announce(unit, record);
+}
+
+const address = (vmcs: CurrentVmcs, offset: number): number => Number(vmcs.get64(offset));
+
+function announce(unit: VmxUnit, record: VmExitRecord): void {
+  unit.exitCounts.set(record.reason, (unit.exitCounts.get(record.reason) ?? 0) + 1);
+  unit.lastExit = record;
+  unit.callbacks.onExit(record);
+}
+
+function recordInformation(vmcs: CurrentVmcs, reasonField: number, details: ExitDetails): void {
+  const { vectoring } = details;
+  vmcs.set32(F.EXIT_REASON, reasonField);
+  vmcs.set64(F.EXIT_QUALIFICATION, details.qualification ?? 0n);
+  vmcs.set64(F.GUEST_LINEAR_ADDRESS, details.guestLinearAddress ?? 0n);
+  vmcs.set64(F.GUEST_PHYSICAL_ADDRESS, details.guestPhysicalAddress ?? 0n);
+  vmcs.set32(F.VM_EXIT_INTERRUPTION_INFORMATION, details.interruptionInformation ?? 0);
+  vmcs.set32(F.VM_EXIT_INTERRUPTION_ERROR_CODE, details.interruptionErrorCode ?? 0);
+  vmcs.set32(F.IDT_VECTORING_INFORMATION, vectoring ? eventInformation(vectoring) : 0);
+  vmcs.set32(F.IDT_VECTORING_ERROR_CODE, vectoring?.errorCode ?? 0);
+  vmcs.set32(F.VM_EXIT_INSTRUCTION_LENGTH, details.instructionLength ?? 0);
+  vmcs.set32(F.VM_EXIT_INSTRUCTION_INFORMATION, details.instructionInformation ?? 0);
+  vmcs.set32(F.VM_ENTRY_INTERRUPTION_INFORMATION, vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION) & ~VALID);
+}
+
+function makeRecord(unit: VmxUnit, details: ExitDetails, exitReasonField: number): VmExitRecord {
+  const { state, vmcs, cpu } = unit;
+  return {
+    reason: details.reason,
+    exitReasonField,
+    qualification: details.qualification ?? 0n,
+    guestLinearAddress: details.guestLinearAddress ?? 0n,
+    guestPhysicalAddress: details.guestPhysicalAddress ?? 0n,
+    interruptionInformation: details.interruptionInformation ?? 0,
+    interruptionErrorCode: details.interruptionErrorCode ?? 0,
+    idtVectoringInformation: details.vectoring ? eventInformation(details.vectoring) : 0,
+    instructionLength: details.instructionLength ?? 0,
+    instructionInformation: details.instructionInformation ?? 0,
+    guestRip: vmcs.get64(F.GUEST_RIP),
+    vmcs: vmcs.pointer,
+    instructions: cpu.clock.cycles() - state.getFloat('extraCycles'),
+    cause: details.cause,
+  };
+}
+
+/** SDM Vol. 3C, "Saving Guest State". */
+function saveGuest(unit: VmxUnit, details: ExitDetails): void {
+  const { state, vmcs } = unit;
+  const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
+  // SS.DPL is always the CPL.
+  const stack = state.get32('segmentRights', SEGMENT.ss);
+  state.set32('segmentRights', (stack & ~RIGHTS.dpl) | (state.get32('cpl') << 5), SEGMENT.ss);
+  saveGuestRows(state, vmcs);
+  vmcs.setHalves(F.GUEST_CR0, state.low('cr0'), 0);
+  vmcs.setHalves(F.GUEST_RFLAGS, savedRflags(state, details.resumeFlag), 0);
+  if (controls & EXIT_CONTROL.SAVE_DEBUG_CONTROLS) {
+    vmcs.setHalves(F.GUEST_DR7, state.low('dr', 7), 0);
+    vmcs.setHalves(F.GUEST_IA32_DEBUGCTL, state.low('msrDebugctl'), state.high('msrDebugctl'));
+  }
+  if (controls & EXIT_CONTROL.SAVE_IA32_PAT) {
+    vmcs.setHalves(F.GUEST_IA32_PAT, state.low('msrPat'), state.high('msrPat'));
+  }
+  if (controls & EXIT_CONTROL.SAVE_IA32_EFER) {
+    vmcs.setHalves(F.GUEST_IA32_EFER, state.low('efer'), state.high('efer'));
+  }
+  if (controls & EXIT_CONTROL.SAVE_VMX_PREEMPTION_TIMER_VALUE) {
+    vmcs.set32(F.VMX_PREEMPTION_TIMER_VALUE, remainingTimer(unit));
+  }
+  saveLongMode(state, vmcs);
+  if (secondaryControls(vmcs) & SECONDARY.ENABLE_EPT && usesPdptes(state)) savePdpteRows(state, vmcs);
+}
+
+const savedRflags = (state: State, resumeFlag: boolean | undefined): number => {
+  const flags = readRflags(state);
+  if (resumeFlag === undefined) return flags;
+  return resumeFlag ? flags | RFLAGS.rf : flags & ~RFLAGS.rf;
+};
+
+function remainingTimer({ state, cpu }: VmxUnit): number {
+  const cycles = state.getFloat('preemptionDeadline') - cpu.clock.cycles();
+  return Number.isFinite(cycles) ? Math.max(0, Math.floor(cycles / 2 ** MISC.preemptionTimerShift)) : 0;
+}
+
+/** IA32_VMX_MISC bit 5: “IA-32e mode guest” receives IA32_EFER.LMA. */
+function saveLongMode(state: State, vmcs: CurrentVmcs): void {
+  const controls = vmcs.get32(F.VM_ENTRY_CONTROLS);
+  const other = (controls & ~ENTRY_CONTROL.IA_32E_MODE_GUEST) >>> 0;
+  const long = (state.low('efer') & EFER.lma) !== 0;
+  vmcs.set32(F.VM_ENTRY_CONTROLS, long ? other | ENTRY_CONTROL.IA_32E_MODE_GUEST : other);
+}
+
+/** Whether the processor's current mode is PAE paging. */
+export const usesPdptes = (state: State): boolean =>
+  (state.low('cr0') & CR0.pg) !== 0 && (state.low('cr4') & CR4.pae) !== 0 && (state.low('efer') & EFER.lma) === 0;
+
+/** CR0 bits that VM entries and VM exits do not change: ET, CD, NW and the reserved 28:19, 17 and 15:6. */
+export const CR0_KEPT = CR0.et | CR0.cd | CR0.nw | 0x1ff8_0000 | 0x2_0000 | 0xffc0;
+
+/** Access rights that VM exits give the host's segments (SDM Vol. 3C, "Loading Host Segment Registers"). */
+const HOST_RIGHTS = { code64: 0xa09b, code32: 0xc09b, data: 0xc093, tss: 0x8b } as const;
+const HOST_DATA: readonly (readonly [SegmentIndex, number])[] = [
+  [SEGMENT.es, F.HOST_ES_SELECTOR],
+  [SEGMENT.ss, F.HOST_SS_SELECTOR],
+  [SEGMENT.ds, F.HOST_DS_SELECTOR],
+  [SEGMENT.fs, F.HOST_FS_SELECTOR],
+  [SEGMENT.gs, F.HOST_GS_SELECTOR],
+];
+
+/** SDM Vol. 3C, "Loading Host State". @param nmi the VM exit is due to an NMI, which blocks further ones */
+function loadHost(unit: VmxUnit, nmi: boolean): void {
+  const { state, vmcs, cpu } = unit;
+  const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
+  const virtualNmis = (vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.VIRTUAL_NMIS) !== 0;
+  const host64 = (controls & EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) !== 0;
+  loadHostRows(state);
+  loadHostRegisters(state, vmcs, controls, host64);
+  loadHostSegments(state, vmcs, host64);
+  writeRflags(state, 2);
+  const blocked = virtualNmis ? 0 : state.get32('interruptibility') & BLOCKING.byNmi;
+  state.set32('interruptibility', nmi ? BLOCKING.byNmi : blocked);
+  state.set32('activity', ACTIVITY.active);
+  state.set64('pendingDebug', 0n);
+  leaveGuestWorld(unit);
+  if (usesPdptes(state) && !loadPdptes(unit)) return abort(unit, ABORT.hostPdptes);
+  cpu.mmu.updateContext();
+  const count = vmcs.get32(F.VM_EXIT_MSR_LOAD_COUNT);
+  if (loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count)) abort(unit, ABORT.loadingHostMsrs);
+}
+
+function loadHostRegisters(state: State, vmcs: CurrentVmcs, controls: number, host64: boolean): void {
+  const { u32 } = state;
+  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.HOST_CR0) & ~CR0_KEPT) | (state.low('cr0') & CR0_KEPT);
+  const cr4 = vmcs.get32(F.HOST_CR4);
+  u32[OFFSET.cr4 >>> 2] = host64 ? cr4 | CR4.pae : cr4 & ~CR4.pcide;
+  u32[(OFFSET.dr >>> 2) + 14] = 0x400;
+  u32[(OFFSET.dr >>> 2) + 15] = 0;
+  u32[OFFSET.msrDebugctl >>> 2] = 0;
+  u32[(OFFSET.msrDebugctl >>> 2) + 1] = 0;
+  const efer = controls & EXIT_CONTROL.LOAD_IA32_EFER ? vmcs.get32(F.HOST_IA32_EFER) : state.low('efer');
+  const mode = EFER.lma | EFER.lme;
+  u32[OFFSET.efer >>> 2] = host64 ? efer | mode : efer & ~mode;
+  if (controls & EXIT_CONTROL.LOAD_IA32_PAT) copyField(state, F.HOST_IA32_PAT, OFFSET.msrPat);
+}
+
+/** Copies both halves of a field of the cached VMCS to a field of the state. */
+export function copyField(state: State, offset: number, to: number): void {
+  const { u32 } = state;
+  u32[to >>> 2] = u32[wordOf(offset)] as number;
+  u32[(to >>> 2) + 1] = u32[wordOf(offset) + 1] as number;
+}
+
+function loadHostSegments(state: State, vmcs: CurrentVmcs, host64: boolean): void {
+  const { cs, fs, gs, ldtr, tr } = SEGMENT;
+  place(state, cs, vmcs.get32(F.HOST_CS_SELECTOR), 0xffff_ffff, host64 ? HOST_RIGHTS.code64 : HOST_RIGHTS.code32);
+  clearBase(state, cs);
+  for (const [index, field] of HOST_DATA) {
+    const selector = vmcs.get32(field);
+    place(state, index, selector, 0xffff_ffff, selector === 0 ? RIGHTS.unusable : HOST_RIGHTS.data);
+    if (index !== fs && index !== gs) clearBase(state, index);
+  }
+  place(state, tr, vmcs.get32(F.HOST_TR_SELECTOR), 0x67, HOST_RIGHTS.tss);
+  place(state, ldtr, 0, 0, RIGHTS.unusable);
+  state.set32('gdtrLimit', 0xffff);
+  state.set32('idtrLimit', 0xffff);
+  state.set32('cpl', 0);
+  updateCodeMode(state);
+}
+
+function place(state: State, index: SegmentIndex, selector: number, limit: number, rights: number): void {
+  state.set32('segmentSelector', selector, index);
+  state.set32('segmentLimit', limit, index);
+  state.set32('segmentRights', rights, index);
+  updateSegmentTops(state, index);
+}
+
+function clearBase(state: State, index: SegmentIndex): void {
+  const word = (OFFSET.segmentBase >>> 2) + 2 * index;
+  state.u32[word] = 0;
+  state.u32[word + 1] = 0;
+}
+
+/** Takes away what only non-root operation has: EPT, VPID, TSC offset, preemption timer. */
+function leaveGuestWorld(unit: VmxUnit): void {
+  const { state, vmcs, cpu } = unit;
+  state.set32('nonRoot', 0);
+  state.set32('vpid', 0);
+  state.u32[OFFSET.eptp >>> 2] = 0;
+  state.u32[(OFFSET.eptp >>> 2) + 1] = 0;
+  state.u32[OFFSET.tscOffset >>> 2] = 0;
+  state.u32[(OFFSET.tscOffset >>> 2) + 1] = 0;
+  state.setFloat('preemptionDeadline', Number.POSITIVE_INFINITY);
+  if ((secondaryControls(vmcs) & SECONDARY.ENABLE_VPID) === 0) flushVpid0(cpu);
+}
+
+/** Without VPIDs transitions invalidate the mappings of VPID 0 (SDM Vol. 3C, "Operations That Invalidate…"). */
+export function flushVpid0(cpu: VmxUnit['cpu']): void {
+  cpu.mmu.tlb.invalidate({ kinds: [MAPPING.linear, MAPPING.combined], vpid: 0 });
+}
+
+/** Loads the PDPTE registers from memory at CR3. @returns false when one is invalid */
+export function loadPdptes({ state, cpu }: VmxUnit): boolean {
+  const entries = cpu.mmu.readPdptes(state.get64('cr3'));
+  if (!Array.isArray(entries)) return false;
+  entries.forEach((entry, i) => {
+    state.set64('pdpte', entry, i);
+  });
+  return true;
+}
+
+/** VMX-abort indicators (SDM Vol. 3C, "VMX Aborts"). */
+const ABORT = { savingGuestMsrs: 1, hostPdptes: 2, loadingHostMsrs: 4 } as const;
+
+/** A VMX abort: the indicator goes into the VMCS region, the processor into the shutdown state for good. */
+function abort({ state, vmcs, cpu }: VmxUnit, indicator: number): void {
+  cpu.mmu.physical.write(Number(vmcs.pointer) + VMCS_REGION.abort, 4, indicator);
+  state.u32[wordOf(VMCS_REGION.abort)] = indicator;
+  state.set32('nonRoot', 0);
+  state.set32('activity', ACTIVITY.shutdown);
+  state.set32('attention', 1);
+}
+
+/** Events whose saved RFLAGS image has RF set: faults, not traps (SDM Vol. 3A, "Restarting…"). */
+export const setsResumeFlag = (event: VectoredEvent): boolean | undefined =>
+  event.type === 3 && event.vector !== 1 && event.vector !== 8 && event.vector !== 18 ? true : undefined;

@@ -1,0 +1,34 @@
+/** What the parts of the VMX unit share. */
+
+import type { Cpu } from '../cpu/cpu.ts';
+import type { State } from '../state/state.ts';
+import type { EntryFacts } from './entry-check.ts';
+import type { VmEntryFailure, VmExitRecord } from './records.ts';
+import type { CurrentVmcs } from './vmcs.ts';
+
+/** Told of transitions, after the state is the new world's. */
+export interface VmxCallbacks {
+  readonly onExit: (record: VmExitRecord) => void;
+  readonly onEntry: () => void;
+  readonly onEntryFailure: (failure: VmEntryFailure) => void;
+}
+
+/** The VMX unit of one processor, attached to it. */
+export interface VmxUnit {
+  readonly cpu: Cpu;
+  readonly state: State;
+  readonly vmcs: CurrentVmcs;
+  readonly facts: EntryFacts;
+  readonly callbacks: VmxCallbacks;
+  readonly exitCounts: Map<number, number>;
+  lastExit: VmExitRecord | undefined;
+  lastEntryFailure: VmEntryFailure | undefined;
+  entries: number;
+}
+
+/** What VM entries and VM exits cost in the machine's cycles, beside the instruction. */
+export const TRANSITION_CYCLES = 500;
+
+export function addCycles(state: State, cycles: number): void {
+  state.setFloat('extraCycles', state.getFloat('extraCycles') + cycles);
+}

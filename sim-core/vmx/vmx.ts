@@ -1,0 +1,251 @@
+/** The VMX unit: what the processor asks of it (Intercepts), and what a debugger sees of it (VmxView). */
+
+import type { Cpu, SlowInstructionTable, VmxMsrs } from '../cpu/cpu.ts';
+import type { InterceptQuery, Intercepts, VectoredEvent } from '../cpu/intercepts.ts';
+import { RECORD } from '../engine/record.ts';
+import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
+import { BLOCKING, CR0, RFLAGS } from '../state/control-bits.ts';
+import { ACTIVITY } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { CR0_FIXED, capabilityMsrs, cr4Fixed } from './capabilities.ts';
+import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { entryFailure } from './entry.ts';
+import type { EntryFacts } from './entry-check.ts';
+import { failingChecks } from './entry-checks.ts';
+import { type ExitDetails, eventInformation, exitToHost, secondaryControls, setsResumeFlag } from './exit.ts';
+import { describeQualification, EXIT } from './exit-reasons.ts';
+import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
+import { vmxInstructions } from './instructions.ts';
+import { eventCause, INTERCEPTS } from './intercepts.ts';
+import type { VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
+import type { VmxCallbacks, VmxUnit } from './unit.ts';
+import { CurrentVmcs } from './vmcs.ts';
+
+const FIRST_SOFTWARE_TYPE = 4;
+
+type ExitFault = Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>;
+
+/** Built before its processor, which needs it; `attach` joins the two. */
+export class Vmx implements Intercepts, VmxView, VmxUnit {
+  readonly callbacks: VmxCallbacks;
+  readonly instructions: SlowInstructionTable = vmxInstructions(() => this);
+  readonly exitCounts = new Map<number, number>();
+  lastExit: VmExitRecord | undefined;
+  lastEntryFailure: VmEntryFailure | undefined;
+  entries = 0;
+  private parts: Attached | undefined;
+
+  constructor(callbacks: VmxCallbacks) {
+    this.callbacks = callbacks;
+  }
+
+  attach(cpu: Cpu): void {
+    const vmcs = new CurrentVmcs(cpu);
+    this.parts = { cpu, vmcs, facts: factsOf(cpu), msrs: capabilityMsrs(cpu.model) };
+  }
+
+  private get attached(): Attached {
+    if (!this.parts) throw new Error('the VMX unit is not attached to a processor');
+    return this.parts;
+  }
+  get cpu(): Cpu {
+    return this.attached.cpu;
+  }
+  get state(): State {
+    return this.attached.cpu.state;
+  }
+  get vmcs(): CurrentVmcs {
+    return this.attached.vmcs;
+  }
+  get facts(): EntryFacts {
+    return this.attached.facts;
+  }
+
+  /** The capability MSRs. */
+  readonly msrs: VmxMsrs = { read: (index) => this.attached.msrs.get(index) };
+
+  /** The processor's state was replaced from outside (checkpoint): forgets what is derived from it. */
+  stateReplaced(): void {
+    this.vmcs.checks.everythingChanged();
+  }
+
+  // ---- Intercepts
+
+  instruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined {
+    const answer = INTERCEPTS[query.kind] as (q: InterceptQuery, ...rest: unknown[]) => VmExitFault | undefined;
+    return answer(query, this.vmcs, this.cpu.mmu.physical);
+  }
+
+  event(event: VectoredEvent): boolean {
+    return eventCause(event, this.vmcs) !== undefined;
+  }
+
+  exitForEvent(event: VectoredEvent | 'tripleFault', vectoring: VectoredEvent | undefined): void {
+    if (event === 'tripleFault') {
+      const cause = 'a fault during the delivery of a double fault';
+      exitToHost(this, { reason: EXIT.TRIPLE_FAULT, cause });
+      return;
+    }
+    const cause = eventCause(event, this.vmcs) ?? 'the event causes a VM exit';
+    if (event.type === 0) exitToHost(this, this.interruptDetails(event, cause));
+    else exitToHost(this, { ...exceptionDetails(event, cause), vectoring: event.vector === 8 ? undefined : vectoring });
+  }
+
+  /** “Acknowledge interrupt on exit” decides whether the vector is taken and reported. */
+  private interruptDetails(event: VectoredEvent, cause: string): ExitDetails {
+    const controls = this.vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
+    if ((controls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT_ON_EXIT) === 0) {
+      return { reason: EXIT.EXTERNAL_INTERRUPT, cause };
+    }
+    const vector = this.cpu.interrupts.acknowledge();
+    const interruptionInformation = eventInformation({ ...event, vector });
+    return { reason: EXIT.EXTERNAL_INTERRUPT, interruptionInformation, cause };
+  }
+
+  exitForFault(fault: ExitFault, vectoring: VectoredEvent | undefined): void {
+    const instructionLength = vectoring ? (vectoring.instructionLength ?? 0) : this.instructionLength();
+    if (fault.kind === 'vmExit') {
+      exitToHost(this, { ...fault, instructionLength, vectoring, resumeFlag: false });
+      return;
+    }
+    const resumeFlag = vectoring ? setsResumeFlag(vectoring) : true;
+    const { guestPhysicalAddress } = fault;
+    const at = `guest-physical address 0x${guestPhysicalAddress.toString(16)}`;
+    const common = { guestPhysicalAddress, instructionLength, vectoring, resumeFlag };
+    if (fault.kind === 'eptMisconfiguration') {
+      const cause = `an EPT entry on the way to ${at} is misconfigured`;
+      exitToHost(this, { ...common, reason: EXIT.EPT_MISCONFIGURATION, cause });
+      return;
+    }
+    const { qualification, guestLinearAddress } = fault;
+    const cause = `${at}: ${describeQualification(EXIT.EPT_VIOLATION, qualification)}`;
+    exitToHost(this, { ...common, reason: EXIT.EPT_VIOLATION, qualification, guestLinearAddress, cause });
+  }
+
+  /** Of the instruction that has just faulted. */
+  private instructionLength(): number {
+    const record = this.state.get32('exitRecord');
+    return record === 0 ? 0 : (this.state.bytes[record + RECORD.length] as number);
+  }
+
+  boundary(): boolean {
+    const { state, vmcs } = this;
+    const details = this.timerExit() ?? this.nmiExit(state, vmcs) ?? this.interruptWindowExit(state, vmcs);
+    if (!details) return false;
+    exitToHost(this, details);
+    return true;
+  }
+
+  private timerExit(): ExitDetails | undefined {
+    if (this.cpu.clock.cycles() < this.state.getFloat('preemptionDeadline')) return undefined;
+    return { reason: EXIT.VMX_PREEMPTION_TIMER, cause: 'the VMX-preemption timer has counted down to 0' };
+  }
+
+  /** With virtual NMIs the interruptibility state tells of virtual ones: physical NMIs are never blocked in the guest. */
+  private nmiExit(state: State, vmcs: CurrentVmcs): ExitDetails | undefined {
+    if ((vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.VIRTUAL_NMIS) === 0) return undefined;
+    const blocking = state.get32('interruptibility');
+    const window = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & PRIMARY.NMI_WINDOW_EXITING;
+    const isOpen = (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0 && state.get32('activity') <= ACTIVITY.hlt;
+    if (window && isOpen) {
+      return { reason: EXIT.NMI_WINDOW, cause: '“NMI-window exiting” is 1 and no virtual-NMI blocking is in force' };
+    }
+    if (state.get32('nmiRequest') === 0 || blocking & BLOCKING.byMovSs) return undefined;
+    state.set32('nmiRequest', 0);
+    return exceptionDetails({ vector: 2, type: 2 }, '“NMI exiting” is 1');
+  }
+
+  private interruptWindowExit(state: State, vmcs: CurrentVmcs): ExitDetails | undefined {
+    const primary = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
+    if ((primary & PRIMARY.INTERRUPT_WINDOW_EXITING) === 0) return undefined;
+    const blocked = state.get32('interruptibility') & (BLOCKING.bySti | BLOCKING.byMovSs);
+    const isOpen = (state.get32('rflagsSystem') & RFLAGS.if) !== 0 && blocked === 0;
+    if (!isOpen || state.get32('activity') > ACTIVITY.hlt) return undefined;
+    return { reason: EXIT.INTERRUPT_WINDOW, cause: '“interrupt-window exiting” is 1 and RFLAGS.IF is 1' };
+  }
+
+  guestView(cr: 0 | 4, real: bigint): bigint {
+    const mask = this.vmcs.get64(cr === 0 ? F.CR0_GUEST_HOST_MASK : F.CR4_GUEST_HOST_MASK);
+    const shadow = this.vmcs.get64(cr === 0 ? F.CR0_READ_SHADOW : F.CR4_READ_SHADOW);
+    return (real & ~mask) | (shadow & mask);
+  }
+
+  mergeGuestWrite(cr: 0 | 4, value: bigint, real: bigint): bigint {
+    const mask = this.vmcs.get64(cr === 0 ? F.CR0_GUEST_HOST_MASK : F.CR4_GUEST_HOST_MASK);
+    return (value & ~mask) | (real & mask);
+  }
+
+  fixedBits(cr: 0 | 4): bigint {
+    if (cr === 4) return cr4Fixed(this.cpu.model).mustBeOne;
+    const inGuest = this.state.get32('nonRoot') !== 0;
+    const unrestricted = inGuest && (secondaryControls(this.vmcs) & SECONDARY.UNRESTRICTED_GUEST) !== 0;
+    return unrestricted ? CR0_FIXED.mustBeOne & ~BigInt(CR0.pe | CR0.pg) & 0xffff_ffffn : CR0_FIXED.mustBeOne;
+  }
+
+  // ---- VmxView
+
+  get currentVmcs(): bigint | undefined {
+    return this.state.get32('vmxOn') !== 0 && this.vmcs.exists ? this.vmcs.pointer : undefined;
+  }
+
+  get launchState(): 'clear' | 'launched' | undefined {
+    return this.currentVmcs === undefined ? undefined : this.vmcs.launchState;
+  }
+
+  read(encoding: number): bigint | undefined {
+    const found = this.currentVmcs === undefined ? undefined : fieldByEncoding(encoding);
+    if (!found) return undefined;
+    const value = this.vmcs.get64(found.field.offset);
+    return found.high ? value >> 32n : value;
+  }
+
+  write(encoding: number, value: bigint): boolean {
+    const found = this.currentVmcs === undefined ? undefined : fieldByEncoding(encoding);
+    if (!found) return false;
+    const { field, high } = found;
+    const low = BigInt.asUintN(32, this.vmcs.get64(field.offset));
+    this.vmcs.set64(field.offset, high ? low | (value << 32n) : BigInt.asUintN(8 * field.bytes, value));
+    return true;
+  }
+
+  checkEntry(): VmEntryFailure | undefined {
+    if (this.currentVmcs === undefined) return undefined;
+    const [first] = failingChecks(this.vmcs.values, this.facts);
+    return first ? entryFailure(this, first) : undefined;
+  }
+}
+
+interface Attached {
+  readonly cpu: Cpu;
+  readonly vmcs: CurrentVmcs;
+  readonly facts: EntryFacts;
+  readonly msrs: ReadonlyMap<number, bigint>;
+}
+
+function factsOf({ model, state, mmu }: Cpu): EntryFacts {
+  return {
+    physicalAddressBits: model.physicalAddressBits,
+    linearAddressBits: model.linearAddressBits,
+    cr0: CR0_FIXED,
+    cr4: cr4Fixed(model),
+    eferBits: BigInt(model.eferBits),
+    longModeActive: () => (state.low('efer') & 0x400) !== 0,
+    currentVmcs: () => state.get64('vmcsPointer'),
+    read32: (physical) => mmu.physical.read(physical, 4),
+    read64: (physical) => mmu.physical.read64(physical),
+  };
+}
+
+/** A VM exit due to an exception or NMI (SDM Vol. 3C, "Information for VM Exits Due to Vectored Events"). */
+function exceptionDetails(event: VectoredEvent, cause: string): ExitDetails {
+  return {
+    reason: EXIT.EXCEPTION_OR_NMI,
+    qualification: event.vector === 14 ? event.linearAddress : event.vector === 1 ? event.debugStatus : undefined,
+    interruptionInformation: eventInformation(event),
+    interruptionErrorCode: event.errorCode,
+    instructionLength: event.type >= FIRST_SOFTWARE_TYPE ? (event.instructionLength ?? 0) : 0,
+    resumeFlag: setsResumeFlag(event),
+    nmi: event.type === 2,
+    cause,
+  };
+}
