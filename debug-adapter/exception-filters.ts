@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { nameOf } from '../sim-core/vmx/bits.ts';
 import {
   EXIT_GROUPS,
   EXIT_REASONS,
@@ -80,11 +81,11 @@ export class ExceptionFilters {
   setStops(reasons: Iterable<number>): void {
     this.stops = new Set(reasons);
   }
-  /** @param names of exit reasons, or '*'. */
+  /** @param names of exit reasons as in the table or as titles, or '*'. */
   setStopsByName(names: readonly string[]): void {
     const reasons = names.includes('*')
       ? EXIT_REASONS.map((reason) => reason.number)
-      : names.flatMap((name) => exitReasonByName(name)?.number ?? []);
+      : names.flatMap((name) => exitReasonByName(nameOf(name))?.number ?? []);
     this.setStops(reasons);
   }
   stopsAt(reason: number): boolean {

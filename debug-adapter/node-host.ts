@@ -1,6 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { type InlineAdapter, nodeWorkerPort, workerAdapter } from './inline.ts';
 import type { FileReader } from './protocol.ts';
@@ -23,10 +21,8 @@ const FILE_PROBLEMS: Readonly<Record<string, string>> = {
 };
 
 /** The worker's file: beside this module as source, beside the bundle in dist/. */
-function workerFile(): URL {
-  if (typeof __filename === 'string') return pathToFileURL(join(dirname(__filename), 'adapter-worker.cjs'));
-  return new URL('./worker.ts', import.meta.url);
-}
+const workerFile = (): URL =>
+  new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './adapter-worker.cjs', import.meta.url);
 
 /** A debug adapter in a thread of its own. */
 export function startNodeAdapter(files: FileReader = NODE_FILES): InlineAdapter {

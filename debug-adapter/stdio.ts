@@ -1,4 +1,5 @@
-import { serveStream } from './stream.ts';
+/** Run as a program: a debug adapter that speaks DAP on standard input and output. */
 
-/** Serves the DAP client that started this process. Nothing else may write to standard output. */
-export const serveStdio = (): Promise<void> => serveStream(process.stdin, process.stdout);
+import { serveStdio } from './stream.ts';
+
+serveStdio().then(() => process.exit(0));

@@ -30,6 +30,9 @@ export function serveStream(input: Readable, output: Writable): Promise<void> {
   });
 }
 
+/** Serves the DAP client that started this process. Nothing else may write to standard output. */
+export const serveStdio = (): Promise<void> => serveStream(process.stdin, process.stdout);
+
 const isDisconnected = (message: DebugProtocol.ProtocolMessage): boolean =>
   message.type === 'response' && (message as DebugProtocol.Response).command === 'disconnect';
 

@@ -1,4 +1,5 @@
 import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../sim-core/machine/api.ts';
+import { nameOf } from '../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
 import { errors } from './errors.ts';
 import { hex, wrap64 } from './memory-reference.ts';
@@ -99,7 +100,7 @@ export async function loadTarget(
 
 function checkExitNames(names: readonly string[]): void {
   for (const name of names) {
-    if (name === '*' || exitReasonByName(name)) continue;
+    if (name === '*' || exitReasonByName(nameOf(name))) continue;
     const stem = name.toUpperCase().replaceAll(/[^A-Z]/g, '');
     const similar = EXIT_REASONS.filter((reason) => stem !== '' && reason.name.replaceAll('_', '').includes(stem));
     throw errors.unknownExitReason(

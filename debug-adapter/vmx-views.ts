@@ -42,6 +42,7 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
           changed: previous !== undefined && previous !== value,
           ...(text === '' ? {} : { text }),
           ...(bits.length > 0 ? { bits } : {}),
+          documentation: field.documentation,
           section: citeInFull(field.sdm),
         },
       ];
