@@ -36,7 +36,6 @@ function lastExitNode(last: VmExitsBody['last']): ViewNode {
     tooltip: `**${last.name}** (basic exit reason ${last.reason})\n\n${last.cause}`,
     accessibleLabel: `Last VM exit: ${last.name} at guest address ${last.guestRip}. ${last.cause}`,
     icon: 'debug-step-out',
-    expanded: true,
     children: () => [
       { id: 'last cause', label: 'Cause', description: last.cause, tooltip: last.cause, icon: 'lightbulb' },
       {

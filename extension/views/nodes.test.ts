@@ -56,7 +56,8 @@ describe('the VMCS tree', () => {
 
   it('marks changed fields for the eye and for screen readers, and lets writable ones be edited', async () => {
     const [field] = await childrenOf(nodes[1]);
-    assert.equal(field?.description, '0x0000000000401000');
+    assert.equal(field?.description, '0x401000');
+    assert.match(field?.tooltip ?? '', /`0x0000000000401000`/);
     assert.equal(field?.icon, 'diff-modified');
     assert.equal(field?.accessibleLabel, 'GUEST_RIP 0x401000, changed since the previous stop');
     assert.equal(field && contextValue(field), 'editable value');
@@ -64,7 +65,7 @@ describe('the VMCS tree', () => {
 
   it('shows read-only fields in words and bits, without an edit', async () => {
     const [field] = await childrenOf(nodes[2]);
-    assert.equal(field?.description, '0x0000000a  CPUID');
+    assert.equal(field?.description, '0xa  CPUID');
     assert.equal(field && contextValue(field), 'value');
     assert.deepEqual(lines(await childrenOf(field)), ['VM-entry failure | 0']);
   });

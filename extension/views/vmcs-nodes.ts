@@ -35,8 +35,7 @@ function groupNode(group: VmcsGroup): ViewNode {
 }
 
 function fieldNode(field: VmcsFieldBody): ViewNode {
-  const value = padded(field.value, field.width);
-  const { bits } = field;
+  const { bits, value } = field;
   return {
     id: `field ${field.name}`,
     label: field.name,
@@ -47,20 +46,20 @@ function fieldNode(field: VmcsFieldBody): ViewNode {
       ...(field.changed ? ['changed since the previous stop'] : []),
       ...(field.readOnly ? ['read-only'] : []),
     ].join(', '),
-    tooltip: fieldTooltip(field, value),
+    tooltip: fieldTooltip(field),
     ...(field.changed
       ? { icon: 'diff-modified', iconColor: 'gitDecoration.modifiedResourceForeground' }
       : { icon: field.readOnly ? 'lock-small' : 'symbol-field' }),
-    value: field.value,
-    ...(field.readOnly ? {} : { vmcsField: { name: field.name, value: field.value, width: field.width } }),
+    value,
+    ...(field.readOnly ? {} : { vmcsField: { name: field.name, value, width: field.width } }),
     ...(bits && bits.length > 0 ? { children: () => bits.map((bit) => bitNode(field.name, bit)) } : {}),
   };
 }
 
-function fieldTooltip(field: VmcsFieldBody, value: string): string {
+function fieldTooltip(field: VmcsFieldBody): string {
   const lines = [
     `**${field.name}** · encoding \`${field.encoding}\` · ${field.width} bits${field.readOnly ? ' · read-only' : ''}`,
-    `\`${value}\`${field.text ? ` ${field.text}` : ''}`,
+    `\`${padded(field.value, field.width)}\`${field.text ? ` ${field.text}` : ''}`,
     ...(field.documentation === undefined ? [] : [field.documentation]),
     ...(field.changed ? ['Changed since the previous stop.'] : []),
     field.section,
