@@ -111,7 +111,12 @@ const RFLAGS: MachineRegister = {
   bits: 64,
   layout: L.RFLAGS,
   read: (state) => BigInt(readRflags(state)),
-  write: (cpu, value) => writeRflags(cpu.state, Number(BigInt.asUintN(32, value))),
+  write: (cpu, value) => {
+    writeRflags(cpu.state, Number(BigInt.asUintN(32, value)));
+    // AC is part of what translations depend on; IF and TF count at the next instruction boundary.
+    translationChanged(cpu);
+    cpu.state.set32('attention', 1);
+  },
 };
 
 /** Parts of segment registers are read-only where a change would need the checks that segment loads make. */

@@ -1,0 +1,385 @@
+import assert from 'node:assert/strict';
+import { basename } from 'node:path';
+import { DebugClient } from '@vscode/debugadapter-testsupport';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
+
+const THREAD = { threadId: 1 };
+
+describe('debugging the sample hypervisor', () => {
+  let adapter: TcpAdapter;
+  let client: DebugClient;
+
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+  beforeEach(async () => {
+    client = new DebugClient('', '', 'vmxray');
+    await client.start(adapter.port);
+  });
+  afterEach(() => client.stop());
+
+  const stopped = async (): Promise<DebugProtocol.StoppedEvent['body']> => (await client.waitForEvent('stopped')).body;
+
+  /** Launches, sets what `configure` sets, and waits for the first stop. */
+  async function start(
+    more: Partial<LaunchArguments> = {},
+    configure: () => Promise<unknown> = async () => {},
+  ): Promise<DebugProtocol.StoppedEvent['body']> {
+    const stop = stopped();
+    await Promise.all([
+      client
+        .waitForEvent('initialized')
+        .then(configure)
+        .then(() => client.configurationDoneRequest()),
+      client.launch(firstVmm(more)),
+    ]);
+    return stop;
+  }
+
+  type Motion = 'continue' | 'next' | 'stepIn' | 'stepOut';
+  async function go(
+    motion: Motion,
+    granularity: DebugProtocol.SteppingGranularity = 'line',
+  ): Promise<DebugProtocol.StoppedEvent['body']> {
+    const stop = stopped();
+    await client.customRequest(motion, { ...THREAD, granularity });
+    return stop;
+  }
+
+  async function frames(): Promise<DebugProtocol.StackFrame[]> {
+    return (await client.stackTraceRequest(THREAD)).body.stackFrames;
+  }
+  async function top(): Promise<DebugProtocol.StackFrame> {
+    const [frame] = await frames();
+    assert.ok(frame);
+    return frame;
+  }
+  async function value(expression: string): Promise<bigint> {
+    const { result } = (await client.evaluateRequest({ expression, context: 'watch' })).body;
+    return BigInt(/^-?[0-9a-fx]+/.exec(result)?.[0] ?? result);
+  }
+  const place = ({ source, line }: DebugProtocol.StackFrame): string => `${basename(source?.path ?? '?')}:${line}`;
+  const breakAt = (file: string, text: string, more: object = {}) => {
+    const { path, line } = lineWith(file, text);
+    return client.setBreakpointsRequest({ source: { path }, breakpoints: [{ line, ...more }] });
+  };
+  const names = (list: readonly DebugProtocol.StackFrame[]): string[] => list.map((frame) => frame.name);
+
+  it('stops at the entry, and runs to the end with its output', async () => {
+    assert.equal((await start()).reason, 'entry');
+    let output = '';
+    client.on('output', (event: DebugProtocol.OutputEvent) => {
+      if (event.body.category === 'stdout') output += event.body.output;
+    });
+    const exited = client.waitForEvent('exited');
+    const terminated = client.waitForEvent('terminated');
+    await client.continueRequest(THREAD);
+    assert.equal((await exited).body.exitCode, 1);
+    await terminated;
+    assert.match(output, /guest says: 40 \+ 2 = 42/);
+    assert.match(output, /The guest has ended\. VM exits: \d+/);
+  });
+
+  it('hits breakpoints in the VMM and in the guest, each in its world', async () => {
+    const inHandler = lineWith('exits.c', 'exit_total++;');
+    const inGuest = lineWith('guest/guest.c', 'print("Hello');
+    const stop = await start({ stopOn: 'none' }, async () => {
+      const handler = await breakAt('exits.c', 'exit_total++;');
+      assert.deepEqual(
+        handler.body.breakpoints.map(({ verified, line }) => ({ verified, line })),
+        [{ verified: true, line: inHandler.line }],
+      );
+      await breakAt('guest/guest.c', 'print("Hello');
+    });
+    assert.equal(stop.reason, 'breakpoint');
+    assert.equal(place(await top()), `guest.c:${inGuest.line}`);
+    assert.deepEqual(names(await frames()).slice(0, 1), ['guest_main']);
+    await go('continue');
+    const stack = await frames();
+    assert.equal(place(stack[0] as DebugProtocol.StackFrame), `exits.c:${inHandler.line}`);
+    assert.equal(await value('reason'), 30n);
+  });
+
+  it('shows the VMM, the label of the exit, and the guest below it', async () => {
+    await start({ stopOn: 'none' }, () =>
+      client.setFunctionBreakpointsRequest({ breakpoints: [{ name: 'handle_cpuid' }] }),
+    );
+    const stack = await frames();
+    const label = stack.findIndex((frame) => frame.presentationHint === 'label');
+    assert.deepEqual(names(stack).slice(0, label + 1), [
+      'handle_cpuid',
+      'handle_vm_exit',
+      'vm_exit_entry',
+      'VM exit: CPUID',
+    ]);
+    const guest = names(stack).slice(label + 1);
+    assert.ok(guest.includes('look_at_processor') || guest.includes('guest_main'), guest.join());
+    assert.equal(guest.at(-1), 'guest_entry');
+  });
+
+  it('steps over CPUID in the guest without showing the VMM', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    const { result } = (await client.evaluateRequest({ expression: 'guest.rip', context: 'watch' })).body;
+    const exiting = BigInt(result.split(' ')[0] ?? '0');
+    await client.customRequest('vmxray/setVmExitStops', { reasons: [] });
+    const [, , , ...rest] = await frames();
+    assert.ok(rest.length >= 0);
+    await client.setInstructionBreakpointsRequest({ breakpoints: [] });
+    // Out of the VMM's entry function: back to the guest, behind CPUID.
+    await go('stepOut');
+    assert.equal(await value('rip'), exiting + 2n);
+  });
+
+  it('steps from the guest’s CPUID into the VMM and over VMRESUME back', async () => {
+    await start({ stopOn: 'none' }, () =>
+      client.setFunctionBreakpointsRequest({ breakpoints: [{ name: 'look_at_processor' }] }),
+    );
+    let steps = 0;
+    while ((await disassembled()) !== 'cpuid') {
+      assert.ok(steps++ < 200, 'no CPUID');
+      await go('stepIn', 'instruction');
+    }
+    const cpuid = await value('rip');
+    await go('stepIn', 'instruction');
+    assert.equal((await top()).name, 'vm_exit_entry');
+    assert.equal(await value('reason'), 10n);
+    steps = 0;
+    while ((await disassembled()) !== 'vmresume') {
+      assert.ok(steps++ < 200, 'no VMRESUME');
+      await go('next', 'instruction');
+    }
+    await go('next', 'instruction');
+    assert.equal(await value('rip'), cpuid + 2n);
+    assert.equal((await top()).name, 'look_at_processor');
+  });
+
+  it('steps over CPUID by instruction: the next instruction of this guest', async () => {
+    await start({ stopOn: 'none' }, () =>
+      client.setFunctionBreakpointsRequest({ breakpoints: [{ name: 'look_at_processor' }] }),
+    );
+    let steps = 0;
+    while ((await disassembled()) !== 'cpuid') {
+      assert.ok(steps++ < 200, 'no CPUID');
+      await go('stepIn', 'instruction');
+    }
+    const cpuid = await value('rip');
+    const exits = await value('exits');
+    await go('next', 'instruction');
+    assert.equal(await value('rip'), cpuid + 2n);
+    assert.equal(await value('exits'), exits + 1n);
+  });
+
+  async function disassembled(): Promise<string> {
+    const { instructionPointerReference = '' } = await top();
+    const answer = await client.disassembleRequest({
+      memoryReference: instructionPointerReference,
+      instructionCount: 1,
+    });
+    return answer.body?.instructions[0]?.instruction ?? '';
+  }
+
+  it('steps line by line over an emulated MMIO access', async () => {
+    const first = lineWith('guest/guest.c', 'mmio_write32(adder + ADDER_ADD, 40)');
+    await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', 'mmio_write32(adder + ADDER_ADD, 40)'));
+    assert.equal(place(await top()), `guest.c:${first.line}`);
+    const violations = await countOf('EPT_VIOLATION');
+    await go('next');
+    assert.equal(place(await top()), `guest.c:${first.line + 1}`);
+    assert.equal(await countOf('EPT_VIOLATION'), violations + 1);
+    await go('next');
+    assert.equal(place(await top()), `guest.c:${first.line + 2}`);
+  });
+
+  async function countOf(name: string): Promise<number> {
+    const { reasons } = (await client.customRequest('vmxray/vmExits')).body;
+    return reasons.find((reason: { name: string }) => reason.name === name).count;
+  }
+
+  it('steps into functions behind their prologue, and out of them', async () => {
+    const call = lineWith('guest/guest.c', '\tlook_at_processor();');
+    await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', '\tlook_at_processor();'));
+    await go('stepIn');
+    assert.equal((await top()).name, 'look_at_processor');
+    await go('stepOut');
+    const after = await top();
+    assert.equal(after.name, 'guest_main');
+    assert.ok(after.line >= call.line && after.line <= call.line + 1, place(after));
+  });
+
+  it('stops for filtered VM exits and explains them', async () => {
+    const filters = {
+      filters: [],
+      filterOptions: [{ filterId: 'exit:EPT_VIOLATION', condition: 'qualification & 2' }],
+    };
+    const stop = await start({ stopOn: 'none' }, () => client.setExceptionBreakpointsRequest(filters));
+    assert.equal(stop.reason, 'exception');
+    assert.equal(stop.description, 'VM exit: EPT violation');
+    const info = (await client.exceptionInfoRequest(THREAD)).body;
+    assert.equal(info.exceptionId, 'EPT_VIOLATION');
+    assert.match(info.description ?? '', /write/);
+    assert.equal((await value('qualification')) & 2n, 2n);
+  });
+
+  it('evaluates conditions, hit counts and log messages', async () => {
+    const stop = await start({ stopOn: 'none' }, () =>
+      breakAt('exits.c', 'exit_total++;', { condition: 'reason == exit.RDMSR', hitCondition: '2' }),
+    );
+    assert.equal(stop.reason, 'breakpoint');
+    assert.equal(await value('reason'), 31n);
+    assert.equal(await countOf('RDMSR'), 2);
+    const logged = client.waitForEvent('output');
+    await breakAt('exits.c', 'exit_total++;', { logMessage: 'exit {reason}' });
+    const exited = client.waitForEvent('exited');
+    await client.continueRequest(THREAD);
+    assert.match((await logged).body.output, /^exit (0x)?[0-9a-f]+\n$/);
+    await exited;
+  });
+
+  it('lists registers, VMCS groups with bits, and the last exit', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    const { id } = await top();
+    const { scopes } = (await client.scopesRequest({ frameId: id })).body;
+    assert.deepEqual(
+      scopes.map((scope) => scope.name),
+      [
+        'General',
+        'Segments',
+        'Control registers',
+        'Debug registers',
+        'Model-specific registers',
+        'Vector registers',
+        'VMCS',
+        'Last VM exit',
+      ],
+    );
+    const open = async (variablesReference: number) =>
+      (await client.variablesRequest({ variablesReference })).body.variables;
+    const variable = (list: DebugProtocol.Variable[], name: string): DebugProtocol.Variable => {
+      const found = list.find((candidate) => candidate.name === name);
+      assert.ok(found, name);
+      return found;
+    };
+    const general = await open(scopes[0]?.variablesReference ?? 0);
+    assert.match(variable(general, 'rip').value, /<vm_exit_entry>/);
+    const flags = await open(variable(general, 'rflags').variablesReference);
+    // SDM Vol. 3C, "Loading Host RIP, RSP, and RFLAGS": a VM exit clears RFLAGS but for bit 1.
+    assert.deepEqual(
+      flags.filter((flag) => flag.value !== '0').map((flag) => flag.name),
+      [],
+    );
+    const groups = await open(scopes[6]?.variablesReference ?? 0);
+    const host = await open(variable(groups, 'Host state').variablesReference);
+    assert.match(variable(host, 'HOST_RIP').value, /<vm_exit_entry>/);
+    const controls = await open(variable(groups, 'VM-execution controls').variablesReference);
+    const secondary = variable(controls, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS');
+    const bits = await open(secondary.variablesReference);
+    assert.equal(variable(bits, 'Enable EPT').value, '1');
+    const last = await open(scopes[7]?.variablesReference ?? 0);
+    assert.match(variable(last, 'Reason').value, /10 CPUID/);
+  });
+
+  it('changes registers, VMCS fields and memory', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    const { id } = await top();
+    const { scopes } = (await client.scopesRequest({ frameId: id })).body;
+    const general = scopes[0]?.variablesReference ?? 0;
+    const answer = await client.setVariableRequest({ variablesReference: general, name: 'rcx', value: '0x10 + 2' });
+    assert.match(answer.body.value, /^0x0*12$/);
+    assert.equal(await value('rcx'), 0x12n);
+    const rip = await value('guest.rip');
+    await client.customRequest('vmxray/setVmcsField', { name: 'GUEST_RIP', value: 'guest.rip + 2' });
+    assert.equal(await value('vmcs.GUEST_RIP'), rip + 2n);
+    await assert.rejects(client.customRequest('vmxray/setVmcsField', { name: 'EXIT_QUALIFICATION', value: '1' }));
+    const sp = await value('rsp');
+    const memoryReference = `linear:0x${(sp - 64n).toString(16)}`;
+    const data = Buffer.from([1, 2, 3, 4, 5, 6, 7, 8]).toString('base64');
+    await client.customRequest('writeMemory', { memoryReference, data });
+    assert.equal((await client.customRequest('readMemory', { memoryReference, count: 8 })).body.data, data);
+    assert.equal(await value('u64(rsp - 64)'), 0x0807060504030201n);
+  });
+
+  it('reads the guest’s memory in every address space, the same bytes each time', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    const rip = await value('rip');
+    const read = async (memoryReference: string): Promise<string> =>
+      (await client.customRequest('readMemory', { memoryReference, count: 16 })).body.data;
+    const linear = await read(`linear:0x${rip.toString(16)}`);
+    const translation = (
+      await client.customRequest('vmxray/translate', { address: `0x${rip.toString(16)}`, space: 'linear' })
+    ).body;
+    assert.equal(await read(`guest:0x${rip.toString(16)}`), linear);
+    assert.equal(await read(`gpa:${translation.guestPhysical}`), linear);
+    assert.equal(await read(`hpa:${translation.physical}`), linear);
+    assert.notEqual(translation.guestPhysical, translation.physical);
+    assert.ok(translation.steps.some((step: { level: string }) => step.level === 'ept'));
+  });
+
+  it('disassembles exactly the instructions asked for, on their boundaries', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    const { instructionPointerReference = '' } = await top();
+    const answer = await client.disassembleRequest({
+      memoryReference: instructionPointerReference,
+      instructionOffset: -20,
+      instructionCount: 50,
+    });
+    const instructions = answer.body?.instructions ?? [];
+    assert.equal(instructions.length, 50);
+    assert.equal(BigInt(instructions[20]?.address ?? 0), await value('rip'));
+    const addresses = instructions.map((instruction) => BigInt(instruction.address));
+    assert.deepEqual(
+      addresses,
+      addresses.toSorted((a, b) => (a < b ? -1 : 1)),
+    );
+  });
+
+  it('keeps breakpoints over a restart', async () => {
+    await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', 'print("Hello'));
+    const stop = stopped();
+    await client.restartRequest({});
+    assert.equal((await stop).reason, 'breakpoint');
+    assert.equal((await top()).name, 'guest_main');
+  });
+
+  it('shows VMCS, exits, EPT and TLB', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    const vmcs = (await client.customRequest('vmxray/vmcs')).body;
+    assert.equal(vmcs.launchState, 'launched');
+    assert.ok(vmcs.groups.every((group: { fields: unknown[] }) => group.fields.length > 0));
+    const root = (await client.customRequest('vmxray/eptTable', {})).body;
+    assert.equal(root.level, 4);
+    const [entry] = root.entries;
+    const next = (await client.customRequest('vmxray/eptTable', { table: entry.target, level: 3, base: entry.base }))
+      .body;
+    assert.ok(next.entries.length > 0);
+    const tlb = (await client.customRequest('vmxray/tlb')).body;
+    assert.ok(
+      tlb.entries.some(
+        (candidate: { kind: string; vpid: number }) => candidate.kind === 'combined' && candidate.vpid === 1,
+      ),
+    );
+    assert.deepEqual((await client.customRequest('vmxray/checkVmEntry')).body, { ok: true, checks: [] });
+    await go('continue');
+    const changed = (await client.customRequest('vmxray/vmcs')).body.groups
+      .flatMap((group: { fields: { name: string; changed: boolean }[] }) => group.fields)
+      .filter((field: { changed: boolean }) => field.changed)
+      .map((field: { name: string }) => field.name);
+    assert.ok(changed.includes('GUEST_RIP'), changed.join());
+  });
+
+  it('completes names', async () => {
+    await start();
+    const complete = async (text: string): Promise<string[]> =>
+      (await client.completionsRequest({ text, column: text.length + 1 })).body.targets.map((target) => target.label);
+    assert.deepEqual(await complete('1 + vmcs.GUEST_RI'), ['vmcs.GUEST_RIP']);
+    assert.ok((await complete('handle_vm')).includes('handle_vm_exit'));
+  });
+
+  it('refuses to look at the machine while it runs', async () => {
+    await start();
+    assert.ok(FIRST_VMM);
+  });
+});
