@@ -16,7 +16,7 @@ const SUITE = fileURLToPath(new URL('suite', import.meta.url));
 
 /** VS Code calls this. The results go into the file that VMXRAY_RESULTS names. */
 export async function run(): Promise<void> {
-  const mocha = new Mocha({ ui: 'bdd', timeout: 60_000, reporter: class {} });
+  const mocha = new Mocha({ ui: 'bdd', timeout: 60_000, reporter: Mocha.reporters.Base });
   for (const file of globSync('**/*.test.cjs', { cwd: SUITE }).sort()) mocha.addFile(join(SUITE, file));
   const results: TestResult[] = [];
   const failures = await new Promise<number>((resolve) => {
