@@ -1,5 +1,13 @@
 import type { Clock, Cpu } from '../cpu/cpu.ts';
-import { type Delivery, deliverFault, serviceBoundary } from '../cpu/events.ts';
+import {
+  type Delivery,
+  deliverFault,
+  endShadow,
+  isSingleStepping,
+  serviceBoundary,
+  shadowOf,
+  trapSingleStep,
+} from '../cpu/events.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { resetCpu } from '../cpu/reset.ts';
@@ -19,12 +27,7 @@ import type { BootRequest, BreakpointLocation, Machine, MachineConfig, SerialPor
 import { Processor } from './processor.ts';
 import type { StopReason } from './stop-reason.ts';
 
-const RFLAGS_TF = 0x100;
 const RFLAGS_IF = 0x200;
-/** Blocking by STI or by MOV SS: gone after one instruction. */
-const SHADOW = 3;
-/** Pending debug exceptions: single step. */
-const SINGLE_STEP = 1n << 14n;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;
 const LONGEST_SLICE = 0x4000_0000;
@@ -230,17 +233,15 @@ class SimulatedMachine implements Machine {
   /** Executes instructions up to the next deadline. */
   private slice(limit: number): StopReason | undefined {
     const { state, processor } = this;
-    const shadowed = (state.get32('interruptibility') & SHADOW) !== 0;
-    const stepping = (state.get32('rflagsSystem') & RFLAGS_TF) !== 0;
-    const one = shadowed || stepping;
-    processor.run(one ? 1 : Math.max(1, Math.min(limit, this.untilDeadline(), LONGEST_SLICE)));
+    const shadow = shadowOf(state);
+    const stepping = isSingleStepping(state);
+    const wasNonRoot = state.get32('nonRoot');
+    processor.run(shadow !== 0 || stepping ? 1 : Math.max(1, Math.min(limit, this.untilDeadline(), LONGEST_SLICE)));
     const exit = state.get32('exitCode');
     const completed = exit === EXIT.budget || exit === EXIT.attention;
     processor.retire();
-    if (shadowed && exit !== EXIT.breakpoint) {
-      state.set32('interruptibility', state.get32('interruptibility') & ~SHADOW);
-    }
-    if (stepping && completed) state.set64('pendingDebug', state.get64('pendingDebug') | SINGLE_STEP);
+    if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);
+    if (completed && stepping) trapSingleStep(state);
     if (exit === EXIT.breakpoint) return { kind: 'breakpoint', address: processor.linearRip() };
     if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
     return undefined;
