@@ -1,17 +1,14 @@
 /** The processor after power-up (SDM Vol. 3A, "Processor State After Reset"). */
 
-import { countOf, GPR, SEGMENT, type SegmentIndex, type StateField } from '../state/layout.ts';
+import { countOf, GPR, SEGMENT, type StateField } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
-import { updateCodeMode } from './modes.ts';
 import { writeRflags } from './rflags.ts';
 import { setSegment } from './segments.ts';
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 /** Access rights in the VMCS format. */
 const AFTER_RESET = { code: 0x9b, data: 0x93, ldt: 0x82, tss: 0x8b } as const;
-/** Flat segments of 4 GiB. */
-export const FLAT_RIGHTS = { code32: 0xc09b, code64: 0xa09b, data: 0xc093 } as const;
 
 /** 8-byte fields that are not zero after power-up. */
 const VALUES: readonly (readonly [StateField, bigint, number?])[] = [
@@ -72,31 +69,4 @@ function resetSegments(state: State): void {
   }
   setSegment(state, SEGMENT.ldtr, 0, 0n, 0xffff, AFTER_RESET.ldt);
   setSegment(state, SEGMENT.tr, 0, 0n, 0xffff, AFTER_RESET.tss);
-}
-
-/** Gives a segment register a base of 0 and a limit of 4 GiB. @param rights one of FLAT_RIGHTS */
-export function setFlatSegment(state: State, index: SegmentIndex, selector: number, rights: number): void {
-  setSegment(state, index, selector, 0n, 0xffff_ffff, rights);
-}
-
-/** Flat segments for all six registers, as loaders leave them. @param code FLAT_RIGHTS.code32 or code64 */
-export function setFlatSegments(state: State, codeSelector: number, dataSelector: number, code: number): void {
-  setFlatSegment(state, SEGMENT.cs, codeSelector, code);
-  for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs]) {
-    setFlatSegment(state, index, dataSelector, FLAT_RIGHTS.data);
-  }
-}
-
-/**
- * Sets the control registers as a whole, without the checks of MOV to CR (loaders, debuggers, VM entry and exit): what
- * follows from them is recomputed. The TLB keeps its entries.
- */
-export function setControlRegisters(cpu: Cpu, values: { cr0: bigint; cr3: bigint; cr4: bigint; efer: bigint }): void {
-  const { state } = cpu;
-  state.set64('cr0', values.cr0);
-  state.set64('cr3', values.cr3);
-  state.set64('cr4', values.cr4);
-  state.set64('efer', values.efer);
-  updateCodeMode(state);
-  cpu.mmu.updateContext();
 }

@@ -13,8 +13,11 @@ export const stackPointer = (state: State): bigint => readGpr(state, GPR.rsp, st
 export const setStackPointer = (state: State, value: bigint): void =>
   writeGpr(state, GPR.rsp, stackWidth(state), value);
 
+/** What one access of the memory management can take when it crosses a page. */
+const LARGEST_ACCESS = 64;
+
 /**
- * Writes `values` of `width` bytes each, the first at the lowest address. At most 64 bytes together.
+ * Writes `values` of `width` bytes each, the first at the lowest address.
  * @param cpl privilege of the access: the new CPL when the frame lies on another level's stack
  */
 export function writeFrame(
@@ -25,9 +28,10 @@ export function writeFrame(
   cpl: number,
 ): Fault | undefined {
   const { state, mmu } = cpu;
+  const size = values.length * width;
+  if (size > LARGEST_ACCESS) return writeLongFrame(cpu, linear, values, width, cpl);
   const low = Number(linear & 0xffff_ffffn);
   const high = Number((linear >> 32n) & 0xffff_ffffn);
-  const size = values.length * width;
   const inner = cpl < 3 && state.get32('cpl') === 3;
   const at = inner ? mmu.accessSystem(low, high, size, true) : mmu.locate(low, high, size, true);
   if (at === 0) return mmu.lastFault();
@@ -38,6 +42,24 @@ export function writeFrame(
     else state.view.setUint16(to, Number(value & 0xffffn), true);
   });
   if (at === OFFSET.bounce) mmu.commit();
+  return undefined;
+}
+
+/** A frame with a call gate's parameters: in parts, the highest first, so that the part that can fault is the first. */
+function writeLongFrame(
+  cpu: Cpu,
+  linear: bigint,
+  values: readonly bigint[],
+  width: number,
+  cpl: number,
+): Fault | undefined {
+  const step = LARGEST_ACCESS / width;
+  for (let end = values.length; end > 0; end -= step) {
+    const start = Math.max(0, end - step);
+    const at = BigInt.asUintN(64, linear + BigInt(start * width));
+    const fault = writeFrame(cpu, at, values.slice(start, end), width, cpl);
+    if (fault) return fault;
+  }
   return undefined;
 }
 

@@ -1,0 +1,26 @@
+import { ARITHMETIC_INSTRUCTIONS } from './arithmetic-instructions.ts';
+import { CONTROL_INSTRUCTIONS } from './control-instructions.ts';
+import type { SlowInstructionTable } from './cpu.ts';
+import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
+import { FAR_TRANSFERS } from './far-transfers.ts';
+import { FPU_INSTRUCTIONS } from './fpu-instructions.ts';
+import { PORT_INSTRUCTIONS } from './port-instructions.ts';
+import { STRING_INSTRUCTIONS } from './string-instructions.ts';
+import { SYSTEM_CALLS } from './system-calls.ts';
+import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
+import { byMnemonic } from './table.ts';
+
+/** All slow instructions outside VMX, by iced-x86 mnemonic. */
+export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
+  [
+    ARITHMETIC_INSTRUCTIONS,
+    CONTROL_INSTRUCTIONS,
+    DESCRIPTOR_INSTRUCTIONS,
+    FAR_TRANSFERS,
+    FPU_INSTRUCTIONS,
+    PORT_INSTRUCTIONS,
+    STRING_INSTRUCTIONS,
+    SYSTEM_CALLS,
+    SYSTEM_INSTRUCTIONS,
+  ].flatMap(byMnemonic),
+);

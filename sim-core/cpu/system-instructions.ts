@@ -1,0 +1,286 @@
+/** CPUID, time, MSRs, flags, halting, TLB and cache instructions. */
+
+import type { DecodedInstruction } from '../isa/instruction.ts';
+import { type Fault, generalProtection, undefinedOpcode } from '../mmu/fault.ts';
+import { MAPPING } from '../mmu/tlb.ts';
+import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
+import { ACTIVITY, GPR, SEGMENT } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
+import { type Cpu, NEXT, type Next } from './cpu.ts';
+import { cpuid as cpuidLeaf } from './cpuid.ts';
+import type { InterceptQuery } from './intercepts.ts';
+import { in64BitMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
+import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
+import { effectiveAddress, memoryOperand, readGpr, readMemoryOperand, readOperand } from './operands.ts';
+import { ioPrivilegeLevel, readRflags, writeRflags, writeSystemFlags } from './rflags.ts';
+import { segmentAddress } from './segments.ts';
+import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
+import type { NamedInstructions } from './table.ts';
+
+/** The VM exit that VMX wants for this instruction; none outside non-root operation. */
+const exitOf = (cpu: Cpu, query: InterceptQuery): Fault | undefined =>
+  cpu.state.get32('nonRoot') === 0 ? undefined : cpu.intercepts.instruction(query);
+
+const requireCpl0 = (state: State): Fault | undefined => (state.get32('cpl') === 0 ? undefined : generalProtection());
+
+const low32 = (state: State, register: number): number => state.low('gpr', register);
+const setLow32 = (state: State, register: number, value: number): void =>
+  state.set64('gpr', BigInt(value >>> 0), register);
+
+function cpuid(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  const exit = exitOf(cpu, { kind: 'cpuid' });
+  if (exit) return exit;
+  const [eax, ebx, ecx, edx] = cpuidLeaf(cpu, low32(state, GPR.rax), low32(state, GPR.rcx));
+  setLow32(state, GPR.rax, eax);
+  setLow32(state, GPR.rbx, ebx);
+  setLow32(state, GPR.rcx, ecx);
+  setLow32(state, GPR.rdx, edx);
+  return NEXT.sequential;
+}
+
+/** EDX:EAX := value. */
+function setPair(state: State, value: bigint): void {
+  state.set64('gpr', value & 0xffff_ffffn, GPR.rax);
+  state.set64('gpr', value >> 32n, GPR.rdx);
+}
+const pair = (state: State): bigint => (BigInt(low32(state, GPR.rdx)) << 32n) | BigInt(low32(state, GPR.rax));
+
+const rdtsc =
+  (kind: 'rdtsc' | 'rdtscp') =>
+  (cpu: Cpu): Next | Fault => {
+    const { state } = cpu;
+    if (kind === 'rdtscp' && !cpu.model.features.has('rdtscp')) return undefinedOpcode();
+    if ((state.low('cr4') & CR4.tsd) !== 0 && state.get32('cpl') !== 0) return generalProtection();
+    const exit = exitOf(cpu, { kind });
+    if (exit) return exit;
+    setPair(state, readTimeStampCounter(cpu));
+    if (kind === 'rdtscp') state.set64('gpr', state.get64('msrTscAux') & 0xffff_ffffn, GPR.rcx);
+    return NEXT.sequential;
+  };
+
+/** There are no performance counters: every index is invalid. */
+function rdpmc(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  if ((state.low('cr4') & CR4.pce) === 0 && state.get32('cpl') !== 0) return generalProtection();
+  return exitOf(cpu, { kind: 'rdpmc' }) ?? generalProtection();
+}
+
+function rdmsr(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  const msr = low32(state, GPR.rcx);
+  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'rdmsr', msr });
+  if (problem) return problem;
+  const value = readMsr(cpu, msr);
+  if (value === undefined) return generalProtection();
+  setPair(state, value);
+  return NEXT.sequential;
+}
+
+function wrmsr(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  const msr = low32(state, GPR.rcx);
+  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'wrmsr', msr });
+  if (problem) return problem;
+  return writeMsr(cpu, msr, pair(state)) ? NEXT.sequential : generalProtection();
+}
+
+function halt({ state }: Cpu): void {
+  state.set32('activity', ACTIVITY.hlt);
+  state.set32('attention', 1);
+}
+
+function hlt(cpu: Cpu): Next | Fault {
+  const problem = requireCpl0(cpu.state) ?? exitOf(cpu, { kind: 'hlt' });
+  if (problem) return problem;
+  halt(cpu);
+  return NEXT.sequential;
+}
+
+const pause = (cpu: Cpu): Next | Fault => exitOf(cpu, { kind: 'pause' }) ?? NEXT.sequential;
+
+/** MONITOR and MWAIT exist at CPL 0 only; no extensions (ECX) and no hints are supported. */
+function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  const { state } = cpu;
+  if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
+  const exit = exitOf(cpu, { kind: 'monitor' });
+  if (exit) return exit;
+  if (low32(state, GPR.rcx) !== 0) return generalProtection();
+  const offset = readGpr(state, GPR.rax, instruction.addressSize);
+  const linear = segmentAddress(state, SEGMENT.ds, offset, 1, false);
+  if (typeof linear === 'object') return linear;
+  const value = cpu.mmu.read(linear, 1);
+  return typeof value === 'object' ? value : NEXT.sequential;
+}
+
+/** Waits for an interrupt; nothing else writes memory while this processor waits, so no store can end it. */
+function mwait(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
+  const exit = exitOf(cpu, { kind: 'mwait' });
+  if (exit) return exit;
+  if (low32(state, GPR.rcx) !== 0) return generalProtection();
+  if ((state.get32('rflagsSystem') & RFLAGS.if) !== 0) halt(cpu);
+  return NEXT.sequential;
+}
+
+const PAGED_MAPPINGS = [MAPPING.linear, MAPPING.combined] as const;
+const currentPcid = (state: State): number => ((state.low('cr4') & CR4.pcide) !== 0 ? state.low('cr3') & 0xfff : 0);
+
+function invlpg(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  const { state } = cpu;
+  const problem = requireCpl0(state);
+  if (problem) return problem;
+  const memory = memoryOperand(instruction, 0);
+  const based = !in64BitMode(state) || memory.segment === SEGMENT.fs || memory.segment === SEGMENT.gs;
+  const offset = effectiveAddress(state, memory, instruction.length);
+  const base = based ? state.get64('segmentBase', memory.segment) : 0n;
+  const linear = BigInt.asUintN(in64BitMode(state) ? 64 : 32, base + offset);
+  const exit = exitOf(cpu, { kind: 'invlpg', linearAddress: linear });
+  if (exit) return exit;
+  if (!isCanonical(linear)) return NEXT.sequential;
+  const vpid = state.get32('vpid');
+  cpu.mmu.tlb.invalidate({ kinds: PAGED_MAPPINGS, vpid, pcid: currentPcid(state), linear });
+  return NEXT.sequential;
+}
+
+/** INVPCID types (SDM Vol. 2A, "INVPCID"). */
+function invpcid(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  const { state } = cpu;
+  if (!cpu.model.features.has('invpcid')) return undefinedOpcode();
+  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'invpcid' });
+  if (problem) return problem;
+  const type = readOperand(cpu, instruction, 0);
+  if (typeof type === 'object') return type;
+  const first = readMemoryOperand(cpu, instruction, 1, 8);
+  if (typeof first === 'object') return first;
+  const linear = readMemoryOperand(cpu, instruction, 1, 8, 8n);
+  if (typeof linear === 'object') return linear;
+  const pcid = Number(first & 0xfffn);
+  const pcidsOff = (state.low('cr4') & CR4.pcide) === 0;
+  if (type > 3n || first >> 12n !== 0n || (type < 2n && pcidsOff && pcid !== 0)) return generalProtection();
+  if (type === 0n && !isCanonical(linear)) return generalProtection();
+  const all = { kinds: PAGED_MAPPINGS, vpid: state.get32('vpid') };
+  if (type === 0n) cpu.mmu.tlb.invalidate({ ...all, pcid, linear, keepGlobal: true });
+  else if (type === 1n) cpu.mmu.tlb.invalidate({ ...all, pcid, keepGlobal: true });
+  else cpu.mmu.tlb.invalidate({ ...all, keepGlobal: type === 3n });
+  return NEXT.sequential;
+}
+
+/** Caches are not simulated: memory is always up to date. */
+const writeBackCaches =
+  (kind: 'invd' | 'wbinvd') =>
+  (cpu: Cpu): Next | Fault =>
+    requireCpl0(cpu.state) ?? exitOf(cpu, { kind }) ?? NEXT.sequential;
+
+function xgetbv({ state }: Cpu): Next | Fault {
+  if ((state.low('cr4') & CR4.osxsave) === 0) return undefinedOpcode();
+  if (low32(state, GPR.rcx) !== 0) return generalProtection();
+  setPair(state, state.get64('xcr0'));
+  return NEXT.sequential;
+}
+
+/** XCR0 bits: x87 (always 1), SSE. */
+const XCR0_BITS = 0x3n;
+
+function xsetbv(cpu: Cpu): Next | Fault {
+  const { state } = cpu;
+  if ((state.low('cr4') & CR4.osxsave) === 0) return undefinedOpcode();
+  // Causes VM exits unconditionally, after the privilege check only (SDM Vol. 3C, "Instructions That Cause VM Exits").
+  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'xsetbv' });
+  if (problem) return problem;
+  const value = pair(state);
+  if (low32(state, GPR.rcx) !== 0 || (value & 1n) === 0n || (value & ~XCR0_BITS) !== 0n) return generalProtection();
+  state.set64('xcr0', value);
+  return NEXT.sequential;
+}
+
+/** Whether CLI, STI and the string I/O rules let this level change IF (without VME and PVI, which no model has). */
+const mayChangeInterruptFlag = (state: State): boolean =>
+  !inProtectedMode(state) || state.get32('cpl') <= ioPrivilegeLevel(state);
+
+function cli({ state }: Cpu): Next | Fault {
+  if (!mayChangeInterruptFlag(state)) return generalProtection();
+  state.set32('rflagsSystem', state.get32('rflagsSystem') & ~RFLAGS.if);
+  return NEXT.sequential;
+}
+
+function sti({ state }: Cpu): Next | Fault {
+  if (!mayChangeInterruptFlag(state)) return generalProtection();
+  const flags = state.get32('rflagsSystem');
+  if ((flags & RFLAGS.if) !== 0) return NEXT.sequential;
+  state.set32('rflagsSystem', flags | RFLAGS.if);
+  state.set32('interruptibility', state.get32('interruptibility') | BLOCKING.bySti);
+  state.set32('attention', 1);
+  return NEXT.sequential;
+}
+
+const pushf =
+  (width: 2 | 4 | 8) =>
+  (cpu: Cpu): Next | Fault => {
+    if (inVirtual8086(cpu.state) && ioPrivilegeLevel(cpu.state) < 3) return generalProtection();
+    const image = readRflags(cpu.state) & ~(RFLAGS.vm | RFLAGS.rf);
+    return pushFrame(cpu, [BigInt(image >>> 0)], width) ?? NEXT.sequential;
+  };
+
+const popf =
+  (width: 2 | 4 | 8) =>
+  (cpu: Cpu): Next | Fault => {
+    const { state } = cpu;
+    if (inVirtual8086(state) && ioPrivilegeLevel(state) < 3) return generalProtection();
+    const frame = peekFrame(cpu, 1, width);
+    if (!Array.isArray(frame)) return frame;
+    setStackPointer(state, stackPointer(state) + BigInt(width));
+    let changed =
+      RFLAGS.cf | RFLAGS.pf | RFLAGS.af | RFLAGS.zf | RFLAGS.sf | RFLAGS.tf | RFLAGS.df | RFLAGS.of | RFLAGS.nt;
+    if (width > 2) changed |= RFLAGS.ac | RFLAGS.id;
+    if (mayChangeInterruptFlag(state)) changed |= RFLAGS.if;
+    if (state.get32('cpl') === 0) changed |= RFLAGS.iopl;
+    const flags = Number((frame[0] ?? 0n) & 0xffff_ffffn);
+    const old = readRflags(state);
+    writeRflags(state, (old & ~changed & ~RFLAGS.rf) | (flags & changed));
+    if (((old ^ flags) & changed & RFLAGS.ac) !== 0) cpu.mmu.updateContext();
+    if ((flags & (RFLAGS.if | RFLAGS.tf)) !== 0) state.set32('attention', 1);
+    return NEXT.sequential;
+  };
+
+/** STAC and CLAC. */
+const setAlignmentCheck =
+  (on: boolean) =>
+  (cpu: Cpu): Next | Fault => {
+    const { state } = cpu;
+    if (!cpu.model.features.has('smap') || state.get32('cpl') !== 0) return undefinedOpcode();
+    const flags = state.get32('rflagsSystem');
+    writeSystemFlags(state, on ? flags | RFLAGS.ac : flags & ~RFLAGS.ac);
+    cpu.mmu.updateContext();
+    return NEXT.sequential;
+  };
+
+export const SYSTEM_INSTRUCTIONS: NamedInstructions = {
+  Cpuid: cpuid,
+  Rdtsc: rdtsc('rdtsc'),
+  Rdtscp: rdtsc('rdtscp'),
+  Rdpmc: rdpmc,
+  Rdmsr: rdmsr,
+  Wrmsr: wrmsr,
+  Hlt: hlt,
+  Pause: pause,
+  Monitor: monitor,
+  Mwait: mwait,
+  Invlpg: invlpg,
+  Invpcid: invpcid,
+  Invd: writeBackCaches('invd'),
+  Wbinvd: writeBackCaches('wbinvd'),
+  Xgetbv: xgetbv,
+  Xsetbv: xsetbv,
+  Cli: cli,
+  Sti: sti,
+  Pushf: pushf(2),
+  Pushfd: pushf(4),
+  Pushfq: pushf(8),
+  Popf: popf(2),
+  Popfd: popf(4),
+  Popfq: popf(8),
+  Stac: setAlignmentCheck(true),
+  Clac: setAlignmentCheck(false),
+};
