@@ -99,7 +99,8 @@ export class Platform implements TimedDevice {
     this.resetPorts = new ResetPorts(() => callbacks.onReset());
     this.cmos = new Cmos(state.ramSize);
     this.ports = this.mapPorts(callbacks);
-    this.reset();
+    // The other devices are made in their power-on state; the machine's clock may not be there to be asked yet.
+    this.apic.reset();
   }
 
   /** Power-on. Input that waits for the guest on the serial ports stays. */
