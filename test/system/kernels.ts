@@ -1,0 +1,110 @@
+/**
+ * The test kernels, and where other emulators are known to disagree with the manual (and so with the kernels).
+ * `oracles.ts` runs the kernels on those emulators and compares with this table.
+ */
+
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface Kernel {
+  /** File name without `.asm`. */
+  readonly name: string;
+  /** Names of the statements that fail there, or why the emulator cannot run the kernel. */
+  readonly qemu: readonly string[] | string;
+  readonly bochs: readonly string[] | string;
+}
+
+const TCG_LACKS_CHECKS = 'TCG leaves out most checks of segment limits and rights, and of control registers and MSRs';
+const TCG_LACKS_VMX = 'TCG has no VMX';
+
+/** Error codes that TCG of QEMU 7.2 forms otherwise: it scales IDT indices by 16, and leaves out P beside RSVD. */
+export const KERNELS: readonly Kernel[] = [
+  { name: 'modes', qemu: [], bochs: [] },
+  { name: 'segments32', qemu: TCG_LACKS_CHECKS, bochs: [] },
+  {
+    name: 'gates32',
+    qemu: ["gate with an offset beyond the segment's limit", '#NP at the delivery of #UD has the EXT flag'],
+    bochs: [],
+  },
+  { name: 'paging32', qemu: 'TCG reads the pointers of PAE paging from memory at each walk', bochs: [] },
+  {
+    name: 'gates64',
+    qemu: [
+      'gate that is not present',
+      'gate of a 16-bit type',
+      'gate with an offset that is not canonical',
+      "vector beyond the IDT's limit",
+      'INT from ring 3 through a gate of DPL 0',
+      'INT3 from ring 3 does look at it',
+      'INT1 from ring 3 does not',
+      '#NP at the delivery of #UD is no double fault',
+      'IRETQ to a RIP that is not canonical',
+    ],
+    bochs: ['IST2 that is not canonical', 'IRETD in 64-bit mode pops ESP and SS'],
+  },
+  {
+    name: 'paging64',
+    qemu: [
+      'read-modify-write counts as a write',
+      'bit 63 is reserved while EFER.NXE = 0',
+      'address bit beyond MAXPHYADDR',
+      '2 MiB page that is not aligned (bits 20:13)',
+      'PS in a PML4 entry',
+    ],
+    bochs: [],
+  },
+  { name: 'registers64', qemu: TCG_LACKS_CHECKS, bochs: [] },
+  {
+    name: 'syscall64',
+    qemu: ['SYSRET to an address that is not canonical faults in ring 0', 'the fault is at CPL 0'],
+    bochs: [],
+  },
+  { name: 'self_modifying', qemu: [], bochs: [] },
+  { name: 'strings64', qemu: [], bochs: [] },
+  { name: 'stepping', qemu: [], bochs: [] },
+  { name: 'interrupts32', qemu: ['MOV SS: one more instruction'], bochs: [] },
+];
+
+const HERE = import.meta.dirname;
+
+export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, `${kernel.name}.asm`), 'utf8');
+
+/** Names of all statements in a kernel's source: each must be reported. */
+export function statementsOf(kernel: Kernel): string[] {
+  const statement = /^\s*(?:check|trap|expect_\w+)\s+"([^"]*)"/gm;
+  return [...sourceOf(kernel).matchAll(statement)].map(([, name = '']) => name);
+}
+
+/** Assembles the kernel. @returns an ELF32 file with a multiboot 1 header. @throws with nasm's messages */
+export function assemble(kernel: Kernel): Uint8Array {
+  const folder = mkdtempSync(join(tmpdir(), 'vmxray-kernel-'));
+  try {
+    const output = join(folder, 'kernel.elf');
+    const include = `${join(HERE, 'include')}/`;
+    execFileSync('nasm', ['-f', 'bin', '-I', include, '-o', output, `${kernel.name}.asm`], { cwd: HERE });
+    return new Uint8Array(readFileSync(output));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+export interface Report {
+  readonly passed: readonly string[];
+  /** Name → the whole line. */
+  readonly failed: ReadonlyMap<string, string>;
+  readonly ended: boolean;
+}
+
+/** Reads what a kernel printed. */
+export function readReport(serial: string, statements: readonly string[]): Report {
+  const lines = serial.split('\n').map((line) => line.trimEnd());
+  const passed = lines.filter((line) => line.startsWith('PASS ')).map((line) => line.slice(5));
+  const failed = new Map<string, string>();
+  for (const line of lines.filter((text) => text.startsWith('FAIL '))) {
+    const names = statements.filter((name) => line.startsWith(`FAIL ${name}`)).sort((a, b) => b.length - a.length);
+    failed.set(names[0] ?? line, line);
+  }
+  return { passed, failed, ended: lines.includes('END') };
+}
