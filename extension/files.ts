@@ -9,7 +9,7 @@ import { isUri } from './configuration/paths.ts';
 export function uriOf(path: string): vscode.Uri {
   if (isUri(path)) return vscode.Uri.parse(path, true);
   const folder = vscode.workspace.workspaceFolders?.[0]?.uri;
-  const virtual = folder !== undefined && folder.scheme !== 'file' && folder.scheme !== 'vscode-remote';
+  const virtual = folder !== undefined && folder.scheme !== 'file';
   return virtual ? folder.with({ path }) : vscode.Uri.file(path);
 }
 

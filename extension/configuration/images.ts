@@ -25,7 +25,7 @@ export async function findImages(
   for (const { uri, name } of candidates) {
     if (token?.isCancellationRequested) break;
     const image = await readCandidate(uri).then(classifyImage, () => undefined);
-    if (image?.kind === 'elf') found.push({ path: pathInFolder(folder, uri, name), name, image });
+    if (image?.kind === 'elf') found.push({ path: pathInFolder(uri, name), name, image });
   }
   return found;
 }
@@ -45,12 +45,8 @@ export async function fileStat(uri: vscode.Uri): Promise<vscode.FileStat> {
 }
 
 /** Several folders make ${workspaceFolder} ambiguous when the configuration is shown outside its folder. */
-function pathInFolder(folder: vscode.WorkspaceFolder, uri: vscode.Uri, name: string): string {
+function pathInFolder(uri: vscode.Uri, name: string): string {
   const single = (vscode.workspace.workspaceFolders?.length ?? 0) === 1;
-  return single ? inWorkspaceFolder(name) : pathOrUri(uri, folder);
-}
-
-/** Debug adapters know paths; what is not on this computer's disk keeps its scheme. */
-function pathOrUri(uri: vscode.Uri, folder: vscode.WorkspaceFolder): string {
-  return folder.uri.scheme === 'file' || folder.uri.scheme === 'vscode-remote' ? uri.fsPath : uri.toString();
+  if (single) return inWorkspaceFolder(name);
+  return uri.scheme === 'file' ? uri.fsPath : uri.toString();
 }
