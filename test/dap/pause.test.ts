@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { PlainClient } from './plain-client.ts';
+import { elf64 } from './sample.ts';
+
+/** What the issue promises for `pause`, in milliseconds. */
+const PROMISE = 100;
+const TRIES = 9;
+
+/** Machine code that never ends, of different costs per instruction. */
+const SPINNERS: Readonly<Record<string, readonly number[]>> = {
+  'jmp to itself': [0xeb, 0xfe],
+  // again: inc rax; mov [rsp-8], rax; jmp again
+  'a loop that writes memory': [0x48, 0xff, 0xc0, 0x48, 0x89, 0x44, 0x24, 0xf8, 0xeb, 0xf6],
+  // again: xor eax, eax; cpuid; jmp again
+  'a loop of slow instructions': [0x31, 0xc0, 0x0f, 0xa2, 0xeb, 0xfa],
+};
+
+const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+describe('pause while the machine spins', () => {
+  let adapter: TcpAdapter;
+  let folder: string;
+
+  before(async () => {
+    adapter = await listen(0);
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-pause-'));
+  });
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    await adapter.close();
+  });
+
+  for (const [name, code] of Object.entries(SPINNERS)) {
+    it(`stops within ${PROMISE} ms in ${name}`, async () => {
+      const program = join(folder, 'spin.elf');
+      writeFileSync(program, elf64(code));
+      const client = await PlainClient.connect(adapter.port);
+      await client.request('initialize', { adapterID: 'vmxray' });
+      await client.request('launch', { program, stopOn: 'none' });
+      await client.request('configurationDone');
+      const latencies: number[] = [];
+      for (let round = 0; round < TRIES; round++) {
+        await wait(60);
+        const begun = performance.now();
+        const stop = await client.run('pause');
+        latencies.push(performance.now() - begun);
+        assert.equal(stop.body.reason, 'pause');
+        await client.request('continue', { threadId: 1 });
+      }
+      client.close();
+      const median = latencies.sort((a, b) => a - b)[(TRIES - 1) / 2] ?? Number.NaN;
+      // The median: other work on the computer may delay a single answer.
+      assert.ok(median < PROMISE, `latencies in ms: ${latencies.map((value) => value.toFixed(1)).join(' ')}`);
+    });
+  }
+
+  it('answers other requests while the machine runs', async () => {
+    const program = join(folder, 'spin.elf');
+    writeFileSync(program, elf64([0xeb, 0xfe]));
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    await client.request('launch', { program, stopOn: 'none' });
+    await client.request('configurationDone');
+    assert.equal((await client.request('threads')).success, true);
+    const stack = await client.request('stackTrace', { threadId: 1 });
+    assert.equal(stack.success, false);
+    assert.match(stack.message ?? '', /needs a stopped machine. Send 'pause' first/);
+    // A breakpoint set while it runs is hit.
+    const stop = client.event('stopped');
+    const reference = { instructionReference: '0x100078' };
+    await client.request('setInstructionBreakpoints', { breakpoints: [reference] });
+    assert.equal((await stop).body.reason, 'breakpoint');
+    client.close();
+  });
+});

@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { PlainClient } from './plain-client.ts';
+import { firstVmm, lineWith } from './sample.ts';
+
+describe('a DAP client that is no editor', () => {
+  let adapter: TcpAdapter;
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+
+  it('debugs the sample over TCP from the first instruction to the end', async () => {
+    const client = await PlainClient.connect(adapter.port);
+    const capabilities = await client.request('initialize', { adapterID: 'vmxray', clientID: 'script' });
+    assert.equal(capabilities.body.supportsDisassembleRequest, true);
+    const initialized = client.event('initialized');
+    assert.equal((await client.request('launch', firstVmm())).success, true);
+    await initialized;
+    const { path, line } = lineWith('exits.c', 'uint32_t leaf');
+    const set = await client.request('setBreakpoints', { source: { path }, breakpoints: [{ line }] });
+    assert.equal(set.body.breakpoints[0].verified, true);
+    assert.equal((await client.run('configurationDone')).body.reason, 'entry');
+
+    const stop = await client.run('continue');
+    assert.deepEqual(stop.body.hitBreakpointIds, [set.body.breakpoints[0].id]);
+    const stack = await client.request('stackTrace', { threadId: 1 });
+    assert.equal(stack.body.stackFrames[0].name, 'handle_cpuid');
+    const { result } = (await client.request('evaluate', { expression: 'vmcs.EXIT_REASON', context: 'repl' })).body;
+    assert.match(result, /^0xa/);
+    await client.request('setBreakpoints', { source: { path }, breakpoints: [] });
+    assert.equal((await client.run('continue')).event, 'terminated');
+    assert.equal((await client.request('disconnect')).success, true);
+    client.close();
+  });
+
+  it('serves several clients at once and one after another', async () => {
+    const clients = await Promise.all([PlainClient.connect(adapter.port), PlainClient.connect(adapter.port)]);
+    const reasons = await Promise.all(
+      clients.map(async (client) => {
+        await client.request('initialize', { adapterID: 'vmxray' });
+        await client.request('launch', firstVmm());
+        return (await client.run('configurationDone')).body.reason;
+      }),
+    );
+    assert.deepEqual(reasons, ['entry', 'entry']);
+    clients[0]?.close();
+    assert.equal((await clients[1]?.request('threads'))?.success, true);
+    clients[1]?.close();
+  });
+});
