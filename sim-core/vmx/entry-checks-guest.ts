@@ -74,7 +74,7 @@ const CONTROL_REGISTERS: readonly EntryCheck[] = [
     fields: [ENTRY_FIELD, 'GUEST_IA32_DEBUGCTL'],
     holds: (v) =>
       !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) || (v.GUEST_IA32_DEBUGCTL & ~DEBUGCTL_BITS) === 0n,
-    must: `With “load debug controls”, GUEST_IA32_DEBUGCTL may only set bits of ${hex(DEBUGCTL_BITS)}`,
+    must: `With “load debug controls”, GUEST_IA32_DEBUGCTL must set only bits of ${hex(DEBUGCTL_BITS)}`,
   }),
   check({
     id: 'guest.longMode.paging',
@@ -126,7 +126,7 @@ const CONTROL_REGISTERS: readonly EntryCheck[] = [
     fields: [ENTRY_FIELD, 'GUEST_IA32_EFER'],
     holds: (v, facts) =>
       !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_IA32_EFER) || (v.GUEST_IA32_EFER & ~facts.eferBits) === 0n,
-    must: (_, facts) => `With “load IA32_EFER”, GUEST_IA32_EFER may only set bits of ${hex(facts.eferBits)}`,
+    must: (_, facts) => `With “load IA32_EFER”, GUEST_IA32_EFER must set only bits of ${hex(facts.eferBits)}`,
   }),
   check({
     id: 'guest.efer.lma',

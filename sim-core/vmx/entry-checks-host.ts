@@ -78,7 +78,7 @@ const REGISTERS: readonly EntryCheck[] = [
     fields: [EXIT_FIELD, 'HOST_IA32_EFER'],
     holds: (v, facts) =>
       !has(v[EXIT_FIELD], EXIT_CONTROL.LOAD_IA32_EFER) || (v.HOST_IA32_EFER & ~facts.eferBits) === 0n,
-    must: (_, facts) => `With “load IA32_EFER”, HOST_IA32_EFER may only set bits of ${hex(facts.eferBits)}`,
+    must: (_, facts) => `With “load IA32_EFER”, HOST_IA32_EFER must set only bits of ${hex(facts.eferBits)}`,
   }),
   check({
     id: 'host.efer.mode',
