@@ -18,6 +18,7 @@ export class SerialConsole {
   private used = 0;
   private afterEscape = false;
   private inputEnded = false;
+  private lastByte = NEW_LINE;
   /** Bytes given to the guest. */
   private received = 0;
   private readonly onInput = (chunk: Buffer): void => this.receive(chunk);
@@ -72,6 +73,11 @@ export class SerialConsole {
     return this.inputEnded ? 'end' : 'timeout';
   }
 
+  /** Whether what is printed next starts a line. */
+  get atLineStart(): boolean {
+    return this.lastByte === NEW_LINE;
+  }
+
   private receive(chunk: Buffer): void {
     const bytes = process.stdin.isTTY ? this.unescape(chunk) : chunk;
     this.machine.serial.input(bytes);
@@ -97,6 +103,7 @@ export class SerialConsole {
   }
 
   private transmit(byte: number): void {
+    this.lastByte = byte;
     this.buffer[this.used++] = byte;
     if (byte === NEW_LINE || this.used === BUFFER_SIZE) this.flush();
   }

@@ -2,20 +2,26 @@
 
 import { readFileSync } from 'node:fs';
 import { ImageError } from '../sim-core/loaders/image-error.ts';
-import { dap } from './dap.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { HELP, parseDap, parseRun, UsageError } from './options.ts';
-import { run } from './run.ts';
 
 function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
   return (manifest as { version: string }).version;
 }
 
-/** Each command takes its arguments and gives the exit status. */
+/** Each command takes its arguments and gives the exit status; its parts are loaded when it is the one. */
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
-  run: (args) => run(parseRun(args)),
-  dap: (args) => dap(parseDap(args)),
+  run: async (args) => {
+    const options = parseRun(args);
+    const { run } = await import('./run.ts');
+    return run(options);
+  },
+  dap: async (args) => {
+    const options = parseDap(args);
+    const { dap } = await import('./dap.ts');
+    return dap(options);
+  },
 };
 
 async function main(args: readonly string[]): Promise<number> {

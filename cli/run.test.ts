@@ -23,7 +23,9 @@ const ECHO = [
   ...[...outByte(0xf4, 7)],
 ];
 
-describe('vmxray run', () => {
+describe('vmxray run', function () {
+  // Each test starts processes, which takes its time on a busy machine.
+  this.timeout(60_000);
   let folder = '';
   before(() => {
     folder = mkdtempSync(path.join(os.tmpdir(), 'vmxray-cli-'));
@@ -80,7 +82,7 @@ describe('vmxray run', () => {
     const lines = stdout.split('\n');
     const summary = JSON.parse(lines.at(-2) ?? '');
     assert.equal(status, 7);
-    assert.ok(summary.seconds > 0 && summary.mips > 0);
+    assert.ok(Math.abs(summary.mips - summary.instructions / summary.seconds / 1e6) < 0.01, stdout);
     // Three instructions for each of the two bytes; the last one completes.
     const { stopReason, exitStatus, debugExit, instructions, vmExits } = summary;
     assert.deepEqual(

@@ -122,7 +122,10 @@ class Runner {
     const final = stop === 'interrupted' ? stop : this.orEntryFailure(stop);
     const status = final === 'interrupted' ? EXIT_STATUS.interrupted.status : exitStatus(final);
     if (final !== 'interrupted') process.stderr.write(describeStop(final, machine));
-    if (options.json) process.stdout.write(`${JSON.stringify(summary(final, status, machine, seconds))}\n`);
+    if (options.json) {
+      const lineEnd = this.console.atLineStart ? '' : '\n';
+      process.stdout.write(`${lineEnd}${JSON.stringify(summary(final, status, machine, seconds))}\n`);
+    }
     return status;
   }
 
