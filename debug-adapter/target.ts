@@ -101,14 +101,20 @@ export async function loadTarget(
 function checkExitNames(names: readonly string[]): void {
   for (const name of names) {
     if (name === '*' || exitReasonByName(nameOf(name))) continue;
-    const stem = name.toUpperCase().replaceAll(/[^A-Z]/g, '');
-    const similar = EXIT_REASONS.filter((reason) => stem !== '' && reason.name.replaceAll('_', '').includes(stem));
+    const words = nameOf(name).split('_');
+    const similar = EXIT_REASONS.filter((reason) => reason.name.split('_').some((part) => words.some(isLike(part))));
     throw errors.unknownExitReason(
       name,
       similar.slice(0, 4).map((reason) => reason.name),
     );
   }
 }
+
+/** Equal but for an ending: ACCESS and ACCESSES. */
+const isLike =
+  (part: string) =>
+  (word: string): boolean =>
+    Math.min(part.length, word.length) >= 3 && (part.startsWith(word) || word.startsWith(part));
 
 async function readFile(files: FileReader, what: string, path: string): Promise<Uint8Array> {
   try {

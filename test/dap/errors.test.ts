@@ -21,13 +21,12 @@ describe('what clients and launch configurations can do wrong', () => {
     rmSync(folder, { recursive: true });
     await adapter.close();
   });
-  beforeEach(async () => {
+  async function connect(): Promise<void> {
     client = await PlainClient.connect(adapter.port);
     await client.request('initialize', { adapterID: 'vmxray' });
-  });
-  afterEach(() => client.close());
+  }
 
-  /** The request fails with this message, and the adapter still launches the sample afterwards. */
+  /** The request fails with this message. */
   async function fails(command: string, args: unknown, message: RegExp): Promise<void> {
     const response = await client.request(command, args as object);
     assert.equal(response.success, false, `${command} succeeded`);
@@ -35,6 +34,7 @@ describe('what clients and launch configurations can do wrong', () => {
     assert.equal(typeof response.body?.error?.id, 'number');
   }
 
+  /** The adapter that was sent all this still launches the sample. */
   async function livesOn(): Promise<void> {
     const response = await client.request('launch', firstVmm());
     assert.equal(response.success, true, response.message);
@@ -47,10 +47,12 @@ describe('what clients and launch configurations can do wrong', () => {
   };
 
   describe('launch', () => {
+    before(connect);
+    after(() => client.close());
+
     const check = (name: string, launch: () => unknown, message: RegExp): void => {
       it(`${name}: ${message.source}`, async () => {
         await fails('launch', launch(), message);
-        await livesOn();
       });
     };
     check('no program', () => ({}), /no 'program'/);
@@ -106,13 +108,16 @@ describe('what clients and launch configurations can do wrong', () => {
       /'high' is no address/,
     );
 
-    it('refuses a second launch', async () => {
+    it('works after all of these, once', async () => {
       await livesOn();
       await fails('launch', firstVmm(), /launched already/);
     });
   });
 
   describe('before launch', () => {
+    before(connect);
+    after(() => client.close());
+
     const commands = [
       'threads',
       'configurationDone',
@@ -125,7 +130,6 @@ describe('what clients and launch configurations can do wrong', () => {
     for (const command of commands) {
       it(`${command} says that launch must come first`, async () => {
         await fails(command, {}, /needs a running session. Send 'launch' first/);
-        await livesOn();
       });
     }
     it('so do requests with arguments', async () => {
@@ -138,12 +142,14 @@ describe('what clients and launch configurations can do wrong', () => {
   });
 
   describe('after launch', () => {
-    beforeEach(async () => {
+    before(async () => {
+      await connect();
       const stop = client.event('stopped');
       await client.request('launch', firstVmm());
       await client.request('configurationDone');
       await stop;
     });
+    after(() => client.close());
 
     const check = (command: string, args: unknown, message: RegExp): void => {
       it(`${command} ${JSON.stringify(args)}: ${message.source}`, async () => {
@@ -214,6 +220,9 @@ describe('what clients and launch configurations can do wrong', () => {
   });
 
   describe('bytes that are no message', () => {
+    before(connect);
+    after(() => client.close());
+
     it('are skipped, and the next message is answered', async () => {
       const complaint = client.event('output');
       client.raw('Content-Length: 7\r\n\r\nnot{json');
