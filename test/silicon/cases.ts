@@ -1,0 +1,334 @@
+import { Encoder, Instruction, OpKind, Register } from 'iced-x86';
+import { REGISTERS } from '../../sim-core/isa/registers.ts';
+import { GPR } from '../../sim-core/state/layout.ts';
+import type { OperandSource, TestForm } from './forms.ts';
+import { ADDRESS, type Case, PAGE_BOUNDARY } from './layout.ts';
+import type { Random } from './random.ts';
+
+/** Random cases of a form: operands, addresses, and a state in which the instruction stays inside the mapped pages. */
+
+const MXCSR_DEFAULT = 0x1f80;
+const STATUS_AND_DIRECTION = 0xcd5;
+const MIDDLE = ADDRESS.CODE + 0x800;
+const MOST_ATTEMPTS = 50;
+
+const registersOf = (kind: 'gpr' | 'xmm', size: number): readonly Register[] =>
+  [...REGISTERS]
+    .filter(([, location]) => location.kind === kind && location.size === size)
+    .map(([register]) => register);
+const GPRS: Readonly<Record<number, readonly Register[]>> = {
+  1: registersOf('gpr', 1), 2: registersOf('gpr', 2), 4: registersOf('gpr', 4), 8: registersOf('gpr', 8),
+}; // biome-ignore format: one line says it
+const XMMS = registersOf('xmm', 16);
+const numberOf = (register: Register): number => REGISTERS.get(register)?.number ?? -1;
+const low64 = (value: bigint): bigint => BigInt.asUintN(64, value);
+
+/** Instructions that push, pop or go through RSP: it must not serve as another operand's address. */
+const STACK_USERS = new Set(['Push', 'Pop', 'Call', 'Ret', 'Leave', 'Enter', 'Pushfq', 'Popfq']);
+
+/** A case under construction. */
+class Builder {
+  readonly instruction = new Instruction();
+  readonly gpr: bigint[];
+  readonly xmm = new Uint8Array(256);
+  readonly memory = new Uint8Array(ADDRESS.WINDOW_SIZE);
+  /** Registers whose values an address depends on. */
+  private readonly pinned = new Set<number>([GPR.rsp]);
+  /** Linear address of the memory operand. */
+  private address = PAGE_BOUNDARY;
+  private readonly form: TestForm;
+  private readonly random: Random;
+
+  constructor(form: TestForm, random: Random) {
+    this.form = form;
+    this.random = random;
+    this.gpr = Array.from({ length: 16 }, () => random.integer());
+    this.gpr[GPR.rsp] = BigInt(this.nearBoundary(8));
+    this.gpr[GPR.rbp] =
+      form.mnemonic === 'Leave' || form.mnemonic === 'Enter' ? BigInt(this.nearBoundary(8)) : random.integer();
+    this.fillVectors(this.xmm, 0);
+    this.fillVectors(this.memory, 0);
+    this.instruction.code = form.code;
+  }
+
+  private fillVectors(bytes: Uint8Array, from: number): void {
+    const view = new DataView(bytes.buffer);
+    // Now and then equal vectors, so that comparisons find something.
+    const common = this.random.vector();
+    for (let at = from; at + 16 <= bytes.length; at += 16) {
+      const [low, high] = this.random.chance(20) ? common : this.random.vector();
+      view.setBigUint64(at, low, true);
+      view.setBigUint64(at + 8, high, true);
+    }
+  }
+
+  /** An address around the page boundary, usually a multiple of `size`. */
+  private nearBoundary(size: number): number {
+    const address = PAGE_BOUNDARY - 64 + this.random.below(128);
+    return this.random.chance(75) ? address - (address % size) : address;
+  }
+
+  /** A 64-bit value stored in the window. */
+  private poke(address: number, value: bigint): void {
+    new DataView(this.memory.buffer).setBigUint64(address - ADDRESS.WINDOW, low64(value), true);
+  }
+
+  // ---- operands
+
+  fillOperands(rip: number): void {
+    // Memory first: it pins registers that other operands must leave alone.
+    const order = this.form.operands.map((_, i) => i).sort((a, b) => this.rank(a) - this.rank(b));
+    for (const i of order) this.fill(i, this.form.operands[i] as OperandSource, rip);
+  }
+
+  private rank(i: number): number {
+    return this.form.operands[i]?.kind === 'memory' ? 0 : 1;
+  }
+
+  private fill(i: number, operand: OperandSource, rip: number): void {
+    const { instruction, random } = this;
+    switch (operand.kind) {
+      case 'gpr':
+        return this.setRegister(i, this.chooseGpr(operand.size));
+      case 'xmm':
+        return this.setRegister(i, random.pick(XMMS));
+      case 'fixed':
+        return this.setRegister(i, Register[operand.register]);
+      case 'memory':
+        return this.fillMemory(i, operand.size);
+      case 'immediate':
+        return this.setImmediate(i, operand);
+      case 'one':
+        instruction.setOpKind(i, OpKind.Immediate8);
+        return instruction.setImmediateU32(i, 1);
+      case 'branch':
+        instruction.setOpKind(i, OpKind.NearBranch64);
+        instruction.nearBranch64 = BigInt(rip + 20 + random.below(80));
+        return;
+      case 'string':
+        return this.fillString(i, operand.index);
+    }
+  }
+
+  private setRegister(i: number, register: Register): void {
+    this.instruction.setOpKind(i, OpKind.Register);
+    this.instruction.setOpRegister(i, register);
+  }
+
+  private chooseGpr(size: 1 | 2 | 4 | 8): Register {
+    const { form, random, gpr } = this;
+    const all = GPRS[size] as readonly Register[];
+    const free = all.filter((choice) => !this.pinned.has(numberOf(choice)));
+    // CALL through RSP would push into the code that it calls.
+    if (form.mnemonic === 'Call') return random.pick(free);
+    if (!form.mnemonic.startsWith('Bt') || form.operands[0]?.kind !== 'memory') return random.pick(all);
+    // A bit offset reaches far beyond its operand: keep it in the window.
+    const chosen = random.pick(free);
+    const bits = BigInt.asUintN(8 * size, BigInt(random.below(512) - 256));
+    gpr[numberOf(chosen)] = ((random.bits64() << BigInt(8 * size)) & (2n ** 64n - 1n)) | bits;
+    return chosen;
+  }
+
+  private setImmediate(i: number, { size, extended }: Extract<OperandSource, { kind: 'immediate' }>): void {
+    const kinds = {
+      1: OpKind.Immediate8,
+      2: OpKind.Immediate16,
+      4: OpKind.Immediate32,
+      8: OpKind.Immediate64,
+    } as const;
+    const extensions: Readonly<Record<string, OpKind>> = {
+      '1.2': OpKind.Immediate8to16, '1.4': OpKind.Immediate8to32, '1.8': OpKind.Immediate8to64,
+      '4.8': OpKind.Immediate32to64,
+    }; // biome-ignore format: a table reads better in rows
+    const second = i === 1 && this.form.operands[0]?.kind === 'immediate';
+    const kind = second ? OpKind.Immediate8_2nd : size === extended ? kinds[size] : extensions[`${size}.${extended}`];
+    this.instruction.setOpKind(i, kind as OpKind);
+    // ENTER's and RET's numbers move the stack pointer: they stay small.
+    const value =
+      STACK_USERS.has(this.form.mnemonic) && size <= 2 ? BigInt(this.random.below(4)) : this.random.integer();
+    if (size === extended) this.instruction.setImmediateU64(i, BigInt.asUintN(8 * size, value));
+    else this.instruction.setImmediateI64(i, BigInt.asIntN(8 * size, value));
+  }
+
+  private fillString(i: number, index: 'rsi' | 'rdi' | 'rbx'): void {
+    const kinds = { rsi: OpKind.MemorySegRSI, rdi: OpKind.MemoryESRDI, rbx: OpKind.Memory } as const;
+    this.instruction.setOpKind(i, kinds[index]);
+    if (index === 'rbx') {
+      this.instruction.memoryBase = Register.RBX;
+      this.instruction.memoryIndex = Register.AL;
+    }
+    const address = BigInt(this.nearBoundary(8));
+    this.gpr[GPR[index]] = index === 'rbx' ? low64(address - ((this.gpr[GPR.rax] as bigint) & 0xffn)) : address;
+  }
+
+  // ---- memory operands
+
+  private fillMemory(i: number, size: number): void {
+    const { instruction, random } = this;
+    // LEA and prefetches give no size.
+    const target = this.nearBoundary(size || 8);
+    this.address = target;
+    instruction.setOpKind(i, OpKind.Memory);
+    this.fillVectors(this.memory, target - ADDRESS.WINDOW);
+    if (this.form.text.includes('moffs')) return this.absolute(target, 8);
+    const way = random.pick([
+      () => this.based(target, 8, false),
+      () => this.based(target, 8, true),
+      () => this.based(target, 8, true),
+      () => this.based(target, 4, random.chance(50)),
+      () => this.absolute(target, 8),
+      () => this.absolute(target, 4),
+      () => this.relative(target),
+      () => {
+        instruction.segmentPrefix = Register.GS;
+        this.based(target - ADDRESS.GS_BASE, 8, random.chance(50));
+      },
+    ]);
+    way();
+  }
+
+  private absolute(target: number, addressSize: 4 | 8): void {
+    this.instruction.memoryDisplSize = addressSize;
+    this.instruction.memoryDisplacement = BigInt(target);
+  }
+
+  private relative(target: number): void {
+    this.instruction.memoryBase = Register.RIP;
+    this.absolute(target, 8);
+  }
+
+  /** [base + index × scale + displacement]: whatever index and displacement are, the base makes up for it. */
+  private based(target: number, addressSize: 4 | 8, indexed: boolean): void {
+    const { instruction, random, gpr } = this;
+    const candidates = GPRS[addressSize] as readonly Register[];
+    const usesStack = STACK_USERS.has(this.form.mnemonic);
+    const base = random.pick(usesStack ? candidates.filter((choice) => numberOf(choice) !== GPR.rsp) : candidates);
+    const displacement = random.pick([0, random.below(256) - 128, (random.next() | 0) >> 1]);
+    instruction.memoryBase = base;
+    instruction.memoryDisplSize = displacement === 0 ? 0 : 1;
+    instruction.memoryDisplacement = BigInt.asUintN(8 * addressSize, BigInt(displacement));
+    let offset = BigInt(displacement);
+    if (indexed) {
+      const index = random.pick(candidates.filter((choice) => numberOf(choice) !== GPR.rsp && choice !== base));
+      const scale = random.pick([1, 2, 4, 8]);
+      instruction.memoryIndex = index;
+      instruction.memoryIndexScale = scale;
+      this.pinned.add(numberOf(index));
+      offset += (gpr[numberOf(index)] as bigint) * BigInt(scale);
+    }
+    this.pinned.add(numberOf(base));
+    const value = BigInt.asUintN(8 * addressSize, BigInt(target) - offset);
+    // With 32-bit addresses the upper half of the register does not count.
+    gpr[numberOf(base)] = addressSize === 8 ? value : (BigInt(random.next()) << 32n) | value;
+  }
+
+  // ---- what single instructions need
+
+  prepare(): void {
+    const { form, random, instruction } = this;
+    if (form.canLock && random.chance(25)) instruction.hasLockPrefix = true;
+    if (form.operands.some((operand) => operand.kind === 'string')) this.prepareString();
+    if (form.mnemonic === 'Div' || form.mnemonic === 'Idiv') this.prepareDivision();
+    if (form.mnemonic.startsWith('Cmpxchg')) this.prepareComparison();
+    const goesIndirect = form.mnemonic === 'Jmp' || form.mnemonic === 'Call';
+    if (form.mnemonic === 'Ret') this.poke(Number(this.gpr[GPR.rsp]), this.codeAddress());
+    else if (goesIndirect && form.operands[0]?.kind === 'gpr') {
+      this.gpr[numberOf(instruction.opRegister(0))] = this.codeAddress();
+    } else if (goesIndirect && form.operands[0]?.kind === 'memory') this.poke(this.address, this.codeAddress());
+  }
+
+  private codeAddress(): bigint {
+    return BigInt(ADDRESS.CODE + this.random.below(0x700));
+  }
+
+  private prepareString(): void {
+    if (!this.form.canRepeat) return;
+    this.gpr[GPR.rcx] = BigInt(this.random.below(10));
+    const prefix = this.random.below(3);
+    if (prefix === 1) this.instruction.hasRepPrefix = true;
+    if (prefix === 2) this.instruction.hasRepnePrefix = true;
+  }
+
+  /** Half of all dividends such that the quotient fits. */
+  private prepareDivision(): void {
+    const rax = this.gpr[GPR.rax] as bigint;
+    if (!this.pinned.has(GPR.rdx) && this.random.chance(50))
+      this.gpr[GPR.rdx] = this.random.pick([0n, low64(BigInt.asIntN(64, rax) >> 63n), 1n]);
+  }
+
+  /** Half of all comparisons find equality. */
+  private prepareComparison(): void {
+    if (this.random.chance(50)) return;
+    const operand = this.form.operands[0];
+    if (operand?.kind === 'gpr') {
+      const number = numberOf(this.instruction.opRegister(0));
+      if (!this.pinned.has(number)) this.gpr[number] = this.gpr[GPR.rax] as bigint;
+      return;
+    }
+    const { address } = this;
+    const [low, high] = [this.gpr[GPR.rax] as bigint, this.gpr[GPR.rdx] as bigint];
+    this.poke(address, this.form.mnemonic === 'Cmpxchg8b' ? (high << 32n) | (low & 0xffff_ffffn) : low);
+    if (this.form.mnemonic === 'Cmpxchg16b') this.poke(address + 8, high);
+  }
+}
+
+/** A shift's count before masking: CL, or the immediate. */
+function countOf(builder: Builder, form: TestForm): number {
+  const last = form.operands.length - 1;
+  const operand = form.operands[last];
+  if (operand?.kind === 'fixed') return Number((builder.gpr[GPR.rcx] as bigint) & 0xffn);
+  return operand?.kind === 'immediate' ? Number(builder.instruction.immediate(last) & 0xffn) : 1;
+}
+
+function encode(encoder: Encoder, builder: Builder, rip: number): Uint8Array | undefined {
+  try {
+    encoder.encode(builder.instruction, BigInt(rip));
+  } catch {
+    encoder.takeBuffer();
+    return undefined;
+  }
+  return encoder.takeBuffer();
+}
+
+/** One random case of `form`. @throws when no choice of operands can be encoded. */
+export function randomCase(form: TestForm, random: Random): Case {
+  const encoder = new Encoder(64);
+  try {
+    for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+      const made = attemptCase(form, random, encoder);
+      if (made) return made;
+    }
+  } finally {
+    encoder.free();
+  }
+  throw new Error(`${form.text} cannot be encoded`);
+}
+
+function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | undefined {
+  // A fifth of the instructions cross into the second code page.
+  const rip = random.chance(20) ? ADDRESS.CODE + 0x1000 - 1 - random.below(3) : MIDDLE;
+  const builder = new Builder(form, random);
+  try {
+    builder.fillOperands(rip);
+    builder.prepare();
+    const code = encode(encoder, builder, rip);
+    if (!code) return undefined;
+    const first = form.operands[0];
+    return {
+      form,
+      code,
+      size: first && 'size' in first ? first.size : 0,
+      count: countOf(builder, form),
+      before: {
+        gpr: builder.gpr,
+        rflags: BigInt((random.next() & STATUS_AND_DIRECTION) | 2),
+        rip: BigInt(rip),
+        mxcsr: MXCSR_DEFAULT,
+        xmm: builder.xmm,
+        memory: builder.memory,
+      },
+    };
+  } finally {
+    builder.instruction.free();
+  }
+}

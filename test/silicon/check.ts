@@ -1,0 +1,107 @@
+import { MXCSR_STATUS } from '../../sim-core/isa/sse-operands.ts';
+import { RFLAGS } from '../../sim-core/state/control-bits.ts';
+import { randomCase } from './cases.ts';
+import type { TestForm } from './forms.ts';
+import { ADDRESS, type Case, type MachineState, NO_EXCEPTION, type Outcome } from './layout.ts';
+import type { Native } from './native.ts';
+import { Random } from './random.ts';
+import type { Simulated } from './simulated.ts';
+import { undefinedFlags, undefinedResult } from './undefined.ts';
+
+const COMPARED_FLAGS = RFLAGS.cf | RFLAGS.pf | RFLAGS.af | RFLAGS.zf | RFLAGS.sf | RFLAGS.of | RFLAGS.df;
+const FLAG_NAMES = ['cf', 'pf', 'af', 'zf', 'sf', 'of', 'df'] as const;
+const GPR_NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
+
+export interface Report {
+  readonly forms: number;
+  readonly cases: number;
+  /** One text a form that differed: the first case that did. */
+  readonly mismatches: readonly string[];
+  /** What the simulator does not simulate, by its own words. */
+  readonly unimplemented: readonly string[];
+}
+
+/** Runs `casesPerForm` random cases of each form on silicon and in the simulator, and compares. */
+export function check(
+  forms: readonly TestForm[],
+  casesPerForm: number,
+  seed: number,
+  native: Native,
+  simulated: Simulated,
+): Report {
+  const random = new Random(seed);
+  const cases = forms.flatMap((form) => Array.from({ length: casesPerForm }, () => randomCase(form, random)));
+  const expected = native.run(cases);
+  const mismatches = new Map<TestForm, string>();
+  const unimplemented = new Set<string>();
+  cases.forEach((test, i) => {
+    const outcome = simulated.run(test);
+    if ('unimplemented' in outcome) {
+      unimplemented.add(`${outcome.unimplemented}: ${test.form.text}`);
+      return;
+    }
+    const differences = compare(test, expected[i] as Outcome, outcome);
+    if (differences.length > 0 && !mismatches.has(test.form)) mismatches.set(test.form, describe(test, differences));
+  });
+  return {
+    forms: forms.length,
+    cases: cases.length,
+    mismatches: [...mismatches.values()],
+    unimplemented: [...unimplemented],
+  };
+}
+
+const hex = (value: number | bigint): string => value.toString(16);
+const hexBytes = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Differences as texts `where: silicon ≠ simulator`. */
+function compare(test: Case, silicon: Outcome, simulator: Outcome): string[] {
+  const differences: string[] = [];
+  const expect = (where: string, a: number | bigint, b: number | bigint) => {
+    if (a !== b) differences.push(`${where}: silicon ${hex(a)}, simulator ${hex(b)}`);
+  };
+  expect('vector', silicon.vector, simulator.vector);
+  if (differences.length > 0) return differences;
+  const [a, b] = [silicon.after, simulator.after];
+  expect('rip', a.rip, b.rip);
+  const exact = silicon.vector !== NO_EXCEPTION;
+  if (exact || !undefinedResult(test)) compareResults(a, b, differences);
+  const flags = BigInt(COMPARED_FLAGS & ~(exact ? 0 : undefinedFlags(test)));
+  for (const name of FLAG_NAMES) {
+    const mask = flags & BigInt(RFLAGS[name]);
+    if ((a.rflags & mask) !== (b.rflags & mask))
+      differences.push(`${name}: silicon ${(a.rflags & mask) === 0n ? 0 : 1}`);
+  }
+  // The simulator does not track MXCSR's status flags.
+  expect('mxcsr', a.mxcsr & ~MXCSR_STATUS, b.mxcsr & ~MXCSR_STATUS);
+  return differences;
+}
+
+function compareResults(a: MachineState, b: MachineState, differences: string[]): void {
+  a.gpr.forEach((value, i) => {
+    if (value !== b.gpr[i])
+      differences.push(`${GPR_NAMES[i]}: silicon ${hex(value)}, simulator ${hex(b.gpr[i] ?? 0n)}`);
+  });
+  for (let i = 0; i < 16; i++) {
+    const [x, y] = [a, b].map(({ xmm }) => hexBytes(xmm.subarray(16 * i, 16 * i + 16)));
+    if (x !== y) differences.push(`xmm${i}: silicon ${x}, simulator ${y} (bytes from low to high)`);
+  }
+  for (let i = 0; i < a.memory.length; i += 8) {
+    const [x, y] = [a, b].map(({ memory }) => hexBytes(memory.subarray(i, i + 8)));
+    if (x !== y) differences.push(`memory ${hex(ADDRESS.WINDOW + i)}: silicon ${x}, simulator ${y}`);
+  }
+}
+
+/** The case and its differences, in full: enough to follow it by hand. */
+function describe(test: Case, differences: readonly string[]): string {
+  const { form, code, before } = test;
+  const registers = before.gpr.map((value, i) => `${GPR_NAMES[i]}=${hex(value)}`).join(' ');
+  const vectors = Array.from({ length: 16 }, (_, i) => `xmm${i}=${hexBytes(before.xmm.subarray(16 * i, 16 * i + 16))}`);
+  const usesVectors = form.operands.some((operand) => operand.kind === 'xmm');
+  return [
+    `${form.text} as ${hexBytes(code)} at ${hex(before.rip)}`,
+    ...differences.map((difference) => `  ${difference}`),
+    `  before: ${registers} rflags=${hex(before.rflags)}`,
+    ...(usesVectors ? [`  ${vectors.join(' ')}`] : []),
+  ].join('\n');
+}

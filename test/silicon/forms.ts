@@ -1,0 +1,105 @@
+import { Code, CodeExt, EncodingKind, OpCodeOperandKind as Kind, MemorySizeExt, Mnemonic } from 'iced-x86';
+import { FAR_THROUGH_MEMORY } from '../../sim-core/isa/semantics.ts';
+
+/** Encodings under test, found in iced-x86's opcode table: nothing is listed that can be derived. */
+
+/** How one operand is to be filled. */
+export type OperandSource =
+  | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
+  | { readonly kind: 'xmm' }
+  | { readonly kind: 'fixed'; readonly register: 'AL' | 'CL' | 'AX' | 'EAX' | 'RAX' }
+  | { readonly kind: 'memory'; readonly size: number }
+  /** Immediate of `size` bytes, sign-extended to `extended` bytes. */
+  | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8; readonly extended: 1 | 2 | 4 | 8 }
+  | { readonly kind: 'one' }
+  | { readonly kind: 'branch' }
+  /** [rSI] or [rDI] of a string instruction, [rBX + AL] of XLAT. */
+  | { readonly kind: 'string'; readonly index: 'rsi' | 'rdi' | 'rbx' };
+
+export interface TestForm {
+  readonly code: Code;
+  readonly mnemonic: string;
+  /** The manual's notation. */
+  readonly text: string;
+  readonly operands: readonly OperandSource[];
+  readonly canLock: boolean;
+  readonly canRepeat: boolean;
+}
+
+const gpr = (size: 1 | 2 | 4 | 8): OperandSource => ({ kind: 'gpr', size });
+const immediate = (size: 1 | 2 | 4 | 8, extended: 1 | 2 | 4 | 8 = size): OperandSource => ({
+  kind: 'immediate', size, extended,
+}); // biome-ignore format: one line says it
+const XMM: OperandSource = { kind: 'xmm' };
+
+/** Operand kinds with one meaning. */
+const SIMPLE = new Map<Kind, OperandSource>([
+  [Kind.r8_reg, gpr(1)], [Kind.r8_opcode, gpr(1)],
+  [Kind.r16_reg, gpr(2)], [Kind.r16_rm, gpr(2)], [Kind.r16_opcode, gpr(2)],
+  [Kind.r32_reg, gpr(4)], [Kind.r32_rm, gpr(4)], [Kind.r32_opcode, gpr(4)],
+  [Kind.r64_reg, gpr(8)], [Kind.r64_rm, gpr(8)], [Kind.r64_opcode, gpr(8)],
+  [Kind.xmm_reg, XMM], [Kind.xmm_rm, XMM],
+  [Kind.al, { kind: 'fixed', register: 'AL' }], [Kind.cl, { kind: 'fixed', register: 'CL' }],
+  [Kind.ax, { kind: 'fixed', register: 'AX' }], [Kind.eax, { kind: 'fixed', register: 'EAX' }],
+  [Kind.rax, { kind: 'fixed', register: 'RAX' }],
+  [Kind.imm8, immediate(1)], [Kind.imm8_const_1, { kind: 'one' }],
+  [Kind.imm8sex16, immediate(1, 2)], [Kind.imm8sex32, immediate(1, 4)], [Kind.imm8sex64, immediate(1, 8)],
+  [Kind.imm16, immediate(2)], [Kind.imm32, immediate(4)], [Kind.imm32sex64, immediate(4, 8)],
+  [Kind.imm64, immediate(8)],
+  [Kind.br64_1, { kind: 'branch' }], [Kind.br64_4, { kind: 'branch' }],
+  [Kind.seg_rSI, { kind: 'string', index: 'rsi' }], [Kind.es_rDI, { kind: 'string', index: 'rdi' }],
+  [Kind.seg_rBX_al, { kind: 'string', index: 'rbx' }],
+]); // biome-ignore format: a table reads better in rows
+
+/** Operand kinds that are a register or memory. */
+const EITHER = new Map<Kind, OperandSource>([
+  [Kind.r8_or_mem, gpr(1)],
+  [Kind.r16_or_mem, gpr(2)],
+  [Kind.r32_or_mem, gpr(4)],
+  [Kind.r64_or_mem, gpr(8)],
+  [Kind.xmm_or_mem, XMM],
+]);
+
+/**
+ * Every encoding for 64-bit mode of the given mnemonics, once with each register-or-memory operand as a register and
+ * once as memory. Encodings with operands of other kinds are left out.
+ * @param mnemonics iced-x86 numbers
+ */
+export function formsOf(mnemonics: ReadonlySet<number>): TestForm[] {
+  const forms: TestForm[] = [];
+  const codes = Code as unknown as Readonly<Record<string, number>>;
+  for (const code of Object.values(codes)) {
+    if (typeof code !== 'number') continue;
+    const info = CodeExt.opCode(code);
+    const usable = info.mode64 && info.intelDecoder64 && info.encoding === EncodingKind.Legacy;
+    if (usable && mnemonics.has(info.mnemonic) && !FAR_THROUGH_MEMORY.has(code))
+      forms.push(...formsOfEncoding(code, info));
+    info.free();
+  }
+  return forms;
+}
+
+function formsOfEncoding(code: Code, info: ReturnType<typeof CodeExt.opCode>): TestForm[] {
+  const kinds = Array.from({ length: info.opCount }, (_, i) => info.opKind(i));
+  const memory: OperandSource = { kind: 'memory', size: MemorySizeExt.size(info.memorySize) };
+  const choices = kinds.map((kind): readonly OperandSource[] => {
+    const simple = SIMPLE.get(kind);
+    if (simple) return [simple];
+    if (kind === Kind.mem || kind === Kind.mem_offs) return [memory];
+    const register = EITHER.get(kind);
+    return register ? [register, memory] : [];
+  });
+  return product(choices).map((operands) => ({
+    code,
+    mnemonic: Mnemonic[info.mnemonic] ?? '?',
+    text: info.instructionString,
+    operands,
+    canLock: info.canUseLockPrefix && operands[0]?.kind === 'memory',
+    canRepeat: info.canUseRepPrefix && operands.some((operand) => operand.kind === 'string'),
+  }));
+}
+
+/** All ways to take one of each list. */
+function product<T>(lists: readonly (readonly T[])[]): T[][] {
+  return lists.reduce<T[][]>((heads, list) => heads.flatMap((head) => list.map((item) => [...head, item])), [[]]);
+}

@@ -1,0 +1,93 @@
+import type { TestForm } from './forms.ts';
+
+/** Where a case's code and data lie, on silicon and in the simulator alike, and its form on the harness's pipes. */
+
+export const ADDRESS = {
+  CODE: 0x10_0000,
+  CODE_SIZE: 0x2000,
+  DATA: 0x20_0000,
+  DATA_SIZE: 0x2000,
+  /** The compared part of the data, around a page boundary. */
+  WINDOW: 0x20_0f00,
+  WINDOW_SIZE: 512,
+  GS_BASE: 0x1_0000,
+} as const;
+
+export const PAGE_BOUNDARY = ADDRESS.WINDOW + 256;
+const XMM_BYTES = 256;
+const CODE_BYTES = 16;
+
+/** The processor's state that instructions under test see, apart from the code. */
+export interface MachineState {
+  /** RAX, RCX, … R15. */
+  readonly gpr: readonly bigint[];
+  readonly rflags: bigint;
+  readonly rip: bigint;
+  readonly mxcsr: number;
+  /** XMM0…XMM15, 16 bytes each. */
+  readonly xmm: Uint8Array;
+  /** Bytes of the window. */
+  readonly memory: Uint8Array;
+}
+
+export interface Case {
+  readonly form: TestForm;
+  readonly code: Uint8Array;
+  /** Size of the first operand in bytes, and the unmasked count of shifts and rotates. */
+  readonly size: number;
+  readonly count: number;
+  readonly before: MachineState;
+}
+
+export interface Outcome {
+  readonly after: MachineState;
+  /** Exception vector; `NO_EXCEPTION` when the instruction completed. */
+  readonly vector: number;
+}
+
+/** The vector of the INT3 behind the instruction: it was reached. */
+export const NO_EXCEPTION = 3;
+
+const HEAD = 16 * 8 + 8 + 8 + 4 + 4;
+const INPUT_SIZE = HEAD + CODE_BYTES + XMM_BYTES + ADDRESS.WINDOW_SIZE;
+const OUTPUT_SIZE = HEAD + XMM_BYTES + ADDRESS.WINDOW_SIZE;
+
+/** Cases as the harness's `struct input`. */
+export function encodeCases(cases: readonly Case[]): Uint8Array {
+  const bytes = new Uint8Array(cases.length * INPUT_SIZE);
+  const view = new DataView(bytes.buffer);
+  cases.forEach(({ code, before }, i) => {
+    const at = i * INPUT_SIZE;
+    before.gpr.forEach((value, register) => {
+      view.setBigUint64(at + 8 * register, value, true);
+    });
+    view.setBigUint64(at + 128, before.rflags, true);
+    view.setBigUint64(at + 136, before.rip, true);
+    view.setUint32(at + 144, before.mxcsr, true);
+    view.setUint32(at + 148, code.length, true);
+    bytes.set(code, at + HEAD);
+    bytes.set(before.xmm, at + HEAD + CODE_BYTES);
+    bytes.set(before.memory, at + HEAD + CODE_BYTES + XMM_BYTES);
+  });
+  return bytes;
+}
+
+/** The harness's `struct output`s. */
+export function decodeOutcomes(bytes: Uint8Array): Outcome[] {
+  if (bytes.length % OUTPUT_SIZE !== 0) throw new Error(`the harness answered ${bytes.length} bytes`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return Array.from({ length: bytes.length / OUTPUT_SIZE }, (_, i) => {
+    const at = i * OUTPUT_SIZE;
+    return {
+      after: {
+        gpr: Array.from({ length: 16 }, (_, register) => view.getBigUint64(at + 8 * register, true)),
+        rflags: view.getBigUint64(at + 128, true),
+        rip: view.getBigUint64(at + 136, true),
+        mxcsr: view.getUint32(at + 144, true),
+        xmm: bytes.slice(at + HEAD, at + HEAD + XMM_BYTES),
+        memory: bytes.slice(at + HEAD + XMM_BYTES, at + OUTPUT_SIZE),
+      },
+      vector: view.getUint32(at + 148, true),
+    };
+  });
+}

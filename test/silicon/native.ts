@@ -1,0 +1,42 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ADDRESS, type Case, decodeOutcomes, encodeCases, type Outcome } from './layout.ts';
+
+const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
+
+/** Why this machine cannot run the harness; undefined when it can. */
+export function whyNotNative(): string | undefined {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'not an x86-64 Linux machine';
+  return spawnSync('gcc', ['--version']).status === 0 ? undefined : 'gcc is not installed';
+}
+
+/** This machine's own processor as an oracle. */
+export class Native {
+  private readonly folder = mkdtempSync(join(tmpdir(), 'vmxray-silicon-'));
+  private readonly program = join(this.folder, 'harness');
+
+  /** @throws when the harness does not compile. */
+  constructor() {
+    const defines = Object.entries(ADDRESS).map(([name, value]) => `-D${name}=${value}UL`);
+    execFileSync('gcc', ['-O1', '-Wall', '-Wextra', '-Werror', ...defines, '-o', this.program, SOURCE]);
+  }
+
+  /** Runs all cases in one process. @throws when the harness dies. */
+  run(cases: readonly Case[]): Outcome[] {
+    if (cases.length === 0) return [];
+    const result = spawnSync(this.program, { input: encodeCases(cases), maxBuffer: 2 ** 30 });
+    if (result.status !== 0) {
+      throw new Error(`the harness ended with ${result.signal ?? result.status}: ${result.stderr.toString()}`);
+    }
+    const outcomes = decodeOutcomes(new Uint8Array(result.stdout));
+    if (outcomes.length !== cases.length) throw new Error(`${outcomes.length} outcomes of ${cases.length} cases`);
+    return outcomes;
+  }
+
+  dispose(): void {
+    rmSync(this.folder, { recursive: true });
+  }
+}

@@ -1,0 +1,32 @@
+import { parseArgs } from 'node:util';
+import { Mnemonic } from 'iced-x86';
+import { check } from './check.ts';
+import { formsOf } from './forms.ts';
+import { TESTED_MNEMONICS } from './mnemonics.ts';
+import { Native, whyNotNative } from './native.ts';
+import { Simulated } from './simulated.ts';
+
+/** Usage: run.ts [--cases N] [--seed S] [--only mnemonic,…] */
+const { values } = parseArgs({
+  options: { cases: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' } },
+});
+const reason = whyNotNative();
+if (reason) throw new Error(`cannot run on this machine: ${reason}`);
+const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(values.seed);
+const only = values.only?.toLowerCase().split(',');
+const mnemonics = [...TESTED_MNEMONICS].filter(
+  (number) => !only || only.includes((Mnemonic[number] ?? '').toLowerCase()),
+);
+const native = new Native();
+try {
+  const report = check(formsOf(new Set(mnemonics)), Number(values.cases ?? 40), seed, native, new Simulated(new Map()));
+  for (const mismatch of report.mismatches) console.log(`${mismatch}\n`);
+  for (const what of report.unimplemented) console.log(`not simulated: ${what}`);
+  console.log(
+    `seed ${seed}: ${report.forms} forms, ${report.cases} cases, ${report.mismatches.length} forms with mismatches, ` +
+      `${report.unimplemented.length} not simulated`,
+  );
+  process.exitCode = report.mismatches.length > 0 ? 1 : 0;
+} finally {
+  native.dispose();
+}

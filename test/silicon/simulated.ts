@@ -1,0 +1,90 @@
+import type { Clock, Cpu, SlowInstructionTable } from '../../sim-core/cpu/cpu.ts';
+import { readRflags, writeRflags } from '../../sim-core/cpu/rflags.ts';
+import { EXIT } from '../../sim-core/engine/record.ts';
+import { Processor } from '../../sim-core/machine/processor.ts';
+import type { Fault } from '../../sim-core/mmu/fault.ts';
+import { Mmu } from '../../sim-core/mmu/mmu.ts';
+import { PhysicalMemory } from '../../sim-core/mmu/physical-memory.ts';
+import { Tlb } from '../../sim-core/mmu/tlb.ts';
+import { CR0, CR4, EFER } from '../../sim-core/state/control-bits.ts';
+import { CODE_MODE, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
+import { State } from '../../sim-core/state/state.ts';
+import { ADDRESS, type Case, type MachineState, NO_EXCEPTION, type Outcome } from './layout.ts';
+
+const RAM_SIZE = 4 << 20;
+/** Fills the code pages: decoding ahead stops at it, and no case executes it. */
+const HLT = 0xf4;
+/** A REP instruction may need several steps; more than this is a loop that does not end. */
+const MOST_STEPS = 1000;
+
+/** The simulator under test: 64-bit mode without paging, so that linear addresses are physical ones. */
+export class Simulated {
+  private readonly state = new State(RAM_SIZE);
+  private readonly physical = new PhysicalMemory(this.state);
+  private readonly processor: Processor;
+  private readonly mmu: Mmu;
+
+  constructor(slowInstructions: SlowInstructionTable) {
+    const { state } = this;
+    this.mmu = new Mmu(state, this.physical, new Tlb(state));
+    const clock: Clock = { cycles: () => 0 };
+    // No instruction under test asks for ports, interrupts, the model or VMX.
+    const cpu = { state, mmu: this.mmu, clock } as unknown as Cpu;
+    state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp));
+    state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
+    state.set64('efer', BigInt(EFER.lme | EFER.lma));
+    state.set32('codeMode', CODE_MODE.code64);
+    state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
+    this.processor = new Processor(cpu, slowInstructions, { mayBreakAt: () => false, stopsHere: () => false });
+    this.mmu.updateContext();
+    this.physical.poke(ADDRESS.CODE, new Uint8Array(ADDRESS.CODE_SIZE).fill(HLT));
+  }
+
+  run(test: Case): Outcome | { readonly unimplemented: string } {
+    const { state, physical } = this;
+    const rip = Number(test.before.rip);
+    this.load(test.before);
+    physical.poke(rip, test.code);
+    let steps = 0;
+    do this.processor.run(1);
+    while (state.get32('exitCode') === EXIT.budget && state.get64('rip') === test.before.rip && ++steps < MOST_STEPS);
+    const fault = state.get32('exitCode') === EXIT.fault ? this.processor.fault : undefined;
+    physical.poke(rip, new Uint8Array(test.code.length).fill(HLT));
+    if (fault?.kind === 'unimplemented') return { unimplemented: fault.what };
+    return { after: this.snapshot(), vector: fault ? vectorOf(fault) : NO_EXCEPTION };
+  }
+
+  private load(before: MachineState): void {
+    const { state } = this;
+    before.gpr.forEach((value, register) => {
+      state.set64('gpr', value, register);
+    });
+    writeRflags(state, Number(before.rflags));
+    state.set64('rip', before.rip);
+    state.set32('mxcsr', before.mxcsr);
+    for (let i = 0; i < 16; i++) state.bytes.set(before.xmm.subarray(16 * i, 16 * i + 16), OFFSET.ymm + 32 * i);
+    this.physical.poke(ADDRESS.WINDOW, before.memory);
+  }
+
+  private snapshot(): MachineState {
+    const { state } = this;
+    const xmm = new Uint8Array(256);
+    for (let i = 0; i < 16; i++) {
+      xmm.set(state.bytes.subarray(OFFSET.ymm + 32 * i, OFFSET.ymm + 32 * i + 16), 16 * i);
+    }
+    return {
+      gpr: state.elements('gpr'),
+      rflags: BigInt(readRflags(state)),
+      rip: state.get64('rip'),
+      mxcsr: state.get32('mxcsr'),
+      xmm,
+      memory: this.physical.peek(ADDRESS.WINDOW, ADDRESS.WINDOW_SIZE),
+    };
+  }
+}
+
+/** @throws when an instruction did something that user-mode instructions cannot do. */
+function vectorOf(fault: Fault): number {
+  if (fault.kind === 'exception') return fault.vector;
+  throw new Error(`unexpected fault ${fault.kind}`);
+}
