@@ -245,7 +245,8 @@ const cmpxchg: Semantics = (s) => {
     equal,
     () => target.write(source),
     () => {
-      target.write(b);
+      // Memory is written in any case; a register is not touched, its upper half not cleared.
+      if (s.form.operands[0]?.kind === 'memory') target.write(b);
       accumulator.write(b);
     },
   );
