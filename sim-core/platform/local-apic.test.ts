@@ -215,6 +215,19 @@ describe('local APIC', () => {
     assert.deepEqual([apic.asserted, apic.nextDeadline()], [false, Number.POSITIVE_INFINITY]);
   });
 
+  it('goes on counting when the mode changes, and stays at zero after one-shot mode has ended', () => {
+    const { apic, read, write, pass } = makeApic();
+    write(REG.divide, 0xb);
+    write(REG.timer, 0x2_0040);
+    write(REG.initial, 100);
+    pass(350);
+    write(REG.timer, 0x40);
+    assert.equal(read(REG.current), 50);
+    assert.deepEqual(pass(1000), [1400]);
+    write(REG.timer, 0x2_0040);
+    assert.deepEqual([read(REG.current), apic.nextDeadline()], [0, Number.POSITIVE_INFINITY]);
+  });
+
   it('TSC-deadline mode: interrupts when the TSC reaches the MSR, which then reads 0', () => {
     const { apic, state, write, pass } = makeApic();
     state.set64('tscAdjustment', 5000n);

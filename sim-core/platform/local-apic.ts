@@ -63,6 +63,8 @@ export interface LocalApicState {
   initialCount: number;
   /** Cycle at which the timer's count was `initialCount`. */
   timerStart: number;
+  /** The count reached zero in one-shot mode: it stays there until the initial count is written. */
+  timerEnded: boolean;
   /** Cycle up to which expiries of the timer have been delivered. */
   serviced: number;
   /** Levels of LINT0 and LINT1. */
@@ -89,6 +91,7 @@ const powerOn = (): LocalApicState => ({
   divide: 0,
   initialCount: 0,
   timerStart: 0,
+  timerEnded: false,
   serviced: 0,
   pins: [false, false],
 });
@@ -313,8 +316,8 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   }
 
   private currentCount(now: number): number {
-    const { initialCount, timerStart } = this.state;
-    if (initialCount === 0 || this.timerMode === TIMER_MODE.tscDeadline) return 0;
+    const { initialCount, timerStart, timerEnded } = this.state;
+    if (initialCount === 0 || timerEnded || this.timerMode === TIMER_MODE.tscDeadline) return 0;
     const counted = Math.floor((now - timerStart) / this.divisor);
     return this.timerMode === TIMER_MODE.periodic
       ? initialCount - (counted % initialCount)
@@ -325,21 +328,33 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     const now = this.connections.clock.cycles();
     this.state.initialCount = initialCount;
     this.state.timerStart = now;
+    this.state.timerEnded = false;
     this.state.serviced = now;
   }
 
-  private setDivide(value: number): void {
+  /** Makes a change of the timer's mode or rate, with the count going on from where it is. */
+  private keepingCount(change: () => void): void {
     const now = this.connections.clock.cycles();
-    const counted = this.state.initialCount - this.currentCount(now);
-    this.state.divide = value & 0xb;
-    // The count goes on from where it is, at the new rate.
-    this.state.timerStart = now - counted * this.divisor;
+    const count = this.currentCount(now);
+    change();
+    this.state.timerEnded = count === 0;
+    this.state.timerStart = now - (this.state.initialCount - count) * this.divisor;
+  }
+
+  private setDivide(value: number): void {
+    this.keepingCount(() => {
+      this.state.divide = value & 0xb;
+    });
   }
 
   private writeTimerEntry(value: number): void {
     const before = this.timerMode;
     const now = this.connections.clock.cycles();
-    this.state.lvt[LVT.timer] = value;
+    const change = (): void => {
+      this.state.lvt[LVT.timer] = value;
+    };
+    if (((value >> 17) & 3) === before) change();
+    else this.keepingCount(change);
     if ((before === TIMER_MODE.tscDeadline) !== (this.timerMode === TIMER_MODE.tscDeadline)) {
       // Entering or leaving TSC-deadline mode disarms the timer.
       this.startTimer(0);
@@ -351,14 +366,14 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   /** The cycle of the next expiry after `serviced`, masked or not. */
   private nextExpiry(): number {
-    const { initialCount, timerStart, serviced } = this.state;
+    const { initialCount, timerStart, timerEnded, serviced } = this.state;
     if (this.timerMode === TIMER_MODE.tscDeadline) {
       const { state } = this.connections;
       const deadline = state.get64('msrTscDeadline');
       if (deadline === 0n) return Number.POSITIVE_INFINITY;
       return Math.max(0, Number(BigInt.asIntN(64, deadline - state.get64('tscAdjustment'))));
     }
-    if (initialCount === 0) return Number.POSITIVE_INFINITY;
+    if (initialCount === 0 || timerEnded) return Number.POSITIVE_INFINITY;
     const first = timerStart + this.period;
     if (serviced < first) return first;
     if (this.timerMode !== TIMER_MODE.periodic) return Number.POSITIVE_INFINITY;
