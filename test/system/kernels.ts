@@ -73,7 +73,7 @@ export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, `${k
 
 /** Names of all statements in a kernel's source: each must be reported. */
 export function statementsOf(kernel: Kernel): string[] {
-  const statement = /^\s*(?:check|trap|expect_\w+)\s+"([^"]*)"/gm;
+  const statement = /^\s*(?:check\w*|trap|expect_\w+)\s+"([^"]*)"/gm;
   return [...sourceOf(kernel).matchAll(statement)].map(([, name = '']) => name);
 }
 

@@ -34,7 +34,7 @@ for (const kernel of KERNELS) {
     before(() => {
       const { machine, serial } = boot(kernel);
       const stop = machine.run(INSTRUCTION_LIMIT);
-      ending = `${describeStop(stop)} at RIP 0x${machine.state.rip.toString(16)}`;
+      ending = `${describeStop(stop)} at RIP 0x${machine.state.get64('rip').toString(16)}`;
       report = readReport(serial(), statements);
     });
 
