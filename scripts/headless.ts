@@ -19,7 +19,7 @@ class Client {
   /** Told of the events that nobody waits for. */
   private readonly onEvent: (event: DebugProtocol.Event) => void;
   private readonly adapter: Adapter;
-  private readonly pending = new Map<number, (response: DebugProtocol.Response) => void>();
+  private readonly pending = new Map<number, PromiseWithResolvers<unknown>>();
   private readonly events: DebugProtocol.Event[] = [];
   private wake: () => void = () => {};
   private sequence = 0;
@@ -31,6 +31,7 @@ class Client {
       (message) => this.receive(message as DebugProtocol.ProtocolMessage),
       (problem) => console.error(`The adapter sent ${problem}.`),
     );
+    this.adapter.once('exit', () => this.lose());
     this.adapter.stdout.on('data', (chunk: Buffer) => reader.push(chunk));
   }
 
@@ -41,22 +42,28 @@ class Client {
       this.events.push(event);
       this.wake();
     } else {
-      const response = message as DebugProtocol.Response;
-      this.pending.get(response.request_seq)?.(response);
+      this.settle(message as DebugProtocol.Response);
     }
+  }
+
+  private settle({ request_seq: seq, success, command, message, body }: DebugProtocol.Response): void {
+    const request = this.pending.get(seq);
+    this.pending.delete(seq);
+    if (success) request?.resolve(body);
+    else request?.reject(new Error(`${command}: ${message}`));
+  }
+
+  private lose(): void {
+    for (const request of this.pending.values()) request.reject(new Error('The adapter ended without an answer.'));
   }
 
   /** @returns the response's body. @throws the adapter's message when the request failed. */
   request(command: string, args: object = {}): Promise<unknown> {
     const seq = ++this.sequence;
-    return new Promise((resolve, reject) => {
-      this.pending.set(seq, (response) => {
-        this.pending.delete(seq);
-        if (response.success) resolve(response.body);
-        else reject(new Error(`${command}: ${response.message}`));
-      });
-      this.adapter.stdin.write(frame({ seq, type: 'request', command, arguments: args }));
-    });
+    const request = Promise.withResolvers<unknown>();
+    this.pending.set(seq, request);
+    this.adapter.stdin.write(frame({ seq, type: 'request', command, arguments: args }));
+    return request.promise;
   }
 
   /** The next event of one of these names; those before it are dropped. */
@@ -86,7 +93,7 @@ class Client {
 
 /** The first launch configuration of a folder, with its paths resolved as VS Code resolves them. */
 function launchConfiguration(folder: string): object {
-  const text = readFileSync(join(folder, '.vscode/launch.json'), 'utf8').replaceAll('${workspaceFolder}', folder);
+  const text = readFileSync(join(folder, '.vscode/launch.json'), 'utf8').replace(/\$\{workspaceFolder\}/g, folder);
   const { configurations }: { configurations: object[] } = JSON.parse(text);
   return { ...configurations[0], breakOnVmExit: ['*'] };
 }
@@ -102,19 +109,35 @@ class SerialLines {
   }
 }
 
-function placeOf({ name, source, line, instructionPointerReference: address }: DebugProtocol.StackFrame): string {
-  return source ? `${name} at ${source.name}:${line}` : `${name} at ${address}`;
+function placeOf({ name, source, line, presentationHint }: DebugProtocol.StackFrame): string {
+  if (presentationHint === 'label') return `-- ${name}`;
+  return source ? `${name} at ${source.name}:${line}` : name;
 }
 
-async function printStop(client: Client, number: number, body: DebugProtocol.StoppedEvent['body']): Promise<void> {
-  console.log(`stop ${number}: ${body.description ?? body.reason}`);
-  if (body.reason === 'exception') {
-    const info = (await client.request('exceptionInfo', THREAD)) as DebugProtocol.ExceptionInfoResponse['body'];
-    console.log(`  ${info.exceptionId}: ${info.details?.message ?? info.description ?? ''}`);
-    for (const line of info.details?.stackTrace?.split('\n') ?? []) console.log(`    ${line}`);
+/** Prints stops: in full, or as one line when everything but its number is as at the stop before. */
+class StopPrinter {
+  private readonly client: Client;
+  private number = 0;
+  private last = '';
+
+  constructor(client: Client) {
+    this.client = client;
   }
-  const trace = (await client.request('stackTrace', THREAD)) as DebugProtocol.StackTraceResponse['body'];
-  for (const frameOfStack of trace.stackFrames) console.log(`  ${placeOf(frameOfStack)}`);
+
+  async print({ reason, description, text }: DebugProtocol.StoppedEvent['body']): Promise<void> {
+    const details = reason === 'exception' ? await this.explanation() : [];
+    const trace = (await this.client.request('stackTrace', THREAD)) as DebugProtocol.StackTraceResponse['body'];
+    const lines = [...details, ...trace.stackFrames.map(placeOf)].map((line) => `  ${line}`).join('\n');
+    const again = lines === this.last;
+    const words = text === undefined || text === '' ? '' : `: ${text}`;
+    console.log(`stop ${++this.number}: ${description ?? reason}${words}${again ? ' (the same place)' : `\n${lines}`}`);
+    this.last = lines;
+  }
+
+  private async explanation(): Promise<string[]> {
+    const info = (await this.client.request('exceptionInfo', THREAD)) as DebugProtocol.ExceptionInfoResponse['body'];
+    return info.details?.stackTrace?.split('\n') ?? [];
+  }
 }
 
 async function startSession(client: Client, folder: string): Promise<void> {
@@ -127,33 +150,37 @@ async function startSession(client: Client, folder: string): Promise<void> {
   await launched;
 }
 
-async function runToEnd(client: Client): Promise<number> {
-  let exitCode = 1;
-  for (let number = 1; ; ) {
+/** @returns the machine's exit status; undefined when it ended without one. */
+async function runToEnd(client: Client): Promise<number | undefined> {
+  const printer = new StopPrinter(client);
+  let exitCode: number | undefined;
+  for (;;) {
     const { event, body } = await client.next('stopped', 'exited', 'terminated');
-    if (event === 'exited') exitCode = body.exitCode;
     if (event === 'terminated') return exitCode;
-    if (event !== 'stopped') continue;
-    await printStop(client, number++, body);
-    await client.request('continue', THREAD);
+    if (event === 'exited') {
+      exitCode = body.exitCode;
+    } else {
+      await printer.print(body);
+      await client.request('continue', THREAD);
+    }
   }
 }
 
 /**
  * @param folder of the sample
- * @returns the status for this process: the guest's exit status
+ * @returns the status for this process: 0 when the machine came to its end
  */
 export async function debugHeadless(folder: string): Promise<number> {
   const serial = new SerialLines();
   const client = new Client(({ event, body }) => {
     if (event === 'vmxray/serialOutput') serial.add(body.data);
-    if (event === 'output' && body.category !== 'telemetry') console.log(`  ${body.output.trimEnd()}`);
+    if (event === 'output' && body.category !== 'stdout') console.log(`  ${body.output.trimEnd()}`);
   });
   try {
     await startSession(client, folder);
     const exitCode = await runToEnd(client);
-    console.log(`end: the machine ended with status ${exitCode}`);
-    return exitCode;
+    console.log(exitCode === undefined ? 'end: the session broke off' : `end: exit status ${exitCode}`);
+    return exitCode === undefined ? 1 : 0;
   } finally {
     client.close();
   }

@@ -6,7 +6,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { debugHeadless } from './headless.ts';
@@ -15,10 +14,11 @@ import { startServer } from './vscode-server.ts';
 const ROOT = join(import.meta.dirname, '..');
 const SAMPLE = join(ROOT, 'examples/first-vmm');
 
-function build(): void {
+/** @returns false when it failed, which esbuild has explained. */
+function build(): boolean {
   console.log('[build] bundling the extension, the adapter and the command line');
   const { status } = spawnSync(process.execPath, [join(ROOT, 'esbuild.mjs')], { cwd: ROOT, stdio: 'inherit' });
-  if (status !== 0) throw new Error('The build failed; its messages are above.');
+  return status === 0;
 }
 
 function hasDesktop(): boolean {
@@ -33,7 +33,7 @@ function openDesktop(): void {
 
 /** Serves VS Code until it is interrupted. The token in the address keeps other users of this machine out. */
 async function openServer(port: number): Promise<void> {
-  const home = join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local/share'), 'vmxray');
+  const home = join(ROOT, '.cache/vscode');
   const extensions = join(home, 'extensions');
   const link = join(extensions, 'vmxray');
   mkdirSync(extensions, { recursive: true });
@@ -51,7 +51,7 @@ async function openServer(port: number): Promise<void> {
 const { values } = parseArgs({
   options: { headless: { type: 'boolean' }, port: { type: 'string', default: '0' }, server: { type: 'boolean' } },
 });
-build();
-if (values.headless) process.exitCode = await debugHeadless(SAMPLE);
+if (!build()) process.exitCode = 1;
+else if (values.headless) process.exitCode = await debugHeadless(SAMPLE);
 else if (hasDesktop() && !values.server) openDesktop();
 else await openServer(Number(values.port));
