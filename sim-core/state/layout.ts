@@ -174,8 +174,11 @@ function layOut(): { offsets: Record<StateField, number>; end: number } {
 
 const LAYOUT = layOut();
 
-/** Byte address of each field in linear memory. Element i of an array field is at OFFSET.x + i × width. */
-export const OFFSET: Readonly<Record<StateField, number>> = LAYOUT.offsets;
+/**
+ * Byte address of each field in linear memory. Element i of an array field is at OFFSET.x + i × width. The copy by spread
+ * matters: JavaScript engines keep an object filled by computed keys as a hash table, ten times slower to read.
+ */
+export const OFFSET: Readonly<Record<StateField, number>> = { ...LAYOUT.offsets };
 /** Bytes [STATE_START, STATE_END) hold the whole processor state; copying them copies the processor. */
 export const STATE_START = STATE_BASE;
 export const STATE_END = LAYOUT.end;

@@ -2,6 +2,9 @@ import { countOf, OFFSET, REGION, type SegmentIndex, type StateField, widthOf } 
 
 const PAGE = 0x1_0000;
 
+/** OFFSET as a hash table: what look-ups by computed key are quick in. `OFFSET.x` is quicker where the key is fixed. */
+const OFFSETS: Readonly<Record<StateField, number>> = Object.assign(Object.create(null), OFFSET);
+
 /**
  * The machine's linear memory with typed views: processor state, engine tables and guest RAM.
  *
@@ -43,24 +46,24 @@ export class State {
 
   /** Field as an unsigned number: fields of 4 bytes only. */
   get32(field: StateField, index = 0): number {
-    return this.u32[(OFFSET[field] >>> 2) + index] as number;
+    return this.u32[(OFFSETS[field] >>> 2) + index] as number;
   }
   set32(field: StateField, value: number, index = 0): void {
-    this.u32[(OFFSET[field] >>> 2) + index] = value;
+    this.u32[(OFFSETS[field] >>> 2) + index] = value;
   }
   /** Field as an unsigned BigInt: fields of 8 bytes only. */
   get64(field: StateField, index = 0): bigint {
-    return this.u64[(OFFSET[field] >>> 3) + index] as bigint;
+    return this.u64[(OFFSETS[field] >>> 3) + index] as bigint;
   }
   set64(field: StateField, value: bigint, index = 0): void {
-    this.u64[(OFFSET[field] >>> 3) + index] = value;
+    this.u64[(OFFSETS[field] >>> 3) + index] = value;
   }
   /** Low and high half of an 8-byte field without BigInt. */
   low(field: StateField, index = 0): number {
-    return this.u32[(OFFSET[field] >>> 2) + 2 * index] as number;
+    return this.u32[(OFFSETS[field] >>> 2) + 2 * index] as number;
   }
   high(field: StateField, index = 0): number {
-    return this.u32[(OFFSET[field] >>> 2) + 2 * index + 1] as number;
+    return this.u32[(OFFSETS[field] >>> 2) + 2 * index + 1] as number;
   }
   /** An 8-byte field as a Number: exact only below 2^53 (physical addresses). */
   getNumber(field: StateField, index = 0): number {
@@ -68,10 +71,10 @@ export class State {
   }
   /** Fields stored as f64 (cycle counts). */
   getFloat(field: StateField, index = 0): number {
-    return this.f64[(OFFSET[field] >>> 3) + index] as number;
+    return this.f64[(OFFSETS[field] >>> 3) + index] as number;
   }
   setFloat(field: StateField, value: number, index = 0): void {
-    this.f64[(OFFSET[field] >>> 3) + index] = value;
+    this.f64[(OFFSETS[field] >>> 3) + index] = value;
   }
 
   /** All elements of a field, as BigInt, for tables, tests and dumps. */

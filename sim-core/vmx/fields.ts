@@ -568,9 +568,13 @@ export const VMCS_FIELDS: readonly VmcsField[] = build();
 const BY_NAME = new Map<string, VmcsField>(VMCS_FIELDS.map((field) => [field.name, field]));
 const BY_ENCODING = new Map<number, VmcsField>(VMCS_FIELDS.map((field) => [field.encoding, field]));
 
+const byName = (of: (field: VmcsField) => number): Readonly<Record<FieldName, number>> => ({
+  // Spread, so that the engine lays the properties out as those of an ordinary object (see OFFSET in state/layout.ts).
+  ...(Object.fromEntries(VMCS_FIELDS.map((field) => [field.name, of(field)])) as Record<FieldName, number>),
+});
 /** Encodings and cached-VMCS offsets by name, for code that works on one field. */
-export const ENCODING = Object.fromEntries(VMCS_FIELDS.map((f) => [f.name, f.encoding])) as Record<FieldName, number>;
-export const FIELD_OFFSET = Object.fromEntries(VMCS_FIELDS.map((f) => [f.name, f.offset])) as Record<FieldName, number>;
+export const ENCODING = byName((field) => field.encoding);
+export const FIELD_OFFSET = byName((field) => field.offset);
 
 export function fieldOf(name: FieldName): VmcsField {
   const field = BY_NAME.get(name);
