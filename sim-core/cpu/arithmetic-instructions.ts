@@ -163,7 +163,7 @@ function enter(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const width = 8 * stackWidth(state);
   const step = BigInt(size);
   const oldFrame = readGpr(state, GPR.rbp, size);
-  const values = [oldFrame];
+  const pushed: (() => bigint | Fault)[] = [() => oldFrame];
   const frame = BigInt.asUintN(width, stackPointer(state) - step);
   for (let i = 1; i < level; i++) {
     const offset = BigInt.asUintN(width, readGpr(state, GPR.rbp, stackWidth(state)) - BigInt(i) * step);
@@ -171,18 +171,21 @@ function enter(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
     if (typeof linear === 'object') return linear;
     const display = mmu.read(linear, size);
     if (typeof display === 'object') return display;
-    values.push(display);
+    // Read again when its turn comes: what is pushed before may overlap the outer frame.
+    pushed.push(() => mmu.read(linear, size));
   }
-  if (level > 0) values.push(frame);
-  const top = BigInt.asUintN(width, stackPointer(state) - BigInt(values.length) * step - room);
+  if (level > 0) pushed.push(() => frame);
+  const top = BigInt.asUintN(width, stackPointer(state) - BigInt(pushed.length) * step - room);
   // The word at the new top is touched, so that a missing stack faults here.
   const probe = segmentAddress(state, SEGMENT.ss, top, size, true);
   if (typeof probe === 'object') return probe;
   if (mmu.locate(Number(probe & 0xffff_ffffn), Number(probe >> 32n), size, true) === 0) return mmu.lastFault();
-  for (const [i, value] of values.entries()) {
+  for (const [i, read] of pushed.entries()) {
     const at = BigInt.asUintN(width, stackPointer(state) - BigInt(i + 1) * step);
     const linear = segmentAddress(state, SEGMENT.ss, at, size, true);
     if (typeof linear === 'object') return linear;
+    const value = read();
+    if (typeof value === 'object') return value;
     const fault = mmu.write(linear, size, value);
     if (fault) return fault;
   }

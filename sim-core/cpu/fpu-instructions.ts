@@ -14,7 +14,8 @@ import type { NamedInstructions } from './table.ts';
 const requireX87 = (state: State): Fault | undefined =>
   (state.low('cr0') & (CR0.em | CR0.ts)) !== 0 ? exception(VECTOR.nm) : undefined;
 
-function requireSse(state: State): Fault | undefined {
+/** #UD or #NM unless SSE instructions may execute. */
+export function requireSse(state: State): Fault | undefined {
   const cr0 = state.low('cr0');
   if ((cr0 & CR0.em) !== 0 || (state.low('cr4') & CR4.osfxsr) === 0) return undefinedOpcode();
   return (cr0 & CR0.ts) !== 0 ? exception(VECTOR.nm) : undefined;

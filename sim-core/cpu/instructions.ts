@@ -9,6 +9,7 @@ import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import { SYSTEM_CALLS } from './system-calls.ts';
 import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { byMnemonic } from './table.ts';
+import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
 
 /** All slow instructions outside VMX, by iced-x86 mnemonic. */
 export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
@@ -22,5 +23,6 @@ export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
     STRING_INSTRUCTIONS,
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
+    VECTOR_INSTRUCTIONS,
   ].flatMap(byMnemonic),
 );
