@@ -70,5 +70,7 @@ export const executionRequests: HandlerTable = {
     if (event === 'vmExit') session.runToVmExit(command);
     else if (event === 'vmEntry') session.run(command, { vmEntry: () => true }, { kind: 'vmEntry' });
     else throw errors.badArguments(command, "'event' is neither vmExit nor vmEntry");
+    // Clients know of DAP's own requests that they set the machine going; of this one they must be told.
+    session.event('continued', { threadId, allThreadsContinued: true });
   }),
 };

@@ -138,10 +138,21 @@ describe('the VM-exit tree', () => {
 });
 
 describe('the translation tree', () => {
+  const eptEntry = {
+    table: 'EPT PML4E',
+    level: 'ept' as const,
+    address: '0x5000',
+    value: '0x6007',
+    decoded: 'R, W, X',
+  };
+  const paging = { level: 'linear' as const, address: '0x9008', value: '0x3', decoded: 'P, W' };
   const answer = {
     steps: [
-      { table: 'PML4E', level: 'ept' as const, address: '0x5000', value: '0x6007', decoded: 'R, W, X' },
-      { table: 'PTE', level: 'linear' as const, address: '0x9008', value: '0x0', decoded: '', problem: 'not present' },
+      eptEntry,
+      { ...eptEntry, table: 'EPT PDPTE' },
+      { ...paging, table: 'PML4E' },
+      eptEntry,
+      { ...paging, table: 'PDPTE', value: '0x0', decoded: '', problem: 'not present' },
     ],
     guestPhysical: '0x2000',
     fault: '#PF: page not present',
@@ -175,19 +186,26 @@ describe('the translation tree', () => {
     assert.deepEqual(lines([walk]), ['Guest-linear address rsp = 0x7000 | #PF: page not present']);
     const steps = await childrenOf(walk);
     assert.deepEqual(lines(steps), [
-      'EPT PML4E | 0x6007  R, W, X',
-      'PTE | 0x0  not present',
+      'EPT walk for the PML4E | 2 entries',
+      'PML4E | 0x3  P, W',
+      'EPT walk for the PDPTE | 1 entry',
+      'PDPTE | 0x0  not present',
       'Guest-physical address | 0x2000',
       '#PF: page not present | ',
     ]);
-    assert.deepEqual(lines(await childrenOf(steps[0])), [
-      'Entry at | 0x5000',
-      'Value | 0x6007',
-      'R | ',
-      'W | ',
-      'X | ',
-    ]);
+    assert.deepEqual(lines(await childrenOf(steps[0])), ['EPT PML4E | 0x6007  R, W, X', 'EPT PDPTE | 0x6007  R, W, X']);
+    assert.deepEqual(lines(await childrenOf(steps[1])), ['Entry at | 0x9008', 'Value | 0x3', 'P | ', 'W | ']);
     await assertUniqueIds([walk]);
+  });
+
+  it('opens the EPT walk that fails, and shows a guest-physical walk flat', async () => {
+    const steps = [{ ...eptEntry, value: '0x0', decoded: '', problem: 'not present' }];
+    const walkOf = (space: 'guestLinear' | 'guestPhysical') =>
+      childrenOf(nodes({ address: { address: '0x7000', space }, answer: { steps, fault: 'EPT violation' } })[0]);
+    const [failed] = await walkOf('guestLinear');
+    assert.equal(failed?.expanded, true);
+    assert.deepEqual(failed && lines([failed]), ['EPT walk for the next access | not present']);
+    assert.deepEqual(lines(await walkOf('guestPhysical'))[0], 'EPT PML4E | 0x0  not present');
   });
 
   it('asks for EPT tables only when they are expanded', async () => {

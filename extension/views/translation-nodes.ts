@@ -35,44 +35,93 @@ function walkNode(asked: AskedAddress, answer: TranslateBody): ViewNode {
     id: 'walk',
     label: `${SPACES[asked.space]} ${name}`,
     description: outcome,
-    icon: answer.fault === undefined ? 'arrow-right' : 'error',
-    ...(answer.fault === undefined ? {} : { iconColor: 'errorForeground' }),
+    ...problemIcon(answer.fault, 'arrow-right'),
     expanded: true,
     value: answer.physical ?? asked.address,
-    children: () => [...answer.steps.map(stepNode), ...resultNodes(answer)],
+    children: () => [...walkSteps(asked.space, answer.steps), ...resultNodes(answer)],
+  };
+}
+
+const problemIcon = (problem: string | undefined, otherwise: string): Pick<ViewNode, 'icon' | 'iconColor'> =>
+  problem === undefined ? { icon: otherwise } : { icon: 'error', iconColor: 'errorForeground' };
+
+/**
+ * The entries in the order in which the processor reads them. Under nested paging each entry of the guest's tables, and
+ * the page itself, lies behind a walk through the EPT: such a walk is one node.
+ */
+function walkSteps(space: TranslateArguments['space'], steps: readonly Step[]): ViewNode[] {
+  if (space === 'guestPhysical') return steps.map(stepNode);
+  const nodes: ViewNode[] = [];
+  let eptSteps: ViewNode[] = [];
+  let problem: string | undefined;
+  const closeWalk = (what: string) => {
+    if (eptSteps.length > 0) nodes.push(eptWalkNode(what, eptSteps, problem));
+    eptSteps = [];
+    problem = undefined;
+  };
+  for (const [index, step] of steps.entries()) {
+    if (step.level === 'ept') {
+      eptSteps.push(stepNode(step, index));
+      problem ??= step.problem;
+    } else {
+      closeWalk(step.table);
+      nodes.push(stepNode(step, index));
+    }
+  }
+  closeWalk(problem === undefined ? 'page' : 'next access');
+  return nodes;
+}
+
+function eptWalkNode(what: string, steps: readonly ViewNode[], problem: string | undefined): ViewNode {
+  return {
+    id: `ept walk before ${steps[0]?.id}`,
+    label: `EPT walk for the ${what}`,
+    description: problem ?? (steps.length === 1 ? '1 entry' : `${steps.length} entries`),
+    ...problemIcon(problem, 'layers'),
+    expanded: problem !== undefined,
+    children: () => steps,
   };
 }
 
 function stepNode(step: Step, index: number): ViewNode {
-  const details: [string, string][] = [
+  const meaning = step.problem ?? step.decoded;
+  return {
+    id: `step ${index}`,
+    label: step.table,
+    description: meaning === '' ? step.value : `${step.value}  ${meaning}`,
+    tooltip: [
+      `**${step.table}** at \`${step.address}\` is \`${step.value}\``,
+      ...(step.decoded === '' ? [] : [step.decoded]),
+      ...(step.problem === undefined ? [] : [`**${step.problem}**`]),
+    ].join('\n\n'),
+    accessibleLabel: [
+      `${step.table} at ${step.address} is ${step.value}`,
+      ...(step.decoded === '' ? [] : [step.decoded]),
+      ...(step.problem === undefined ? [] : [step.problem]),
+    ].join(', '),
+    ...problemIcon(step.problem, step.level === 'ept' ? 'layers' : 'symbol-array'),
+    value: step.value,
+    children: () => stepDetails(step, index),
+  };
+}
+
+function stepDetails(step: Step, index: number): ViewNode[] {
+  const numbers: [string, string][] = [
     ['Entry at', step.address],
     ['Value', step.value],
   ];
-  return {
-    id: `step ${index}`,
-    label: `${step.level === 'ept' ? 'EPT ' : ''}${step.table}`,
-    description: `${step.value}  ${step.problem ?? step.decoded}`,
-    tooltip: `**${step.table}** at \`${step.address}\` is \`${step.value}\`\n\n${step.decoded}${step.problem ? `\n\n**${step.problem}**` : ''}`,
-    accessibleLabel: `${step.table} entry at ${step.address} is ${step.value}, ${step.decoded}${step.problem ? `, ${step.problem}` : ''}`,
-    ...(step.problem === undefined
-      ? { icon: step.level === 'ept' ? 'layers' : 'symbol-array' }
-      : { icon: 'error', iconColor: 'errorForeground' }),
-    value: step.value,
-    children: () => [
-      ...details.map(([label, text]) => ({
-        id: `step ${index} ${label}`,
-        label,
-        description: text,
-        icon: 'symbol-numeric',
-        value: text,
-      })),
-      ...step.decoded
-        .split(/,\s*/)
-        .filter((word) => word !== '')
-        .map((word, at) => ({ id: `step ${index} bit ${at}`, label: word, icon: 'circle-filled' })),
-      ...(step.problem === undefined ? [] : [note(`step ${index} problem`, step.problem, 'error')]),
-    ],
-  };
+  const words = step.decoded.split(/,\s*/).filter((word) => word !== '');
+  return [
+    ...numbers.map(([label, text]) => ({
+      id: `step ${index} ${label}`,
+      label,
+      description: text,
+      icon: 'symbol-numeric',
+      value: text,
+    })),
+    ...words.map((word, at) => ({ id: `step ${index} bit ${at}`, label: word, icon: 'circle-filled' })),
+    ...(step.problem === undefined ? [] : [note(`step ${index} problem`, step.problem, 'error')]),
+  ];
 }
 
 function resultNodes({ guestPhysical, physical, pageSize, fault }: TranslateBody): ViewNode[] {
