@@ -15,6 +15,7 @@ import { EXIT } from '../engine/record.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { loadImage } from '../loaders/load.ts';
+import type { Fault } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { Tlb } from '../mmu/tlb.ts';
@@ -57,6 +58,9 @@ class SimulatedMachine implements Machine {
   /** RIP at which `run` started: its breakpoint does not stop the first instruction. */
   private startRip = 0n;
   private atStart = false;
+  /** Of the slice that runs: when it must end, and a stop that the delivery of a fault in it has caused. */
+  private deadline = Infinity;
+  private outcome: StopReason | undefined;
 
   constructor(config: MachineConfig) {
     this.config = config;
@@ -108,6 +112,7 @@ class SimulatedMachine implements Machine {
     this.processor = new Processor(this.cpu, slow, {
       mayBreakAt: (offset) => this.breakpointOffsets.has(offset),
       stopsHere: () => this.stopsHere(),
+      deliverFault: (fault) => this.deliverInSlice(fault),
     });
   }
 
@@ -236,7 +241,9 @@ class SimulatedMachine implements Machine {
     const shadow = shadowOf(state);
     const stepping = isSingleStepping(state);
     const wasNonRoot = state.get32('nonRoot');
-    processor.run(shadow !== 0 || stepping ? 1 : Math.max(1, Math.min(limit, this.untilDeadline(), LONGEST_SLICE)));
+    this.deadline = this.nextDeadline();
+    const untilDeadline = Math.ceil(this.deadline - this.cycles);
+    processor.run(shadow !== 0 || stepping ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
     const exit = state.get32('exitCode');
     const completed = exit === EXIT.budget || exit === EXIT.attention;
     processor.retire();
@@ -244,12 +251,21 @@ class SimulatedMachine implements Machine {
     if (completed && stepping) trapSingleStep(state);
     if (exit === EXIT.breakpoint) return { kind: 'breakpoint', address: processor.linearRip() };
     if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
-    return undefined;
+    const { outcome } = this;
+    this.outcome = undefined;
+    return outcome;
   }
 
-  private untilDeadline(): number {
-    const next = Math.min(this.platform.nextDeadline(), this.state.getFloat('preemptionDeadline'));
-    return Math.ceil(next - this.cycles);
+  /** Absolute cycle at which something happens by itself. */
+  private nextDeadline(): number {
+    return Math.min(this.platform.nextDeadline(), this.state.getFloat('preemptionDeadline'));
+  }
+
+  /** Delivers a fault without ending the slice, unless something must be looked at before the next instruction. */
+  private deliverInSlice(fault: Fault): boolean {
+    this.outcome = this.afterDelivery(deliverFault(this.cpu, fault));
+    if (this.outcome || this.state.get32('attention') !== 0) return false;
+    return this.cycles < this.deadline;
   }
 
   /** HLT: time passes until the next device event; a stop reason when nothing can wake the processor. */

@@ -24,11 +24,17 @@ const ROOM = PAGE + 2;
 /** Exceptions that push error code 0 when an instruction raises them through `Stage.faultIf`. */
 const WITH_ERROR_CODE: ReadonlySet<number> = new Set([VECTOR.gp, VECTOR.ss, VECTOR.ac]);
 
-/** Page offsets at which an instruction breakpoint may lie, and what to do when one is reached. */
-export interface BreakpointCheck {
+/** What the processor asks of the machine. */
+export interface ProcessorHooks {
+  /** Whether an instruction breakpoint may lie at this page offset. */
   mayBreakAt(pageOffset: number): boolean;
   /** Whether to stop in front of the instruction at `state.rip`. */
   stopsHere(): boolean;
+  /**
+   * Delivers a fault in the middle of a slice (never the slice's last instruction). @returns whether to go on at
+   * `state.rip`; else the slice ends with EXIT.attention. Without it every fault ends the slice with EXIT.fault.
+   */
+  deliverFault?(fault: Fault): boolean;
 }
 
 export interface ProcessorOptions {
@@ -38,7 +44,7 @@ export interface ProcessorOptions {
 
 /**
  * Runs instructions: finds or decodes operation records, enters the dispatch loop, executes slow instructions. Knows no
- * events, time or stop conditions; `run` says why it returned by `state.exitCode`, a fault is left in `fault`.
+ * events, time or stop conditions; `run` says why it returned by `state.exitCode`, a last fault is left in `fault`.
  */
 export class Processor {
   readonly cache: CodeCache;
@@ -46,7 +52,7 @@ export class Processor {
   private readonly cpu: Cpu;
   private readonly state: State;
   private readonly slowTable: ReadonlyMap<number, SlowInstruction>;
-  private readonly breakpoints: BreakpointCheck;
+  private readonly hooks: ProcessorHooks;
   private readonly handlers: HandlerTable;
   private readonly core: Core;
   private readonly compiles: boolean;
@@ -59,20 +65,20 @@ export class Processor {
   constructor(
     cpu: Cpu,
     slowTable: ReadonlyMap<number, SlowInstruction>,
-    breakpoints: BreakpointCheck,
+    hooks: ProcessorHooks,
     options: ProcessorOptions = {},
   ) {
     this.compiles = options.compile ?? true;
+    this.hooks = hooks;
     this.cpu = cpu;
     this.state = cpu.state;
     this.slowTable = slowTable;
-    this.breakpoints = breakpoints;
     this.cache = new CodeCache(this.state);
     this.handlers = new HandlerTable(this.state);
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),
-      breakpoint: (_record: number) => (this.breakpoints.stopsHere() ? 1 : 0),
+      breakpoint: (_record: number) => (this.hooks.stopsHere() ? 1 : 0),
       link: (record: number) => this.link(record),
       access: (low: number, high: number, sizeAndWrite: number) => this.access(low, high, sizeAndWrite),
       commit: () => this.commit(),
@@ -108,18 +114,30 @@ export class Processor {
       this.dispatch();
       if (state.get32('exitCode') !== EXIT.budget || this.withheld !== 0) return;
       this.sample();
+      state.set32('exitCode', EXIT.budget);
     }
   }
 
   private dispatch(): void {
     const { state } = this;
-    let record = this.core.lookup();
-    if (record === 0) record = this.resolve();
-    while (record !== 0) {
-      this.core.run(record);
-      if (state.get32('exitCode') !== EXIT.resolve) return;
-      record = this.resolve();
-    }
+    do {
+      let record = this.core.lookup();
+      if (record === 0) record = this.resolve();
+      while (record !== 0) {
+        this.core.run(record);
+        if (state.get32('exitCode') !== EXIT.resolve) break;
+        record = this.resolve();
+      }
+    } while (state.get32('exitCode') === EXIT.fault && this.deliversFault());
+  }
+
+  /** Lets the machine deliver the fault while the slice goes on. @returns whether execution continues at `state.rip` */
+  private deliversFault(): boolean {
+    const { fault, state } = this;
+    if (!fault || !this.hooks.deliverFault || state.get32('budget') === 0) return false;
+    if (this.hooks.deliverFault(fault)) return true;
+    state.set32('exitCode', EXIT.attention);
+    return false;
   }
 
   // ---- finding hot code
@@ -262,7 +280,7 @@ export class Processor {
     this.state.bytes[record + RECORD.length] = length;
     if (truncated) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.crossing;
     else this.fill(record, decoder);
-    if (this.breakpoints.mayBreakAt(offset)) {
+    if (this.hooks.mayBreakAt(offset)) {
       u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
       u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.breakpoint;
     }
