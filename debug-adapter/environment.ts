@@ -120,7 +120,8 @@ export class TargetEnvironment implements Environment {
 }
 
 export const SCOPE_NAMES = ['guest', 'vmm', 'host'] as const;
-function worldOfScope(scope: string): World | undefined {
+/** The world that `guest.` or `vmm.` in front of a register means. */
+export function worldOfScope(scope: string): World | undefined {
   if (scope === 'guest') return 'guest';
   return scope === 'vmm' || scope === 'host' ? 'vmm' : undefined;
 }

@@ -1,9 +1,10 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { MACHINE_REGISTERS } from '../sim-core/machine/registers.ts';
-import { documentField } from '../sim-core/vmx/describe.ts';
+import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
+import { type BitField, describeBits } from '../sim-core/vmx/bits.ts';
+import { documentField, layoutOf } from '../sim-core/vmx/describe.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 import { fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
-import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment } from './environment.ts';
+import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment, worldOfScope } from './environment.ts';
 import { errors } from './errors.ts';
 import { assign, evaluate, formatNumber, type Value } from './expressions/evaluate.ts';
 import { parseExpression, parseStatement } from './expressions/parser.ts';
@@ -13,7 +14,7 @@ import type { Session } from './session.ts';
 import { explainStop } from './stop-texts.ts';
 import type { Target } from './target.ts';
 import type { Frame } from './unwind.ts';
-import { fieldWords } from './variables.ts';
+import { bitList, fieldWords } from './variables.ts';
 
 interface Evaluation {
   readonly result: string;
@@ -28,27 +29,45 @@ function frameOf(session: Session, frameId: number | undefined): Frame | undefin
   return entry.kind === 'frame' ? entry.frame : undefined;
 }
 
-/** A value with what is known of it: decimal, symbol, field in words. */
-function describeValue(target: Target, expression: string, frame: Frame | undefined, value: Value): Evaluation {
+/** The named bits of the register or field that an expression names: RFLAGS, guest.cr0, vmcs.EPT_POINTER. */
+function layoutOfName(expression: string): readonly BitField[] {
+  const [, scope = '', name = ''] = /^\s*\$?(?:(\w+)\.)?([\w.]+)\s*$/.exec(expression) ?? [];
+  if (scope.toLowerCase() === 'vmcs') {
+    const field = fieldByName(name);
+    return field ? layoutOf(field.name) : [];
+  }
+  const plain = worldOfScope(scope.toLowerCase()) ? name : expression.trim().replace(/^\$/, '');
+  return registerByName(plain)?.layout ?? [];
+}
+
+/** A value with what is known of it: decimal, symbol, named bits, the field's documentation. */
+function describeValue(
+  session: Session,
+  target: Target,
+  expression: string,
+  frame: Frame | undefined,
+  value: Value,
+): Evaluation {
   const { number, space } = value;
   const world = frame?.view.world ?? target.machine.world;
-  const field = /^\s*vmcs\.(\w+)\s*$/i.exec(expression)?.[1];
-  const known = field === undefined ? undefined : fieldByName(field);
+  const field = fieldByName(/^\s*vmcs\.(\w+)\s*$/i.exec(expression)?.[1] ?? '');
+  const layout = layoutOfName(expression);
   const symbol = number > 0xfffn ? target.symbolName(world, wrap64(number)) : undefined;
-  const words = known ? fieldWords(target, known, number) : symbol === undefined ? '' : `<${symbol}>`;
+  const bits = layout.length > 0 ? describeBits(layout, number) : '';
+  const words = field ? fieldWords(target, field, number) : bits === '' && symbol ? `<${symbol}>` : bits;
   const shown = formatNumber(number);
-  const decimal = shown.startsWith('0x') && number < 0x1_0000_0000n && number > 0n ? ` (${number})` : '';
+  const decimal = shown.startsWith('0x') && number < 0x1_0000_0000n && number > 0n ? `(${number})` : '';
   return {
-    result: [shown + (words === '' ? decimal : ''), words].filter((part) => part !== '').join(' '),
-    variablesReference: 0,
+    result: [shown, words === '' ? decimal : words].filter((part) => part !== '').join(' '),
+    variablesReference: layout.length > 0 ? session.references.add(bitList(layout, () => number)) : 0,
     memoryReference: formatPlace({ space: space ?? world, address: wrap64(number) }),
-    ...(known ? { type: documentField(known) } : {}),
+    ...(field ? { type: documentField(field) } : {}),
   };
 }
 
+/** Commands of the debug console. */
 type Command = (target: Target, rest: string) => string;
 
-/** Commands of the debug console. */
 const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: Command }>> = {
   help: { help: 'this text', run: () => helpText() },
   exits: { help: 'how often each VM exit has happened', run: listExits },
@@ -110,7 +129,7 @@ function runConsole(session: Session, target: Target, text: string, frame: Frame
   const statement = parseStatement(text);
   const environment = new TargetEnvironment(target, frame);
   if (statement.kind !== 'assignment') {
-    return describeValue(target, text, frame, evaluate(statement, environment));
+    return describeValue(session, target, text, frame, evaluate(statement, environment));
   }
   const number = assign(statement, environment);
   session.afterwards(() => session.changed());
@@ -158,7 +177,7 @@ export const evaluationRequests: HandlerTable = {
       const frame = frameOf(session, frameId);
       if (context === 'repl') return runConsole(session, target, expression, frame);
       const value = evaluate(parseExpression(expression), new TargetEnvironment(target, frame));
-      return describeValue(target, expression, frame, value);
+      return describeValue(session, target, expression, frame, value);
     },
   ),
 
@@ -175,7 +194,7 @@ export const evaluationRequests: HandlerTable = {
       const environment = new TargetEnvironment(target, frame);
       assign(statement, environment);
       session.afterwards(() => session.changed());
-      const { result } = describeValue(target, expression, frame, evaluate(assigned, environment));
+      const { result } = describeValue(session, target, expression, frame, evaluate(assigned, environment));
       return { value: result };
     },
   ),

@@ -1,12 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { nameOf } from '../sim-core/vmx/bits.ts';
-import {
-  EXIT_GROUPS,
-  EXIT_REASONS,
-  type ExitGroup,
-  exitReason,
-  exitReasonByName,
-} from '../sim-core/vmx/exit-reasons.ts';
+import { EXIT_GROUPS, EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
 import type { VmExitRecord } from '../sim-core/vmx/records.ts';
 import { errors } from './errors.ts';
 import type { Environment } from './expressions/evaluate.ts';
@@ -64,6 +58,8 @@ export class ExceptionFilters {
   private active: ReadonlyMap<string, Trigger> = new Map(
     EXCEPTION_FILTERS.filter((filter) => filter.default).map(({ filter }) => [filter, new Trigger({})]),
   );
+  /** The triggers of the active filters that cover an exit reason. */
+  private exitTriggers: ReadonlyMap<number, readonly Trigger[]> = new Map();
   /** Exit reasons whose checkbox is set in the tree of VM exits, or that the launch configuration names. */
   private stops = new Set<number>();
 
@@ -75,6 +71,12 @@ export class ExceptionFilters {
       next.set(filter, new Trigger({ condition }));
     }
     this.active = next;
+    this.exitTriggers = new Map(
+      EXIT_REASONS.map(({ number, name, group }) => {
+        const ids = [EXIT_PREFIX + name, GROUP_PREFIX + group, EVERY_EXIT];
+        return [number, ids.flatMap((id) => next.get(id) ?? [])];
+      }),
+    );
     return requests.map(({ filter }) => next.get(filter) ?? new Trigger({}));
   }
 
@@ -96,17 +98,14 @@ export class ExceptionFilters {
     return this.active.has(filter);
   }
 
-  /** Whether a VM exit stops the machine. Asked right after the exit, once for each. */
+  /** Whether a VM exit stops the machine. Asked right after every exit: it must be quick. */
   judgeExit(exit: VmExitRecord, environment: (extra: Readonly<Record<string, bigint>>) => Environment): Verdict {
-    const reason = exitReason(exit.reason);
-    const group: ExitGroup | undefined = reason?.group;
-    const ids = [EXIT_PREFIX + (reason?.name ?? exit.reason), GROUP_PREFIX + group, EVERY_EXIT];
-    let output: string | undefined;
     let stop = this.stops.has(exit.reason);
-    for (const id of ids) {
-      const verdict = this.active.get(id)?.judge(environment);
-      stop ||= verdict?.stop ?? false;
-      output ??= verdict?.output;
+    let output: string | undefined;
+    for (const trigger of this.exitTriggers.get(exit.reason) ?? []) {
+      const verdict = trigger.judge(environment);
+      stop ||= verdict.stop;
+      output ??= verdict.output;
     }
     return output === undefined ? { stop } : { stop, output };
   }

@@ -188,7 +188,7 @@ export class Runner {
   }
 
   private afterVmExit(exit: VmExitRecord): boolean {
-    this.target.guestRegisters.capture(this.target.machine);
+    this.target.guestRegisters.capture(this.target.machine, exit);
     const verdict = this.filters.judgeExit(exit, (extra) => new TargetEnvironment(this.target, undefined, extra));
     if (verdict.output !== undefined) this.events.output(verdict.output);
     this.exitIsGoal = !verdict.stop && this.goal.vmExit === true;

@@ -1,5 +1,5 @@
 import type { Fault } from '../sim-core/mmu/fault.ts';
-import type { Access, Translation } from '../sim-core/mmu/mmu.ts';
+import type { Access, Translation, TranslationStep } from '../sim-core/mmu/mmu.ts';
 import { type BitField, bits, describeBits, flag } from '../sim-core/vmx/bits.ts';
 import { describeQualification, EXIT } from '../sim-core/vmx/exit-reasons.ts';
 import { EXCEPTIONS, PAGE_FAULT_ERROR } from '../sim-core/vmx/layouts.ts';
@@ -22,13 +22,14 @@ const PAGING_ENTRY: readonly BitField[] = [
   flag('G', 8),
   flag('XD', 63),
 ];
-const EPT_ENTRY: readonly BitField[] = [
+/** An EPT entry that leads to another table. */
+const EPT_TABLE: readonly BitField[] = [flag('R', 0), flag('W', 1), flag('X', 2), flag('A', 8)];
+const EPT_PAGE: readonly BitField[] = [
   flag('R', 0),
   flag('W', 1),
   flag('X', 2),
   bits('memory type', 5, 3, MEMORY_TYPES),
   flag('ignore PAT', 6),
-  flag('large', 7),
   flag('A', 8),
   flag('D', 9),
 ];
@@ -57,13 +58,20 @@ export function describeFault(fault: Fault): string {
   return `${EXCEPTIONS[fault.vector]}${code}${words === '' ? '' : `: ${words}`}${code === '' ? '' : ')'}`;
 }
 
+function decodeStep({ table, level, value }: TranslationStep): string {
+  if (table === 'TLB') return '';
+  if (level === 'linear') return describeBits(PAGING_ENTRY, value);
+  const maps = table === 'EPT PTE' || (table !== 'EPT PML4E' && (value & LARGE) !== 0n);
+  return describeBits(maps ? EPT_PAGE : EPT_TABLE, value);
+}
+
 function translationBody(result: Translation): TranslateBody {
   const steps = result.steps.map((step) => ({
     table: step.table,
     level: step.level,
     address: hex(step.entryAddress),
     value: hex(step.value),
-    decoded: step.table === 'TLB' ? '' : describeBits(step.level === 'ept' ? EPT_ENTRY : PAGING_ENTRY, step.value),
+    decoded: decodeStep(step),
     ...(step.problem === undefined ? {} : { problem: step.problem }),
   }));
   const { guestPhysical, physical, pageSize, fault } = result;

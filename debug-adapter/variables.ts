@@ -7,7 +7,7 @@ import {
 } from '../sim-core/machine/registers.ts';
 import { cite } from '../sim-core/sdm.ts';
 import { type BitField, decodeBits, describeBits } from '../sim-core/vmx/bits.ts';
-import { decodeField, describeField } from '../sim-core/vmx/describe.ts';
+import { describeField, layoutOf } from '../sim-core/vmx/describe.ts';
 import { FIELD_GROUPS, type FieldGroup, VMCS_FIELDS, type VmcsField } from '../sim-core/vmx/fields.ts';
 import { TargetEnvironment } from './environment.ts';
 import { errors } from './errors.ts';
@@ -139,28 +139,16 @@ class FieldList implements VariableList {
 
   private describe(field: VmcsField, value: bigint): DebugProtocol.Variable {
     const words = fieldWords(this.target, field, value);
-    const parts = decodeField(field.name, value);
+    const layout = layoutOf(field.name);
+    const read = (): bigint => this.target.machine.vmx.read(field.encoding) ?? 0n;
     const text = fullHex(value, 8 * field.bytes);
     return {
       name: field.name,
       value: words === '' ? text : `${text} ${words}`,
       type: `${cite(field.sdm)}: ${field.documentation}`,
       evaluateName: `vmcs.${field.name}`,
-      variablesReference: parts.length > 0 ? this.session.references.add(this.bits(field)) : 0,
+      variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, read)) : 0,
       ...(field.area === 'readOnly' ? { presentationHint: { attributes: ['readOnly'] } } : {}),
-    };
-  }
-
-  private bits(field: VmcsField): VariableList {
-    return {
-      variables: () =>
-        decodeField(field.name, this.target.machine.vmx.read(field.encoding) ?? 0n).map((part) => ({
-          name: part.name,
-          value: part.meaning,
-          type: `bit ${part.bits}`,
-          variablesReference: 0,
-          presentationHint: { attributes: ['readOnly'] },
-        })),
     };
   }
 

@@ -1,9 +1,10 @@
 import type { Machine, World } from '../sim-core/machine/api.ts';
 import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
 import type { Translation, TranslationContext } from '../sim-core/mmu/mmu.ts';
-import { CODE_MODE, GPR } from '../sim-core/state/layout.ts';
+import { CODE_MODE, countOf, GPR, OFFSET } from '../sim-core/state/layout.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../sim-core/vmx/controls.ts';
 import { ENCODING, type FieldName } from '../sim-core/vmx/fields.ts';
+import type { VmExitRecord } from '../sim-core/vmx/records.ts';
 import { wrap64 } from './memory-reference.ts';
 
 const PAGE = 4096n;
@@ -14,18 +15,20 @@ const RIGHTS_DEFAULT_BIG = 1n << 14n;
 
 /** Copies of the guest's general registers as the last VM exit left them: the VMM overwrites the real ones. */
 export class GuestRegisters {
-  private values: bigint[] | undefined;
-  private vmcs: bigint | undefined;
+  private readonly values = new BigUint64Array(countOf('gpr'));
+  private exit: VmExitRecord | undefined;
 
-  /** @param machine right after a VM exit. */
-  capture(machine: Machine): void {
-    this.values = machine.state.elements('gpr');
-    this.vmcs = machine.vmx.currentVmcs;
+  /** @param machine right after the VM exit. Called for every exit: it must be quick. */
+  capture(machine: Machine, exit: VmExitRecord): void {
+    const first = OFFSET.gpr >>> 3;
+    this.values.set(machine.state.u64.subarray(first, first + this.values.length));
+    this.exit = exit;
   }
 
   read(machine: Machine, name: string): bigint | undefined {
     const number = (GPR as Readonly<Record<string, number>>)[name];
-    return number === undefined || this.vmcs !== machine.vmx.currentVmcs ? undefined : this.values?.[number];
+    const known = this.exit !== undefined && this.exit.vmcs === machine.vmx.currentVmcs;
+    return number === undefined || !known ? undefined : this.values[number];
   }
 }
 

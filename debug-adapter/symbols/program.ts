@@ -90,7 +90,7 @@ export class Program {
     this.symbolsByName = new Map(
       [...this.symbolsByAddress].sort(globalsLast).map((place) => [place.symbol.name, place]),
     );
-    this.functions = functionRanges(this.symbolsByAddress);
+    this.functions = functionRanges(this.symbolsByAddress, (address) => this.sectionEnd(address));
     const folder = directoryOf(path);
     const ranges = attempt<LineRange[]>('its line table', [], () =>
       readRanges(this.elf, (file) => mapPath(resolvePath(folder, file)), this.offset),
@@ -100,6 +100,16 @@ export class Program {
     const frames = attempt<FrameSection[]>('its call-frame information', [], () => frameSections(this.elf));
     this.frames = attempt('its call-frame information', new CallFrames([]), () => new CallFrames(frames));
     this.problems = problems;
+  }
+
+  /** Where the section of an address ends: as far as its last label can reach. */
+  private sectionEnd(address: bigint): bigint {
+    const at = address - this.offset;
+    const ends = this.elf.sections.map((section) => ({
+      start: section.address,
+      end: section.address + BigInt(section.size),
+    }));
+    return (ends.find(({ start, end }) => at >= start && at < end)?.end ?? at) + this.offset;
   }
 
   /** Source files with code, as the debug information names them. */
@@ -179,7 +189,7 @@ export class Program {
     return { line: actual, addresses: [...lowest.values()].map((range) => this.afterPrologue(range.start)) };
   }
 
-  /** Addresses in [start, end) where an instruction is known to begin: functions, labels and statements. */
+  /** Addresses in [start, end) where an instruction is known to begin: entry, functions, labels, statements. */
   instructionStarts(start: bigint, end: bigint): bigint[] {
     const within = <T extends { readonly start: bigint }>(list: readonly T[]): bigint[] =>
       list
@@ -187,7 +197,8 @@ export class Program {
         .map((e) => e.start);
     const countBelow = <T extends { readonly start: bigint }>(list: readonly T[], bound: bigint): number =>
       lastAtOrBelow(list, bound - 1n, (entry) => entry.start) + 1;
-    return [...within(this.functions), ...within(this.ranges)];
+    const entry = this.elf.entry + this.offset;
+    return [...within(this.functions), ...within(this.ranges), ...(entry >= start && entry < end ? [entry] : [])];
   }
 
   /** Lines of a file between two lines (inclusive) that have code. */
@@ -235,8 +246,9 @@ function commonEnding(a: readonly string[], b: readonly string[]): number {
   return count;
 }
 
-function functionRanges(symbols: readonly SymbolPlace[]): FunctionRange[] {
-  const code = symbols.filter(({ symbol }) => symbol.code && symbol.kind !== 'object');
+/** nasm calls some labels of code objects: in an executable section every symbol is taken for code. */
+function functionRanges(symbols: readonly SymbolPlace[], sectionEnd: (address: bigint) => bigint): FunctionRange[] {
+  const code = symbols.filter(({ symbol }) => symbol.code);
   const ranges: FunctionRange[] = [];
   let sizedEnd = -1n;
   for (const [index, { symbol, address }] of code.entries()) {
@@ -244,16 +256,13 @@ function functionRanges(symbols: readonly SymbolPlace[]): FunctionRange[] {
     if (!sized && address < sizedEnd) continue;
     let next = index + 1;
     while (code[next]?.address === address) next++;
-    const end = symbol.size > 0n ? address + symbol.size : (code[next]?.address ?? address + UNSIZED_LAST_SYMBOL);
+    const end = sized ? address + symbol.size : (code[next]?.address ?? sectionEnd(address));
     if (ranges.at(-1)?.start === address) ranges.pop();
     ranges.push({ name: symbol.name, start: address, end });
     if (sized) sizedEnd = end;
   }
   return ranges;
 }
-
-/** How far the last label of a program is taken to reach: nothing says where its code ends. */
-const UNSIZED_LAST_SYMBOL = 0x1000n;
 
 function readRanges(elf: ElfFile, place: (file: string) => string, offset: bigint): LineRange[] {
   const line = sectionBytes(elf, '.debug_line');

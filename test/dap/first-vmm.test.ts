@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { DebugClient } from '@vscode/debugadapter-testsupport';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
-import { firstVmm, lineWith } from './sample.ts';
+import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
 
 const THREAD = { threadId: 1 };
 
@@ -364,6 +364,56 @@ describe('debugging the sample hypervisor', () => {
       .filter((field: { changed: boolean }) => field.changed)
       .map((field: { name: string }) => field.name);
     assert.ok(changed.includes('GUEST_RIP'), changed.join());
+  });
+
+  it('runs to the next VM entry and the next VM exit', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    assert.equal((await top()).name, 'guest_start');
+    const runTo = async (event: string) => {
+      const stop = stopped();
+      await client.customRequest('vmxray/runTo', { ...THREAD, event });
+      return stop;
+    };
+    assert.match((await runTo('vmExit')).description ?? '', /^VM exit: /);
+    assert.equal((await top()).name, 'vm_exit_entry');
+    assert.equal((await runTo('vmEntry')).description, 'Stopped after VM entry');
+    assert.equal((await frames())[0]?.moduleId, 'guest');
+  });
+
+  it('goes on from another line, and sets expressions', async () => {
+    await start({ stopOn: 'none' }, () => breakAt('exits.c', 'exit_total++;'));
+    const { path, line } = lineWith('exits.c', 'exit_counts[reason]++;');
+    const { targets } = (await client.gotoTargetsRequest({ source: { path }, line })).body;
+    const moved = stopped();
+    await client.gotoRequest({ ...THREAD, targetId: targets[0]?.id ?? -1 });
+    assert.equal((await moved).reason, 'goto');
+    assert.equal(place(await top()), `exits.c:${line}`);
+    await client.customRequest('setExpression', { expression: 'vmcs.GUEST_RSP', value: '0x1234' });
+    assert.equal(await value('guest.rsp'), 0x1234n);
+    await client.customRequest('setExpression', { expression: 'u32(exit_total)', value: '77' });
+    assert.equal(await value('u32(exit_total)'), 77n);
+  });
+
+  it('stops at the failed VM entry of the broken sample and names check, field, value and section', async () => {
+    const program = join(FIRST_VMM, '../broken-entry/broken-entry.elf');
+    const stop = await start({ program, stopOn: 'none' });
+    assert.equal(stop.reason, 'exception');
+    assert.match(stop.description ?? '', /invalid host-state fields \(error 8\)/);
+    const info = (await client.exceptionInfoRequest(THREAD)).body;
+    assert.match(info.description ?? '', /HOST_TR_SELECTOR must not be 0/);
+    assert.match(info.details?.stackTrace ?? '', /HOST_TR_SELECTOR = 0x0/);
+    // SDM Vol. 3C 27.2.3, "Checks on Host Segment and Descriptor-Table Registers".
+    assert.match(info.details?.stackTrace ?? '', /SDM Vol\. 3C 27\.2\.3/);
+    assert.equal((await top()).name, 'launch_guest');
+  });
+
+  it('runs without debugging when asked to', async () => {
+    const exited = client.waitForEvent('exited');
+    await Promise.all([
+      client.waitForEvent('initialized').then(() => client.configurationDoneRequest()),
+      client.launch(firstVmm({ noDebug: true, breakOnVmExit: ['*'] })),
+    ]);
+    assert.equal((await exited).body.exitCode, 1);
   });
 
   it('completes names', async () => {

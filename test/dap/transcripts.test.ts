@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { EXCEPTION_FILTERS } from '../../debug-adapter/exception-filters.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { type Message, PlainClient } from './plain-client.ts';
+import { firstVmm, lineWith, ROOT } from './sample.ts';
+
+/**
+ * Whole conversations with the adapter, kept as text so that a change of what clients see shows in review. A transcript is
+ * written by `UPDATE_GOLDEN=1`, and then read by a person: it records what was agreed, it proves nothing by itself (that
+ * is the business of the other tests here).
+ */
+class Transcript {
+  readonly entries: unknown[] = [];
+  readonly client: PlainClient;
+  private seen: number;
+  private readonly ids = new Map<string, string>();
+
+  constructor(client: PlainClient) {
+    this.client = client;
+    this.seen = client.received.length;
+  }
+
+  /** @param until the event that belongs to the request and comes after its response. */
+  async request(command: string, args?: object, until?: string): Promise<Message> {
+    this.add({ request: command, arguments: args });
+    const event = until === undefined ? undefined : this.client.event(until);
+    const response = await this.client.request(command, args);
+    await event;
+    this.addReceived();
+    return response;
+  }
+
+  async run(command: string, args: object = { threadId: 1 }): Promise<void> {
+    this.add({ request: command, arguments: args });
+    await this.client.run(command, args);
+    this.addReceived();
+  }
+
+  /** Messages since the last call. How serial output is cut into events depends on time: it stays out. */
+  private addReceived(): void {
+    for (const { type, command, event, success, message, body } of this.client.received.slice(this.seen)) {
+      if (event === 'vmxray/serialOutput' || body?.category === 'stdout') continue;
+      this.add(type === 'event' ? { event, body } : { response: command, success, message, body });
+    }
+    this.seen = this.client.received.length;
+  }
+
+  private add(entry: object): void {
+    this.entries.push(JSON.parse(JSON.stringify(entry, (key, value) => this.normalise(key, value))));
+  }
+
+  /** Ids count up over a session: each gets a name of its own. Paths begin at the checkout. */
+  private normalise(key: string, value: unknown): unknown {
+    if (typeof value === 'string') return value.replaceAll(ROOT, '<checkout>');
+    if (key === 'exceptionBreakpointFilters') return `all ${EXCEPTION_FILTERS.length}`;
+    const isReference = key === 'variablesReference' && value !== 0;
+    const isId = ['id', 'frameId', 'hitBreakpointIds'].includes(key) && typeof value === 'number';
+    if (!isReference && !isId) return Array.isArray(value) && key === 'hitBreakpointIds' ? value.length : value;
+    const name = `${isReference ? 'variables' : 'id'} ${value}`;
+    const known = this.ids.get(name);
+    if (known) return known;
+    const fresh = `<${isReference ? 'variables' : 'id'} ${this.ids.size + 1}>`;
+    this.ids.set(name, fresh);
+    return fresh;
+  }
+}
+
+/** One line for each message. */
+const toText = (entries: readonly unknown[]): string => `[\n${entries.map((e) => JSON.stringify(e)).join(',\n')}\n]\n`;
+
+describe('DAP transcripts', () => {
+  let adapter: TcpAdapter;
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+
+  function transcript(name: string, conversation: (transcript: Transcript) => Promise<void>): void {
+    it(name, async () => {
+      const client = await PlainClient.connect(adapter.port);
+      const recorded = new Transcript(client);
+      await conversation(recorded);
+      client.close();
+      const file = join(import.meta.dirname, 'golden', `${name.replaceAll(' ', '-')}.golden.json`);
+      const text = toText(recorded.entries);
+      if (process.env.UPDATE_GOLDEN) writeFileSync(file, text);
+      assert.ok(existsSync(file), `no ${file}: make it with UPDATE_GOLDEN=1, and read it`);
+      assert.deepEqual(text.split('\n'), readFileSync(file, 'utf8').split('\n'));
+    });
+  }
+
+  transcript('a session from initialize to disconnect', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray', linesStartAt1: true, columnsStartAt1: true });
+    await session.request('launch', firstVmm(), 'initialized');
+    const { path, line } = lineWith('exits.c', 'exit_total++;');
+    await session.request('setBreakpoints', { source: { path }, breakpoints: [{ line }, { line: 1 }] });
+    await session.request('setFunctionBreakpoints', { breakpoints: [{ name: 'guest_main' }, { name: 'nothing' }] });
+    await session.run('configurationDone', {});
+    await session.request('threads');
+    await session.run('continue');
+    await session.request('stackTrace', { threadId: 1 });
+    await session.run('continue');
+    const stack = await session.request('stackTrace', { threadId: 1, levels: 2 });
+    const frameId = stack.body.stackFrames[0].id;
+    const scopes = await session.request('scopes', { frameId });
+    await session.request('variables', { variablesReference: scopes.body.scopes[0].variablesReference });
+    await session.request('evaluate', { expression: 'vmcs.GUEST_RIP', frameId, context: 'watch' });
+    await session.request('evaluate', { expression: 'rax +', frameId, context: 'watch' });
+    await session.request('setBreakpoints', { source: { path }, breakpoints: [] });
+    await session.run('continue');
+    await session.request('continue', { threadId: 1 });
+    await session.request('disconnect');
+  });
+
+  transcript('a VM exit and the way back', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', firstVmm({ stopOn: 'vmlaunch' }), 'initialized');
+    await session.request('setExceptionBreakpoints', {
+      filters: [],
+      filterOptions: [{ filterId: 'exit:CPUID', condition: 'hits == 2' }],
+    });
+    await session.run('configurationDone', {});
+    await session.request('stackTrace', { threadId: 1 });
+    await session.run('continue');
+    await session.request('exceptionInfo', { threadId: 1 });
+    await session.request('stackTrace', { threadId: 1 });
+    await session.request('vmxray/vmExits', {}).then((answer) => assert.equal(answer.body.last.name, 'CPUID'));
+    await session.run('stepOut', { threadId: 1 });
+    await session.request('stackTrace', { threadId: 1, levels: 1 });
+    await session.run('vmxray/runTo', { threadId: 1, event: 'vmExit' });
+    await session.run('vmxray/runTo', { threadId: 1, event: 'vmEntry' });
+    await session.request('disassemble', {
+      memoryReference: 'guest:0x40005000',
+      instructionOffset: -2,
+      instructionCount: 5,
+    });
+    await session.request('readMemory', { memoryReference: 'gpa:0x1f0000', count: 4 });
+    await session.request('terminate', {}, 'terminated');
+    await session.request('disconnect');
+  });
+
+  transcript('a VM entry that fails', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    const program = join(ROOT, 'examples/broken-entry/broken-entry.elf');
+    await session.request('launch', { ...firstVmm({ stopOn: 'none' }), program }, 'initialized');
+    await session.run('configurationDone', {});
+    await session.request('exceptionInfo', { threadId: 1 });
+    await session.request('vmxray/checkVmEntry', {});
+    await session.request('vmxray/setVmcsField', { name: 'HOST_TR_SELECTOR', value: '0x18' }, 'invalidated');
+    await session.request('vmxray/checkVmEntry', {});
+    await session.request('disconnect');
+  });
+});
