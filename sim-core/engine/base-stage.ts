@@ -13,8 +13,8 @@ export const INT_LOAD: Readonly<Record<number, IntLoad>> = { 1: 'i32u8', 2: 'i32
 export type HandlerCallees = Readonly<Record<string, Callee>>;
 
 /**
- * What interpreter handlers and compiled code have in common: memory accesses with their segment checks and TLB probe, and
- * faults. Where operands come from and how control flow goes on is the back end's.
+ * What interpreter handlers and compiled code have in common: memory accesses with their segment checks and TLB
+ * probe, and faults. Where operands come from and how control flow goes on is the back end's.
  */
 export abstract class BaseStage implements Stage {
   readonly code: Code;

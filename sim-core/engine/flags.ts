@@ -4,9 +4,9 @@ import type { Flags } from './stage.ts';
 import { type I32, type I64, i32, i64, load32, load64, select, type Word } from './value.ts';
 
 /**
- * Status flags kept lazily in three cells (see state/layout.ts): the sign-extended result gives ZF, SF and PF; the carry
- * vector, moved up so that the operand's top bit is bit 63, gives CF (bit 63) and OF (bit 63 xor bit 62); `flagMisc` gives
- * AF (bit 4) and corrects PF (bits 15:8) and SF (bit 31) for combinations that no result has.
+ * Status flags kept lazily in three cells (see state/layout.ts): the sign-extended result gives ZF, SF and PF; the
+ * carry vector, moved up so that the operand's top bit is bit 63, gives CF (bit 63) and OF (bit 63 xor bit 62);
+ * `flagMisc` gives AF (bit 4) and corrects PF (bits 15:8) and SF (bit 31) for combinations that no result has.
  */
 
 /** Where the three cells live: memory for handlers, locals for compiled blocks. */

@@ -4,10 +4,10 @@ import type { I32, I64, Word } from './value.ts';
 import type { V128 } from './vector.ts';
 
 /**
- * The machine as one instruction's semantics sees it while being staged. Two back ends implement it: interpreter handlers
- * (operand numbers are read from the operation record at run time) and, later, the block compiler (they are constants,
- * registers and flags live in locals). Rules: a JavaScript `if` never tests a run-time value; everything that can fault
- * (operand reads, write probes, `faultIf`) comes before the first change of state.
+ * The machine as one instruction's semantics sees it while being staged. Two back ends implement it: interpreter
+ * handlers (operand numbers are read from the operation record at run time) and, later, the block compiler (they are
+ * constants, registers and flags live in locals). Rules: a JavaScript `if` never tests a run-time value; everything
+ * that can fault (operand reads, write probes, `faultIf`) comes before the first change of state.
  */
 export interface Stage {
   readonly code: Code;
@@ -23,8 +23,8 @@ export interface Stage {
    */
   operand(i: number, intent: Intent, displacement?: I64): Place;
   /**
-   * Explicit operand `i` as a vector register or memory of the form's size. #GP(0) when `aligned` and in memory, but not at
-   * a multiple of 16.
+   * Explicit operand `i` as a vector register or memory of the form's size. #GP(0) when `aligned` and in memory, but
+   * not at a multiple of 16.
    */
   vector(i: number, intent: Intent, aligned?: boolean): VectorPlace;
   /** A general-purpose register by number (GPR). */

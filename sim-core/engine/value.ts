@@ -1,8 +1,9 @@
 import type { ByteWriter } from './bytes.ts';
 
 /**
- * Staged values: expressions of a WebAssembly function that is being built, not numbers. A value is evaluated where it is
- * consumed, so one that is used twice, or that reads state that changes in between, must first be kept by `Code.let`.
+ * Staged values: expressions of a WebAssembly function that is being built, not numbers. A value is evaluated where
+ * it is consumed, so one that is used twice, or that reads state that changes in between, must first be kept by
+ * `Code.let`.
  */
 
 export type IntType = 'i32' | 'i64';
@@ -173,7 +174,10 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   popcnt(): Int<T> { return new Int(this.type, this.unary(opcode(this.type, UNARY.popcnt))); }
   not(): Int<T> { return this.xor(-1); }
   negate(): Int<T> { return this.like(0).sub(this); }
-  eqz(): I32 { return this.constant !== undefined ? Int.of('i32', this.constant === 0n ? 1 : 0) : new Int('i32', this.unary(this.type === 'i32' ? 0x45 : 0x50)); }
+  eqz(): I32 {
+    if (this.constant !== undefined) return Int.of('i32', this.constant === 0n ? 1 : 0);
+    return new Int('i32', this.unary(this.type === 'i32' ? 0x45 : 0x50));
+  }
 
   /** The low 32 bits. */
   wrap(): I32 {
@@ -223,8 +227,8 @@ export function select<T extends IntType>(condition: I32, a: Int<T>, b: Int<T>):
 
 /** Opcodes and results of memory loads; bytes are at `address` + `offset`. */
 const LOAD = {
-  i32: [0x28, 'i32'], i64: [0x29, 'i64'], f32: [0x2a, 'f32'], f64: [0x2b, 'f64'], i32u8: [0x2d, 'i32'], i32s8: [0x2c, 'i32'],
-  i32u16: [0x2f, 'i32'], i32s16: [0x2e, 'i32'], i64u8: [0x31, 'i64'], i64u16: [0x33, 'i64'], i64u32: [0x35, 'i64'],
+  i32: [0x28, 'i32'], i64: [0x29, 'i64'], f32: [0x2a, 'f32'], f64: [0x2b, 'f64'], i32u8: [0x2d, 'i32'],
+  i32s8: [0x2c, 'i32'], i32u16: [0x2f, 'i32'], i32s16: [0x2e, 'i32'], i64u8: [0x31, 'i64'], i64u16: [0x33, 'i64'], i64u32: [0x35, 'i64'],
 } as const; // biome-ignore format: a table reads better in rows
 export type IntLoad = Exclude<keyof typeof LOAD, 'f32' | 'f64'>;
 

@@ -77,8 +77,8 @@ const NEAR = new Set<number>([OpKind.NearBranch16, OpKind.NearBranch32, OpKind.N
 const FAR = new Set<number>([OpKind.FarBranch16, OpKind.FarBranch32]);
 
 /**
- * iced-x86's decoder over code of one mode. Instruction pointers given and returned are offsets within the page (so that
- * decoded pages do not depend on where they are mapped).
+ * iced-x86's decoder over code of one mode. Instruction pointers given and returned are offsets within the page (so
+ * that decoded pages do not depend on where they are mapped).
  */
 export class InstructionDecoder {
   readonly instruction = new Instruction();

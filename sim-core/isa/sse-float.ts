@@ -1,8 +1,8 @@
 import type { Semantics, Stage } from '../engine/stage.ts';
 import { type I32, i32, type Word } from '../engine/value.ts';
 import {
-  floatLane, integerLane, lanes32, lanes64, rarely, replaceLane, selectVector, shiftLanes, shuffle, simd, splat, summary,
-  toFloat, toInteger, type V128, ZERO_VECTOR,
+  floatLane, integerLane, lanes32, lanes64, rarely, replaceLane, selectVector, shiftLanes, shuffle, simd, splat,
+  summary, toFloat, toInteger, type V128, ZERO_VECTOR,
 } from '../engine/vector.ts'; // biome-ignore format: a list reads better in rows
 import {
   FLOAT_VARIANTS, type FloatVariant, immediate, readFloats, requireDefaultMxcsr, wide, writeFloats,
@@ -11,8 +11,8 @@ import {
 /**
  * SSE and SSE2 floating-point arithmetic, comparison and conversion (SDM Vol. 2), for the default MXCSR.
  *
- * WebAssembly leaves open which NaN an operation gives, so NaNs are computed here by the rules of SDM Vol. 1, "Rules for
- * Handling NaNs": the first source operand if it is a NaN, else the second, made quiet; else the default NaN.
+ * WebAssembly leaves open which NaN an operation gives, so NaNs are computed here by the rules of SDM Vol. 1, "Rules
+ * for Handling NaNs": the first source operand if it is a NaN, else the second, made quiet; else the default NaN.
  */
 
 const QUIET = { f32x4: lanes32(0x0040_0000n), f64x2: lanes64(0x0008_0000_0000_0000n) } as const;

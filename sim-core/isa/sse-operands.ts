@@ -26,8 +26,8 @@ const MXCSR_DEFAULT = 0x1f80;
 export const MXCSR_STATUS = 0x3f;
 
 /**
- * Floating-point results are computed for the default MXCSR only; with another one the instruction is handed to its slow
- * implementation.
+ * Floating-point results are computed for the default MXCSR only; with another one the instruction is handed to its
+ * slow implementation.
  */
 export function requireDefaultMxcsr(s: Stage): void {
   s.slowIf(
