@@ -36,12 +36,15 @@ class Builder {
   private readonly pinned = new Set<number>([GPR.rsp]);
   /** Linear address of the memory operand. */
   private address = PAGE_BOUNDARY;
+  /** String instructions use 32-bit addresses. */
+  private readonly narrow: boolean;
   private readonly form: TestForm;
   private readonly random: Random;
 
   constructor(form: TestForm, random: Random) {
     this.form = form;
     this.random = random;
+    this.narrow = random.chance(25);
     this.gpr = Array.from({ length: 16 }, () => random.integer());
     this.gpr[GPR.rsp] = BigInt(this.nearBoundary(8));
     this.gpr[GPR.rbp] =
@@ -150,15 +153,28 @@ class Builder {
     else this.instruction.setImmediateI64(i, BigInt.asIntN(8 * size, value));
   }
 
+  /** [rSI], [rDI] with 64-bit or 32-bit addresses; [RBX + AL]. */
   private fillString(i: number, index: 'rsi' | 'rdi' | 'rbx'): void {
-    const kinds = { rsi: OpKind.MemorySegRSI, rdi: OpKind.MemoryESRDI, rbx: OpKind.Memory } as const;
-    this.instruction.setOpKind(i, kinds[index]);
-    if (index === 'rbx') {
-      this.instruction.memoryBase = Register.RBX;
-      this.instruction.memoryIndex = Register.AL;
-    }
+    const { instruction, gpr } = this;
     const address = BigInt(this.nearBoundary(8));
-    this.gpr[GPR[index]] = index === 'rbx' ? low64(address - ((this.gpr[GPR.rax] as bigint) & 0xffn)) : address;
+    if (index === 'rbx') {
+      instruction.setOpKind(i, OpKind.Memory);
+      instruction.memoryBase = Register.RBX;
+      instruction.memoryIndex = Register.AL;
+      gpr[GPR.rbx] = low64(address - ((gpr[GPR.rax] as bigint) & 0xffn));
+      return;
+    }
+    const { narrow } = this;
+    const source = narrow ? OpKind.MemorySegESI : OpKind.MemorySegRSI;
+    const target = narrow ? OpKind.MemoryESEDI : OpKind.MemoryESRDI;
+    const masked = narrow ? OpKind.MemorySegEDI : OpKind.MemorySegRDI;
+    instruction.setOpKind(i, this.form.mnemonic === 'Maskmovdqu' ? masked : index === 'rsi' ? source : target);
+    gpr[GPR[index]] = this.withUpperHalf(address);
+  }
+
+  /** With 32-bit addresses the upper half of the register does not count. */
+  private withUpperHalf(value: bigint): bigint {
+    return this.narrow ? (BigInt(this.random.next()) << 32n) | value : value;
   }
 
   // ---- memory operands
@@ -243,7 +259,7 @@ class Builder {
 
   private prepareString(): void {
     if (!this.form.canRepeat) return;
-    this.gpr[GPR.rcx] = BigInt(this.random.below(10));
+    this.gpr[GPR.rcx] = this.withUpperHalf(BigInt(this.random.below(10)));
     const prefix = this.random.below(3);
     if (prefix === 1) this.instruction.hasRepPrefix = true;
     if (prefix === 2) this.instruction.hasRepnePrefix = true;

@@ -29,8 +29,10 @@ export function check(
   native: Native,
   simulated: Simulated,
 ): Report {
-  const random = new Random(seed);
-  const cases = forms.flatMap((form) => Array.from({ length: casesPerForm }, () => randomCase(form, random)));
+  const cases = forms.flatMap((form) => {
+    const random = new Random(seed + Math.imul(form.id, 0x9e37_79b1));
+    return Array.from({ length: casesPerForm }, () => randomCase(form, random));
+  });
   const expected = native.run(cases);
   const mismatches = new Map<TestForm, string>();
   const unimplemented = new Set<string>();

@@ -17,6 +17,8 @@ export type OperandSource =
   | { readonly kind: 'string'; readonly index: 'rsi' | 'rdi' | 'rbx' };
 
 export interface TestForm {
+  /** Tells forms apart; part of the seed, so that a form's cases do not depend on which others are tested. */
+  readonly id: number;
   readonly code: Code;
   readonly mnemonic: string;
   /** The manual's notation. */
@@ -48,7 +50,7 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.imm64, immediate(8)],
   [Kind.br64_1, { kind: 'branch' }], [Kind.br64_4, { kind: 'branch' }],
   [Kind.seg_rSI, { kind: 'string', index: 'rsi' }], [Kind.es_rDI, { kind: 'string', index: 'rdi' }],
-  [Kind.seg_rBX_al, { kind: 'string', index: 'rbx' }],
+  [Kind.seg_rDI, { kind: 'string', index: 'rdi' }], [Kind.seg_rBX_al, { kind: 'string', index: 'rbx' }],
 ]); // biome-ignore format: a table reads better in rows
 
 /** Operand kinds that are a register or memory. */
@@ -89,7 +91,8 @@ function formsOfEncoding(code: Code, info: ReturnType<typeof CodeExt.opCode>): T
     const register = EITHER.get(kind);
     return register ? [register, memory] : [];
   });
-  return product(choices).map((operands) => ({
+  return product(choices).map((operands, variant) => ({
+    id: code * 16 + variant,
     code,
     mnemonic: Mnemonic[info.mnemonic] ?? '?',
     text: info.instructionString,

@@ -1,9 +1,10 @@
 /*
  * Runs single instructions on the processor of this machine, in user mode.
  *
- * Standard input holds cases (struct input), standard output receives as many results (struct output). A case is started
- * by returning from a signal handler with its registers in the signal frame, and ends in the next signal: every instruction
- * is followed by INT3, and faults arrive as signals, too. So no assembly code is needed and nothing is lost.
+ * Standard input holds cases (struct input), standard output receives as many results (struct output). A case is
+ * started by returning from a signal handler with its registers in the signal frame, and ends in the next
+ * signal: every instruction is followed by INT3, and faults arrive as signals, too. So no assembly code is
+ * needed and nothing is lost.
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>

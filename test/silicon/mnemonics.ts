@@ -2,7 +2,13 @@ import { Mnemonic } from 'iced-x86';
 import { SEMANTICS } from '../../sim-core/isa/semantics.ts';
 
 /** Slow instructions (sim-core/cpu) that user mode may execute and that depend on nothing but the compared state. */
-const SLOW: readonly number[] = [];
+const SLOW: readonly number[] = [
+  Mnemonic.Movsb, Mnemonic.Movsw, Mnemonic.Movsd, Mnemonic.Movsq, Mnemonic.Stosb, Mnemonic.Stosw, Mnemonic.Stosd,
+  Mnemonic.Stosq, Mnemonic.Lodsb, Mnemonic.Lodsw, Mnemonic.Lodsd, Mnemonic.Lodsq, Mnemonic.Cmpsb, Mnemonic.Cmpsw,
+  Mnemonic.Cmpsd, Mnemonic.Cmpsq, Mnemonic.Scasb, Mnemonic.Scasw, Mnemonic.Scasd, Mnemonic.Scasq,
+  Mnemonic.Cmpxchg8b, Mnemonic.Cmpxchg16b, Mnemonic.Enter, Mnemonic.Xlatb, Mnemonic.Pushfq, Mnemonic.Pushf,
+  Mnemonic.Ldmxcsr, Mnemonic.Stmxcsr, Mnemonic.Maskmovdqu,
+]; // biome-ignore format: a list reads better in rows
 
 /** Hints of one vendor that the other answers with #UD. */
 const VENDOR_SPECIFIC: ReadonlySet<number> = new Set([Mnemonic.Reservednop]);

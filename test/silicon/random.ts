@@ -1,29 +1,32 @@
 /** Random operands with a liking for the edges, from a printed seed. */
 
 const EDGES: readonly bigint[] = [
-  0n, 1n, 2n, 0xfn, 0x10n, 0x1fn, 0x20n, 0x3fn, 0x40n, 0x7fn, 0x80n, 0xffn, 0x100n, 0x7fffn, 0x8000n, 0xffffn, 0x1_0000n,
-  0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0x1_0000_0000n, 0x7fff_ffff_ffff_ffffn, 0x8000_0000_0000_0000n,
-  0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_fffen, 0xffff_ffff_8000_0000n, 0xffff_ffff_7fff_ffffn, 0xffff_ffff_ffff_ff80n,
-  0x0101_0101_0101_0101n, 0x8080_8080_8080_8080n, 0x5555_5555_5555_5555n, 0x8000_8000_8000_8000n,
+  0n, 1n, 2n, 0xfn, 0x10n, 0x1fn, 0x20n, 0x3fn, 0x40n, 0x7fn, 0x80n, 0xffn, 0x100n, 0x7fffn, 0x8000n, 0xffffn,
+  0x1_0000n, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0x1_0000_0000n, 0x7fff_ffff_ffff_ffffn, 0x8000_0000_0000_0000n,
+  0xffff_ffff_ffff_ffffn, 0xffff_ffff_ffff_fffen, 0xffff_ffff_8000_0000n, 0xffff_ffff_7fff_ffffn,
+  0xffff_ffff_ffff_ff80n, 0x0101_0101_0101_0101n, 0x8080_8080_8080_8080n, 0x5555_5555_5555_5555n,
+  0x8000_8000_8000_8000n,
 ]; // biome-ignore format: a list reads better in rows
 
-/** Bit patterns of single-precision numbers: zeros, denormals, ones, limits, infinities, NaNs, halves, 2^31 and around. */
+/** Bit patterns of single-precision numbers: zeros, denormals, ones, limits, infinities, NaNs, 2^31 and around. */
 const SINGLES: readonly bigint[] = [
-  0n, 0x8000_0000n, 1n, 0x807f_ffffn, 0x0080_0000n, 0x3f80_0000n, 0xbf80_0000n, 0x7f7f_ffffn, 0xff7f_ffffn, 0x7f80_0000n,
-  0xff80_0000n, 0x7fc0_0000n, 0xffc1_2345n, 0x7f80_0001n, 0xffa5_5555n, 0x3f00_0000n, 0x3fc0_0000n, 0x4020_0000n,
-  0xbf00_0000n, 0xc020_0000n, 0x4f00_0000n, 0x4eff_ffffn, 0xcf00_0000n, 0xcf00_0001n, 0x5f00_0000n, 0x5eff_ffffn,
-  0xdf00_0000n, 0xdf00_0001n, 0x4b00_0001n, 0x4770_0000n,
+  0n, 0x8000_0000n, 1n, 0x807f_ffffn, 0x0080_0000n, 0x3f80_0000n, 0xbf80_0000n, 0x7f7f_ffffn, 0xff7f_ffffn,
+  0x7f80_0000n, 0xff80_0000n, 0x7fc0_0000n, 0xffc1_2345n, 0x7f80_0001n, 0xffa5_5555n, 0x3f00_0000n, 0x3fc0_0000n,
+  0x4020_0000n, 0xbf00_0000n, 0xc020_0000n, 0x4f00_0000n, 0x4eff_ffffn, 0xcf00_0000n, 0xcf00_0001n, 0x5f00_0000n,
+  0x5eff_ffffn, 0xdf00_0000n, 0xdf00_0001n, 0x4b00_0001n, 0x4770_0000n,
 ]; // biome-ignore format: a list reads better in rows
 
 /** The same for double precision, with the neighbours of 2^31 and 2^63 and numbers at the edges of single precision. */
 const DOUBLES: readonly bigint[] = [
   0n, 0x8000_0000_0000_0000n, 1n, 0x800f_ffff_ffff_ffffn, 0x0010_0000_0000_0000n, 0x3ff0_0000_0000_0000n,
-  0xbff0_0000_0000_0000n, 0x7fef_ffff_ffff_ffffn, 0xffef_ffff_ffff_ffffn, 0x7ff0_0000_0000_0000n, 0xfff0_0000_0000_0000n,
-  0x7ff8_0000_0000_0000n, 0xfff8_1234_5678_9abcn, 0x7ff0_0000_0000_0001n, 0xfff5_5555_5555_5555n, 0x3fe0_0000_0000_0000n,
-  0x3ff8_0000_0000_0000n, 0x4004_0000_0000_0000n, 0xbfe0_0000_0000_0000n, 0xc004_0000_0000_0000n, 0x41e0_0000_0000_0000n,
-  0x41df_ffff_ffc0_0000n, 0x41df_ffff_ffe0_0000n, 0xc1e0_0000_0000_0000n, 0xc1e0_0000_0010_0000n, 0xc1e0_0000_0020_0000n,
-  0x43e0_0000_0000_0000n, 0x43df_ffff_ffff_ffffn, 0xc3e0_0000_0000_0000n, 0xc3e0_0000_0000_0001n, 0x47ef_ffff_e000_0000n,
-  0x47ef_ffff_f000_0000n, 0x36a0_0000_0000_0000n, 0x3690_0000_0000_0000n, 0x3ff0_0000_1000_0000n, 0x3ff0_0000_3000_0000n,
+  0xbff0_0000_0000_0000n, 0x7fef_ffff_ffff_ffffn, 0xffef_ffff_ffff_ffffn, 0x7ff0_0000_0000_0000n,
+  0xfff0_0000_0000_0000n, 0x7ff8_0000_0000_0000n, 0xfff8_1234_5678_9abcn, 0x7ff0_0000_0000_0001n,
+  0xfff5_5555_5555_5555n, 0x3fe0_0000_0000_0000n, 0x3ff8_0000_0000_0000n, 0x4004_0000_0000_0000n,
+  0xbfe0_0000_0000_0000n, 0xc004_0000_0000_0000n, 0x41e0_0000_0000_0000n, 0x41df_ffff_ffc0_0000n,
+  0x41df_ffff_ffe0_0000n, 0xc1e0_0000_0000_0000n, 0xc1e0_0000_0010_0000n, 0xc1e0_0000_0020_0000n,
+  0x43e0_0000_0000_0000n, 0x43df_ffff_ffff_ffffn, 0xc3e0_0000_0000_0000n, 0xc3e0_0000_0000_0001n,
+  0x47ef_ffff_e000_0000n, 0x47ef_ffff_f000_0000n, 0x36a0_0000_0000_0000n, 0x3690_0000_0000_0000n,
+  0x3ff0_0000_1000_0000n, 0x3ff0_0000_3000_0000n,
 ]; // biome-ignore format: a list reads better in rows
 
 export class Random {

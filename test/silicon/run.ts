@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { Mnemonic } from 'iced-x86';
+import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
 import { check } from './check.ts';
 import { formsOf } from './forms.ts';
 import { TESTED_MNEMONICS } from './mnemonics.ts';
@@ -19,7 +20,13 @@ const mnemonics = [...TESTED_MNEMONICS].filter(
 );
 const native = new Native();
 try {
-  const report = check(formsOf(new Set(mnemonics)), Number(values.cases ?? 40), seed, native, new Simulated(new Map()));
+  const report = check(
+    formsOf(new Set(mnemonics)),
+    Number(values.cases ?? 40),
+    seed,
+    native,
+    new Simulated(CPU_INSTRUCTIONS),
+  );
   for (const mismatch of report.mismatches) console.log(`${mismatch}\n`);
   for (const what of report.unimplemented) console.log(`not simulated: ${what}`);
   console.log(

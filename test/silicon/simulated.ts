@@ -1,4 +1,5 @@
 import type { Clock, Cpu, SlowInstructionTable } from '../../sim-core/cpu/cpu.ts';
+import { findModel } from '../../sim-core/cpu/models.ts';
 import { readRflags, writeRflags } from '../../sim-core/cpu/rflags.ts';
 import { EXIT } from '../../sim-core/engine/record.ts';
 import { Processor } from '../../sim-core/machine/processor.ts';
@@ -6,7 +7,7 @@ import type { Fault } from '../../sim-core/mmu/fault.ts';
 import { Mmu } from '../../sim-core/mmu/mmu.ts';
 import { PhysicalMemory } from '../../sim-core/mmu/physical-memory.ts';
 import { Tlb } from '../../sim-core/mmu/tlb.ts';
-import { CR0, CR4, EFER } from '../../sim-core/state/control-bits.ts';
+import { CR0, CR4, EFER, RFLAGS } from '../../sim-core/state/control-bits.ts';
 import { CODE_MODE, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
 import { State } from '../../sim-core/state/state.ts';
 import { ADDRESS, type Case, type MachineState, NO_EXCEPTION, type Outcome } from './layout.ts';
@@ -28,8 +29,8 @@ export class Simulated {
     const { state } = this;
     this.mmu = new Mmu(state, this.physical, new Tlb(state));
     const clock: Clock = { cycles: () => 0 };
-    // No instruction under test asks for ports, interrupts, the model or VMX.
-    const cpu = { state, mmu: this.mmu, clock } as unknown as Cpu;
+    // No instruction under test asks for ports, interrupts or VMX.
+    const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
     state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp));
     state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
     state.set64('efer', BigInt(EFER.lme | EFER.lma));
@@ -59,7 +60,8 @@ export class Simulated {
     before.gpr.forEach((value, register) => {
       state.set64('gpr', value, register);
     });
-    writeRflags(state, Number(before.rflags));
+    // User mode runs with interrupts enabled.
+    writeRflags(state, Number(before.rflags) | RFLAGS.if);
     state.set64('rip', before.rip);
     state.set32('mxcsr', before.mxcsr);
     for (let i = 0; i < 16; i++) state.bytes.set(before.xmm.subarray(16 * i, 16 * i + 16), OFFSET.ymm + 32 * i);
