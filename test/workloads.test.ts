@@ -1,6 +1,6 @@
 /**
- * Every benchmark workload on the machine: the results and VM exits that bench/workloads.ts lists. Those were measured on
- * other emulators and, for the results, follow from what the programs compute.
+ * Every benchmark workload on the machine: the results and VM exits that bench/workloads.ts lists. Those were measured
+ * on other emulators and, for the results, follow from what the programs compute.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
