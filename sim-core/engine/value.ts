@@ -228,7 +228,8 @@ export function select<T extends IntType>(condition: I32, a: Int<T>, b: Int<T>):
 /** Opcodes and results of memory loads; bytes are at `address` + `offset`. */
 const LOAD = {
   i32: [0x28, 'i32'], i64: [0x29, 'i64'], f32: [0x2a, 'f32'], f64: [0x2b, 'f64'], i32u8: [0x2d, 'i32'],
-  i32s8: [0x2c, 'i32'], i32u16: [0x2f, 'i32'], i32s16: [0x2e, 'i32'], i64u8: [0x31, 'i64'], i64u16: [0x33, 'i64'], i64u32: [0x35, 'i64'],
+  i32s8: [0x2c, 'i32'], i32u16: [0x2f, 'i32'], i32s16: [0x2e, 'i32'], i64u8: [0x31, 'i64'], i64u16: [0x33, 'i64'],
+  i64u32: [0x35, 'i64'],
 } as const; // biome-ignore format: a table reads better in rows
 export type IntLoad = Exclude<keyof typeof LOAD, 'f32' | 'f64'>;
 
