@@ -6,7 +6,7 @@ import type { EntryFacts } from './entry-check.ts';
 import { ENTRY_CHECKS, EntryCheckCache, explainCheck, failingChecks } from './entry-checks.ts';
 import type { FieldName } from './fields.ts';
 import { fieldOf, VMCS_FIELDS } from './fields.ts';
-import { type FieldChanges, VALID_CHANGES, vmcsWith } from './valid-vmcs.ts';
+import { type FieldChanges, VALID_CHANGES, vmcsWith } from './test-vmcs.ts';
 import type { FieldValues } from './values.ts';
 
 const model = findModel('westmere');

@@ -8,7 +8,7 @@ import { writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import type { Fault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
-import { ACTIVITY, OFFSET, SEGMENT } from '../state/layout.ts';
+import { ACTIVITY, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -100,7 +100,7 @@ function loadGuest(unit: VmxUnit): void {
   const secondary = secondaryControls(vmcs);
   loadGuestRows(state);
   loadGuestRegisters(state, vmcs, controls);
-  for (let index = SEGMENT.es; index <= SEGMENT.gs; index++) updateSegmentTops(state, index as 0);
+  for (let index: number = SEGMENT.es; index <= SEGMENT.gs; index++) updateSegmentTops(state, index as SegmentIndex);
   writeRflags(state, vmcs.get32(F.GUEST_RFLAGS));
   state.set32('cpl', (state.get32('segmentRights', SEGMENT.ss) >>> 5) & 3);
   updateCodeMode(state);
