@@ -1,6 +1,6 @@
 /**
- * VMXray's own requests and events beside the Debug Adapter Protocol. The extension imports these types and nothing else
- * of the adapter. Numbers that may exceed 2^53 travel as hexadecimal strings with 0x.
+ * VMXray's own requests and events beside the Debug Adapter Protocol. The extension imports these types, and inline.ts.
+ * Numbers that may exceed 2^53 travel as hexadecimal strings with 0x.
  */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';

@@ -30,8 +30,9 @@ const ASYNCHRONOUS_EVENTS: readonly bigint[] = [0n, 2n];
 const REPEATS = 1000;
 
 /**
- * Steps by instruction and by line, with the meaning that VM transitions give them: stepping over an exiting instruction
- * hides the VMM; stepping into it enters the VMM; VMLAUNCH and VMRESUME lead into the guest, like a return to a caller.
+ * Steps by instruction and by line, with the meaning that VM transitions give them: stepping over an exiting
+ * instruction hides the VMM; stepping into it enters the VMM; VMLAUNCH and VMRESUME lead into the guest, like a return
+ * to a caller.
  */
 export class Stepper {
   private readonly target: Target;
@@ -142,8 +143,8 @@ export class Stepper {
   }
 
   /**
-   * A run until the current function has returned. From the VMM's outermost function for a VM exit, and from the one that
-   * it calls, that is back in the guest, after VM entry.
+   * A run until the current function has returned. From the VMM's outermost function for a VM exit, and from the one
+   * that it calls, that is back in the guest, after VM entry.
    * @throws noCaller when it is not known who called.
    */
   planStepOut(): () => Promise<Stop> {

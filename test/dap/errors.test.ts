@@ -195,8 +195,8 @@ describe('what clients and launch configurations can do wrong', () => {
       const source = { path: join(FIRST_VMM, 'exits.c') };
       const answer = await client.request('setBreakpoints', { source, breakpoints: [{ line: 60, condition: '1 +' }] });
       const [breakpoint] = answer.body.breakpoints;
-      assert.equal(breakpoint.verified, false);
-      assert.match(breakpoint.message, /A value is expected/);
+      assert.equal(breakpoint?.verified, false);
+      assert.match(breakpoint?.message ?? '', /A value is expected/);
     });
 
     it('says why a breakpoint in a file of no program is not verified', async () => {
@@ -204,15 +204,15 @@ describe('what clients and launch configurations can do wrong', () => {
         source: { path: '/elsewhere/other.c' },
         breakpoints: [{ line: 1 }],
       });
-      assert.equal(answer.body.breakpoints[0].verified, false);
-      assert.match(answer.body.breakpoints[0].message, /No program here was built from other.c/);
+      assert.equal(answer.body.breakpoints[0]?.verified, false);
+      assert.match(answer.body.breakpoints[0]?.message ?? '', /No program here was built from other.c/);
     });
 
     it('knows references of an earlier stop as such', async () => {
       const stack = await client.request('stackTrace', { threadId: 1 });
-      const frameId = stack.body.stackFrames[0].id;
+      const frameId = stack.body.stackFrames[0]?.id;
       const scopes = await client.request('scopes', { frameId });
-      const { variablesReference } = scopes.body.scopes[0];
+      const variablesReference = scopes.body.scopes[0]?.variablesReference;
       await client.run('stepIn', { threadId: 1, granularity: 'instruction' });
       await fails('scopes', { frameId }, /of an earlier stop/);
       await fails('variables', { variablesReference }, /of an earlier stop/);

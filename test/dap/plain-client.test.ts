@@ -19,13 +19,13 @@ describe('a DAP client that is no editor', () => {
     await initialized;
     const { path, line } = lineWith('exits.c', 'uint32_t leaf');
     const set = await client.request('setBreakpoints', { source: { path }, breakpoints: [{ line }] });
-    assert.equal(set.body.breakpoints[0].verified, true);
+    assert.equal(set.body.breakpoints[0]?.verified, true);
     assert.equal((await client.run('configurationDone')).body.reason, 'entry');
 
     const stop = await client.run('continue');
-    assert.deepEqual(stop.body.hitBreakpointIds, [set.body.breakpoints[0].id]);
+    assert.deepEqual(stop.body.hitBreakpointIds, [set.body.breakpoints[0]?.id]);
     const stack = await client.request('stackTrace', { threadId: 1 });
-    assert.equal(stack.body.stackFrames[0].name, 'handle_cpuid');
+    assert.equal(stack.body.stackFrames[0]?.name, 'handle_cpuid');
     const { result } = (await client.request('evaluate', { expression: 'vmcs.EXIT_REASON', context: 'repl' })).body;
     assert.match(result, /^0xa/);
     await client.request('setBreakpoints', { source: { path }, breakpoints: [] });

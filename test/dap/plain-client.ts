@@ -1,8 +1,33 @@
 /** A DAP client of its own, with nothing but a TCP socket: what an editor other than VS Code would do. */
 
 import { connect, type Socket } from 'node:net';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { CustomRequests } from '../../debug-adapter/protocol.ts';
 
-export interface Message {
+/** Bodies of the responses that the tests look into, by command. */
+interface Bodies extends CustomBodies {
+  initialize: DebugProtocol.Capabilities;
+  threads: DebugProtocol.ThreadsResponse['body'];
+  stackTrace: DebugProtocol.StackTraceResponse['body'];
+  scopes: DebugProtocol.ScopesResponse['body'];
+  variables: DebugProtocol.VariablesResponse['body'];
+  evaluate: DebugProtocol.EvaluateResponse['body'];
+  setBreakpoints: DebugProtocol.SetBreakpointsResponse['body'];
+  disassemble: { instructions: DebugProtocol.DisassembledInstruction[] };
+}
+type CustomBodies = { [Name in keyof CustomRequests]: CustomRequests[Name][1] };
+
+interface EventBodies {
+  stopped: DebugProtocol.StoppedEvent['body'];
+  output: DebugProtocol.OutputEvent['body'];
+}
+
+/** Every body may be one of a failure, too. */
+interface Failure {
+  readonly error?: DebugProtocol.Message;
+}
+
+export interface Message<Body = object> {
   readonly seq: number;
   readonly type: 'request' | 'response' | 'event';
   readonly command?: string;
@@ -10,9 +35,11 @@ export interface Message {
   readonly success?: boolean;
   readonly message?: string;
   readonly request_seq?: number;
-  // biome-ignore lint/suspicious/noExplicitAny: bodies have the shape that each test expects of them
-  readonly body?: any;
+  readonly body: Body;
 }
+
+export type BodyOf<Command extends string> = Failure & (Command extends keyof Bodies ? Bodies[Command] : object);
+export type EventBody<Name extends string> = Name extends keyof EventBodies ? EventBodies[Name] : object;
 
 const HEADER = /^Content-Length: (\d+)\r\n\r\n/;
 
@@ -67,24 +94,25 @@ export class PlainClient {
   }
 
   /** @returns the response, successful or not. */
-  request(command: string, args?: object): Promise<Message> {
+  request<Command extends string>(command: Command, args?: object): Promise<Message<BodyOf<Command>>> {
     const seq = this.sequence++;
     const response = this.next((message) => message.type === 'response' && message.request_seq === seq);
     this.send({ seq, type: 'request', command, ...(args ? { arguments: args } : {}) });
-    return response;
+    return response as Promise<Message<BodyOf<Command>>>;
   }
 
   /** The next event of a name that comes from now on. */
-  event(name: string): Promise<Message> {
-    return this.next((message) => message.type === 'event' && message.event === name);
+  event<Name extends string>(name: Name): Promise<Message<EventBody<Name>>> {
+    const event = this.next((message) => message.type === 'event' && message.event === name);
+    return event as Promise<Message<EventBody<Name>>>;
   }
 
   /** A request that makes the machine run, and the stop or end that follows. */
-  async run(command: string, args: object = { threadId: 1 }): Promise<Message> {
+  async run(command: string, args: object = { threadId: 1 }): Promise<Message<EventBody<'stopped'>>> {
     const stop = this.next((message) => message.event === 'stopped' || message.event === 'terminated');
     const response = await this.request(command, args);
     if (!response.success) throw new Error(`${command}: ${response.message}`);
-    return stop;
+    return stop as Promise<Message<EventBody<'stopped'>>>;
   }
 
   close(): void {

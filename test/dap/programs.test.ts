@@ -158,7 +158,7 @@ describe('programs of other compilers and options', () => {
     assert.equal(await evaluate('rbx'), '2');
     const source = { path: file('program.asm') };
     const set = await client.request('setBreakpoints', { source, breakpoints: [{ line: 11, condition: 'ecx == 0' }] });
-    assert.deepEqual([set.body.breakpoints[0].verified, set.body.breakpoints[0].line], [true, 11]);
+    assert.deepEqual([set.body.breakpoints[0]?.verified, set.body.breakpoints[0]?.line], [true, 11]);
     await client.run('continue');
     assert.deepEqual(await frames(), ['again:11']);
     assert.equal(await evaluate('rbx'), '3');
@@ -175,7 +175,7 @@ describe('programs of other compilers and options', () => {
     const stack = (await client.request('stackTrace', THREAD)).body.stackFrames;
     const { instructions } = (
       await client.request('disassemble', {
-        memoryReference: stack[0].instructionPointerReference,
+        memoryReference: stack[0]?.instructionPointerReference,
         instructionOffset: -4,
         instructionCount: 4,
       })

@@ -3,13 +3,13 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXCEPTION_FILTERS } from '../../debug-adapter/exception-filters.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
-import { type Message, PlainClient } from './plain-client.ts';
+import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
 import { firstVmm, lineWith, ROOT } from './sample.ts';
 
 /**
- * Whole conversations with the adapter, kept as text so that a change of what clients see shows in review. A transcript is
- * written by `UPDATE_GOLDEN=1`, and then read by a person: it records what was agreed, it proves nothing by itself (that
- * is the business of the other tests here).
+ * Whole conversations with the adapter, kept as text so that a change of what clients see shows in review. A transcript
+ * is written by `UPDATE_GOLDEN=1`, and then read by a person: it records what was agreed, it proves nothing by itself
+ * (that is the business of the other tests here).
  */
 class Transcript {
   readonly entries: unknown[] = [];
@@ -23,7 +23,11 @@ class Transcript {
   }
 
   /** @param until the event that belongs to the request and comes after its response. */
-  async request(command: string, args?: object, until?: string): Promise<Message> {
+  async request<Command extends string>(
+    command: Command,
+    args?: object,
+    until?: string,
+  ): Promise<Message<BodyOf<Command>>> {
     this.add({ request: command, arguments: args });
     const event = until === undefined ? undefined : this.client.event(until);
     const response = await this.client.request(command, args);
@@ -41,7 +45,8 @@ class Transcript {
   /** Messages since the last call. How serial output is cut into events depends on time: it stays out. */
   private addReceived(): void {
     for (const { type, command, event, success, message, body } of this.client.received.slice(this.seen)) {
-      if (event === 'vmxray/serialOutput' || body?.category === 'stdout') continue;
+      const ofStandardOutput = body !== undefined && 'category' in body && body.category === 'stdout';
+      if (event === 'vmxray/serialOutput' || ofStandardOutput) continue;
       this.add(type === 'event' ? { event, body } : { response: command, success, message, body });
     }
     this.seen = this.client.received.length;
@@ -103,9 +108,9 @@ describe('DAP transcripts', () => {
     await session.request('stackTrace', { threadId: 1 });
     await session.run('continue');
     const stack = await session.request('stackTrace', { threadId: 1, levels: 2 });
-    const frameId = stack.body.stackFrames[0].id;
+    const frameId = stack.body.stackFrames[0]?.id;
     const scopes = await session.request('scopes', { frameId });
-    await session.request('variables', { variablesReference: scopes.body.scopes[0].variablesReference });
+    await session.request('variables', { variablesReference: scopes.body.scopes[0]?.variablesReference });
     await session.request('evaluate', { expression: 'vmcs.GUEST_RIP', frameId, context: 'watch' });
     await session.request('evaluate', { expression: 'rax +', frameId, context: 'watch' });
     await session.request('setBreakpoints', { source: { path }, breakpoints: [] });
@@ -126,7 +131,7 @@ describe('DAP transcripts', () => {
     await session.run('continue');
     await session.request('exceptionInfo', { threadId: 1 });
     await session.request('stackTrace', { threadId: 1 });
-    await session.request('vmxray/vmExits', {}).then((answer) => assert.equal(answer.body.last.name, 'CPUID'));
+    await session.request('vmxray/vmExits', {}).then((answer) => assert.equal(answer.body.last?.name, 'CPUID'));
     await session.run('stepOut', { threadId: 1 });
     await session.request('stackTrace', { threadId: 1, levels: 1 });
     await session.run('vmxray/runTo', { threadId: 1, event: 'vmExit' });
