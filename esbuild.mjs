@@ -44,7 +44,13 @@ const NODE = {
   define: { 'import.meta.url': 'bundleUrl' },
   banner: { js: "const bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
 };
-const BROWSER = { platform: 'browser', target: 'es2022', format: 'iife', define: { 'import.meta.url': '"bundle:"' } };
+const BROWSER = {
+  platform: 'browser',
+  target: 'es2022',
+  format: 'iife',
+  // The glue of iced-x86 names the file beside it by __dirname before the embedded bytes are read.
+  define: { 'import.meta.url': '"bundle:"', __dirname: '"bundle:"' },
+};
 
 /** Output in dist/ → entry and options. */
 const BUNDLES = {
