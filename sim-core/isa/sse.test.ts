@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { assemble } from '../../test/support/nasm.ts';
+import type { Cpu } from '../cpu/cpu.ts';
+import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
+import { EXIT } from '../engine/record.ts';
+import { Processor } from '../machine/processor.ts';
+import { type Fault, VECTOR } from '../mmu/fault.ts';
+import { Mmu } from '../mmu/mmu.ts';
+import { PhysicalMemory } from '../mmu/physical-memory.ts';
+import { Tlb } from '../mmu/tlb.ts';
+import { CR0, CR4 } from '../state/control-bits.ts';
+import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
+import { State } from '../state/state.ts';
+
+/** When SSE may execute; its results are compared with silicon's in test/silicon. */
+
+const ORIGIN = 0x10_0000;
+const DATA = 0x20_0000;
+const MXCSR_DEFAULT = 0x1f80;
+
+interface Setting {
+  readonly cr0?: number;
+  readonly cr4?: number;
+  readonly mxcsr?: number;
+  /** RAX: the address of memory operands. */
+  readonly rax?: number;
+}
+
+/** Runs one instruction in 64-bit mode without paging. @returns the fault that it raised, and the state after it. */
+function execute(source: string, setting: Setting = {}): { fault: Fault | undefined; state: State } {
+  const state = new State(4 << 20);
+  const physical = new PhysicalMemory(state);
+  const mmu = new Mmu(state, physical, new Tlb(state));
+  // The instructions here use nothing else of the machine.
+  const cpu = { state, mmu } as unknown as Cpu;
+  state.set32('codeMode', CODE_MODE.code64);
+  state.set32('rflagsSystem', 2);
+  state.set64('cr0', BigInt(setting.cr0 ?? CR0.pe));
+  state.set64('cr4', BigInt(setting.cr4 ?? CR4.osfxsr));
+  state.set32('mxcsr', setting.mxcsr ?? MXCSR_DEFAULT);
+  state.set64('gpr', BigInt(setting.rax ?? DATA), GPR.rax);
+  state.set64('rip', BigInt(ORIGIN));
+  state.bytes.fill(0x11, OFFSET.ymm, OFFSET.ymm + 16);
+  const processor = new Processor(cpu, CPU_INSTRUCTIONS, { mayBreakAt: () => false, stopsHere: () => false });
+  physical.poke(ORIGIN, assemble(`bits 64\n${source}\nhlt`));
+  mmu.updateContext();
+  processor.run(1);
+  return { fault: state.get32('exitCode') === EXIT.fault ? processor.fault : undefined, state };
+}
+
+const SAMPLES = ['movaps xmm0, xmm1', 'movq rcx, xmm0', 'addsd xmm0, xmm1', 'pxor xmm0, xmm0', 'maskmovdqu xmm0, xmm1'];
+
+describe('SSE', () => {
+  it('executes when CR0 and CR4 allow it', () => {
+    for (const sample of SAMPLES) assert.equal(execute(sample).fault, undefined, sample);
+  });
+
+  it('raises #UD with CR0.EM or without CR4.OSFXSR, even where CR0.TS is set', () => {
+    for (const sample of SAMPLES) {
+      for (const setting of [
+        { cr0: CR0.pe | CR0.em },
+        { cr4: 0 },
+        { cr0: CR0.pe | CR0.em | CR0.ts },
+        { cr0: CR0.ts, cr4: 0 },
+      ]) {
+        assert.deepEqual(execute(sample, setting).fault, { kind: 'exception', vector: VECTOR.ud }, sample);
+      }
+    }
+  });
+
+  it('raises #NM with CR0.TS', () => {
+    for (const sample of SAMPLES) {
+      const { fault } = execute(sample, { cr0: CR0.pe | CR0.ts });
+      assert.deepEqual(fault, { kind: 'exception', vector: VECTOR.nm }, sample);
+    }
+  });
+
+  it('does not concern fences and MOVNTI', () => {
+    for (const source of ['mfence', 'lfence', 'sfence', 'movnti [rax], rcx', 'prefetcht0 [rax]']) {
+      assert.equal(execute(source, { cr0: CR0.pe | CR0.em | CR0.ts, cr4: 0 }).fault, undefined, source);
+    }
+  });
+
+  it('raises #GP(0) for 16 bytes in memory that are not aligned, but for the unaligned moves', () => {
+    const gp = { kind: 'exception', vector: VECTOR.gp, errorCode: 0 };
+    for (const source of ['movaps xmm0, [rax]', 'movdqa [rax], xmm0', 'paddb xmm0, [rax]', 'movntdq [rax], xmm0']) {
+      assert.deepEqual(execute(source, { rax: DATA + 8 }).fault, gp, source);
+      assert.equal(execute(source).fault, undefined, source);
+    }
+    for (const source of ['movups xmm0, [rax]', 'movdqu [rax], xmm0', 'addsd xmm0, [rax]', 'cvtdq2pd xmm0, [rax]']) {
+      assert.equal(execute(source, { rax: DATA + 1 }).fault, undefined, source);
+    }
+  });
+
+  it('changes nothing when it faults', () => {
+    const { state } = execute('addps xmm0, [rax]', { rax: DATA + 1 });
+    assert.deepEqual([...state.bytes.subarray(OFFSET.ymm, OFFSET.ymm + 16)], Array(16).fill(0x11));
+    assert.equal(state.get64('rip'), BigInt(ORIGIN));
+  });
+
+  it('names the MXCSR that it cannot compute with, and the instruction', () => {
+    const others = { '9f80': 0x9f80, '1fc0': 0x1fc0, '3f80': 0x3f80, '1f00': 0x1f00 };
+    for (const [text, mxcsr] of Object.entries(others)) {
+      for (const name of ['addsd', 'cmpsd', 'cvttsd2si']) {
+        const operands = name === 'cmpsd' ? 'xmm0, xmm1, 1' : name === 'addsd' ? 'xmm0, xmm1' : 'ecx, xmm1';
+        const { fault } = execute(`${name} ${operands}`, { mxcsr });
+        assert.deepEqual(fault, { kind: 'unimplemented', what: `instruction ${name} with MXCSR ${text}h` });
+      }
+    }
+    assert.equal(execute('movsd xmm0, xmm1', { mxcsr: 0x9f80 }).fault, undefined);
+    assert.equal(execute('addsd xmm0, xmm1', { mxcsr: MXCSR_DEFAULT | 0x3f }).fault, undefined);
+  });
+
+  it('names instructions on MMX registers instead of raising #UD', () => {
+    assert.deepEqual(execute('paddb mm0, mm1').fault, { kind: 'unimplemented', what: 'instruction paddb' });
+  });
+});
