@@ -2,10 +2,12 @@ import * as vscode from 'vscode';
 import { workerAdapter } from '../debug-adapter/inline.ts';
 import { registerCommands } from './commands/commands.ts';
 import { registerConfigurationProviders } from './configuration/provider.ts';
-import { editorFiles } from './files.ts';
+import { editorFiles, pathOf, uriOf, virtualFolder } from './files.ts';
 import type { Host } from './host.ts';
+import { startLanguageClient } from './language-client.ts';
 import { SerialConsoles } from './serial-console.ts';
 import { Sessions } from './sessions.ts';
+import { withSourceUris } from './source-paths.ts';
 import { createViews } from './views/views.ts';
 
 /** What both entries (main.ts and web.ts) do. */
@@ -19,10 +21,14 @@ export function activateWith(host: Host, context: vscode.ExtensionContext): void
     views,
     registerConfigurationProviders(),
     vscode.debug.registerDebugAdapterDescriptorFactory('vmxray', {
-      createDebugAdapterDescriptor: () =>
-        new vscode.DebugAdapterInlineImplementation(workerAdapter(host.startAdapterWorker(context), editorFiles)),
+      createDebugAdapterDescriptor: async () => {
+        const adapter = workerAdapter(await host.startAdapterWorker(context), editorFiles);
+        return new vscode.DebugAdapterInlineImplementation(
+          virtualFolder() ? withSourceUris(adapter, (path) => uriOf(path).toString(), pathOf) : adapter,
+        );
+      },
     }),
     registerCommands({ context, sessions, consoles, views }),
-    host.startLanguageClient(context),
+    startLanguageClient((options) => host.createLanguageClient(context, options)),
   );
 }

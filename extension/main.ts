@@ -5,16 +5,15 @@ import * as vscode from 'vscode';
 import { LanguageClient, TransportKind } from 'vscode-languageclient/node';
 import { nodeWorkerPort } from '../debug-adapter/inline.ts';
 import { activateWith } from './activate.ts';
-import { languageClientOptions, startedClient } from './language-client.ts';
 
 export function activate(context: vscode.ExtensionContext): void {
   const dist = (name: string) => vscode.Uri.joinPath(context.extensionUri, 'dist', name).fsPath;
   activateWith(
     {
-      startAdapterWorker: () => nodeWorkerPort(new Worker(dist('adapter-worker.cjs'))),
-      startLanguageClient: () => {
+      startAdapterWorker: async () => nodeWorkerPort(new Worker(dist('adapter-worker.cjs'))),
+      createLanguageClient: async (_context, options) => {
         const server = { module: dist('language-server.cjs'), transport: TransportKind.ipc };
-        return startedClient(new LanguageClient('vmxray', 'VMXray', server, languageClientOptions()));
+        return new LanguageClient('vmxray', 'VMXray', server, options);
       },
     },
     context,
