@@ -28,10 +28,21 @@ describe('benchmark report', () => {
     assert.equal(median([measured('a', 1), failed]), undefined);
   });
 
+  it('gives no ratio for a workload that does nothing', () => {
+    const text = formatReport({
+      workloads: [{ name: 'w', file: 'w.elf', results: {} }],
+      machines: [machine('Own'), machine('Other')],
+      missing: new Map(),
+      measurements: [measured('Own', 0.001), measured('Other', 0.02)],
+      repetitions: 1,
+    });
+    assert.match(text, /\| w \| .* \| – \|\n/);
+  });
+
   it('shows times, speeds, ratios, what is missing and what is not supported', () => {
     const workloads: Workload[] = [
-      { name: 'w', file: 'w.elf', results: {}, millions: 100 },
-      { name: 'v', file: 'v.elf', results: {}, vmExits: { CPUID: 5000 } },
+      { name: 'w', file: 'w.elf', results: { sum: '1' }, millions: 100 },
+      { name: 'v', file: 'v.elf', results: { exits: '2' }, vmExits: { CPUID: 5000 } },
     ];
     const text = formatReport({
       workloads,

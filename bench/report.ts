@@ -55,7 +55,7 @@ function ratio(report: Report, workload: Workload, machine: Emulator): string {
   const own = first && of(first.name);
   const other = of(machine.name);
   // START and END of the empty workload are microseconds apart: a ratio of those says nothing.
-  if (own === undefined || other === undefined || other < 0.01) return '–';
+  if (own === undefined || other === undefined || Object.keys(workload.results).length === 0) return '–';
   return (own / other).toFixed(2);
 }
 
