@@ -67,12 +67,10 @@ const VOLATILE = ENTRY_CHECKS.flatMap((check, index) => (check.readsOutside ? [i
 export class EntryCheckCache {
   /** Checks to evaluate at the next VM entry: 1 = not known to pass. */
   private readonly pending = new Uint8Array(ENTRY_CHECKS.length).fill(1);
-  private anyPending = true;
 
   /** A field was written; @param position its index in VMCS_FIELDS. */
   fieldWritten(position: number): void {
     for (const check of READERS[position] ?? []) this.pending[check] = 1;
-    this.anyPending = true;
   }
 
   nameWritten(name: FieldName): void {
@@ -82,20 +80,17 @@ export class EntryCheckCache {
   /** Another VMCS became current, or a fact of the machine changed. */
   everythingChanged(): void {
     this.pending.fill(1);
-    this.anyPending = true;
   }
 
   /** The first check that fails, in order. */
   firstFailure(values: FieldValues, facts: EntryFacts): EntryCheck | undefined {
-    for (const index of VOLATILE) this.pending[index] = 1;
-    if (!this.anyPending && VOLATILE.length === 0) return undefined;
-    for (let index = 0; index < ENTRY_CHECKS.length; index++) {
-      if (this.pending[index] === 0) continue;
+    const { pending } = this;
+    for (const index of VOLATILE) pending[index] = 1;
+    for (let index = pending.indexOf(1); index >= 0; index = pending.indexOf(1, index + 1)) {
       const check = ENTRY_CHECKS[index];
       if (check && !check.holds(values, facts)) return check;
-      this.pending[index] = 0;
+      pending[index] = 0;
     }
-    this.anyPending = false;
     return undefined;
   }
 }

@@ -19,7 +19,9 @@ import {
   copyField,
   exitForFailedEntry,
   flushVpid0,
+  LIMIT_AT,
   loadPdptes,
+  RIGHTS_AT,
   secondaryControls,
   usesPdptes,
 } from './exit.ts';
@@ -29,7 +31,7 @@ import { describeMsrFailure, loadMsrList } from './msr-lists.ts';
 import type { VmEntryFailure } from './records.ts';
 import { loadGuestRows, loadPdpteRows } from './transfer.ts';
 import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
-import type { CurrentVmcs } from './vmcs.ts';
+import { type CurrentVmcs, wordOf } from './vmcs.ts';
 
 /** How VMLAUNCH or VMRESUME ends: as an instruction that jumped, or with VMfail(7) or VMfail(8). */
 export type EntryOutcome = Next | Fault | { readonly vmFail: 7 | 8 };
@@ -98,13 +100,15 @@ function loadGuest(unit: VmxUnit): void {
   const { state, vmcs, cpu } = unit;
   const controls = vmcs.get32(F.VM_ENTRY_CONTROLS);
   const secondary = secondaryControls(vmcs);
+  const changed = changedSegments(state);
   loadGuestRows(state);
   loadGuestRegisters(state, vmcs, controls);
-  for (let index: number = SEGMENT.es; index <= SEGMENT.gs; index++) updateSegmentTops(state, index as SegmentIndex);
+  for (const index of SIX) if ((changed >>> index) & 1) updateSegmentTops(state, index);
   writeRflags(state, vmcs.get32(F.GUEST_RFLAGS));
-  state.set32('cpl', (state.get32('segmentRights', SEGMENT.ss) >>> 5) & 3);
+  const { u32 } = state;
+  u32[OFFSET.cpl >>> 2] = ((u32[RIGHTS_AT + SEGMENT.ss] as number) >>> 5) & 3;
   updateCodeMode(state);
-  state.set32('nonRoot', 1);
+  u32[OFFSET.nonRoot >>> 2] = 1;
   enterGuestWorld(unit, secondary);
   if (usesPdptes(state)) {
     if (secondary & SECONDARY.ENABLE_EPT) loadPdpteRows(state);
@@ -113,9 +117,26 @@ function loadGuest(unit: VmxUnit): void {
   cpu.mmu.updateContext();
 }
 
+const SIX: readonly SegmentIndex[] = [SEGMENT.es, SEGMENT.cs, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs];
+/** Index in `State.u32` of the fields of ES; those of the other segments follow in order. */
+const FIELD_LIMIT_AT = wordOf(F.GUEST_ES_LIMIT);
+const FIELD_RIGHTS_AT = wordOf(F.GUEST_ES_ACCESS_RIGHTS);
+
+/** Segments whose limit or rights the VM entry changes, a bit each: only their fast limit checks need work. */
+function changedSegments({ u32 }: State): number {
+  let changed = 0;
+  for (const index of SIX) {
+    const same =
+      u32[FIELD_LIMIT_AT + 2 * index] === u32[LIMIT_AT + index] &&
+      u32[FIELD_RIGHTS_AT + 2 * index] === u32[RIGHTS_AT + index];
+    if (!same) changed |= 1 << index;
+  }
+  return changed;
+}
+
 function loadGuestRegisters(state: State, vmcs: CurrentVmcs, controls: number): void {
   const { u32 } = state;
-  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.GUEST_CR0) & ~CR0_KEPT) | (state.low('cr0') & CR0_KEPT);
+  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.GUEST_CR0) & ~CR0_KEPT) | ((u32[OFFSET.cr0 >>> 2] as number) & CR0_KEPT);
   if (controls & ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) {
     // DR7 bits 12, 14 and 15 are always 0, bit 10 is always 1.
     u32[(OFFSET.dr >>> 2) + 14] = (vmcs.get32(F.GUEST_DR7) & ~0xd000) | 0x400;
@@ -128,15 +149,15 @@ function loadGuestRegisters(state: State, vmcs: CurrentVmcs, controls: number): 
 
 /** Without “load IA32_EFER”, LMA follows “IA-32e mode guest”, and LME follows LMA when paging is on. */
 function derivedEfer(state: State, long: boolean): number {
-  const changed = (state.low('cr0') & CR0.pg) !== 0 ? EFER.lma | EFER.lme : EFER.lma;
-  const efer = state.low('efer');
+  const changed = ((state.u32[OFFSET.cr0 >>> 2] as number) & CR0.pg) !== 0 ? EFER.lma | EFER.lme : EFER.lma;
+  const efer = state.u32[OFFSET.efer >>> 2] as number;
   return long ? efer | changed : efer & ~changed;
 }
 
 function enterGuestWorld(unit: VmxUnit, secondary: number): void {
   const { state, vmcs, cpu } = unit;
   if (secondary & SECONDARY.ENABLE_EPT) copyField(state, F.EPT_POINTER, OFFSET.eptp);
-  if (secondary & SECONDARY.ENABLE_VPID) state.set32('vpid', vmcs.get32(F.VIRTUAL_PROCESSOR_ID));
+  if (secondary & SECONDARY.ENABLE_VPID) state.u32[OFFSET.vpid >>> 2] = vmcs.get32(F.VIRTUAL_PROCESSOR_ID);
   else flushVpid0(cpu);
   const primary = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
   if (primary & PRIMARY.USE_TSC_OFFSETTING) copyField(state, F.TSC_OFFSET, OFFSET.tscOffset);
@@ -178,14 +199,15 @@ function inject({ cpu, state, vmcs }: VmxUnit): Next | Fault {
 /** Makes the run loop look at events and deadlines when the guest's state may bring some. */
 function noteAttention({ state, vmcs }: VmxUnit): void {
   const windows = PRIMARY.INTERRUPT_WINDOW_EXITING | PRIMARY.NMI_WINDOW_EXITING;
+  const { u32 } = state;
   const quiet =
-    state.get32('interruptRequest') === 0 &&
-    state.get32('nmiRequest') === 0 &&
-    state.low('pendingDebug') === 0 &&
-    state.get32('interruptibility') === 0 &&
-    state.get32('activity') === ACTIVITY.active &&
-    (state.get32('rflagsSystem') & RFLAGS.tf) === 0 &&
+    u32[OFFSET.interruptRequest >>> 2] === 0 &&
+    u32[OFFSET.nmiRequest >>> 2] === 0 &&
+    u32[OFFSET.pendingDebug >>> 2] === 0 &&
+    u32[OFFSET.interruptibility >>> 2] === 0 &&
+    u32[OFFSET.activity >>> 2] === ACTIVITY.active &&
+    ((u32[OFFSET.rflagsSystem >>> 2] as number) & RFLAGS.tf) === 0 &&
     (vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & windows) === 0 &&
-    state.getFloat('preemptionDeadline') === Number.POSITIVE_INFINITY;
+    state.f64[OFFSET.preemptionDeadline >>> 3] === Number.POSITIVE_INFINITY;
   if (!quiet) state.set32('attention', 1);
 }

@@ -55,8 +55,9 @@ export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   recordInformation(vmcs, details.reason, details);
   saveGuest(unit, details);
   const record = makeRecord(unit, details, details.reason);
-  const stored = storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), vmcs.get32(F.VM_EXIT_MSR_STORE_COUNT));
-  if (stored) return abort(unit, ABORT.savingGuestMsrs);
+  const count = vmcs.get32(F.VM_EXIT_MSR_STORE_COUNT);
+  if (count !== 0 && storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), count))
+    return abort(unit, ABORT.savingGuestMsrs);
   loadHost(unit, details.nmi ?? false);
   announce(unit, record);
 }
@@ -85,9 +86,9 @@ function announce(unit: VmxUnit, record: VmExitRecord): void {
 function recordInformation(vmcs: CurrentVmcs, reasonField: number, details: ExitDetails): void {
   const { vectoring } = details;
   vmcs.set32(F.EXIT_REASON, reasonField);
-  vmcs.set64(F.EXIT_QUALIFICATION, details.qualification ?? 0n);
-  vmcs.set64(F.GUEST_LINEAR_ADDRESS, details.guestLinearAddress ?? 0n);
-  vmcs.set64(F.GUEST_PHYSICAL_ADDRESS, details.guestPhysicalAddress ?? 0n);
+  record64(vmcs, F.EXIT_QUALIFICATION, details.qualification);
+  record64(vmcs, F.GUEST_LINEAR_ADDRESS, details.guestLinearAddress);
+  record64(vmcs, F.GUEST_PHYSICAL_ADDRESS, details.guestPhysicalAddress);
   vmcs.set32(F.VM_EXIT_INTERRUPTION_INFORMATION, details.interruptionInformation ?? 0);
   vmcs.set32(F.VM_EXIT_INTERRUPTION_ERROR_CODE, details.interruptionErrorCode ?? 0);
   vmcs.set32(F.IDT_VECTORING_INFORMATION, vectoring ? eventInformation(vectoring) : 0);
@@ -95,6 +96,12 @@ function recordInformation(vmcs: CurrentVmcs, reasonField: number, details: Exit
   vmcs.set32(F.VM_EXIT_INSTRUCTION_LENGTH, details.instructionLength ?? 0);
   vmcs.set32(F.VM_EXIT_INSTRUCTION_INFORMATION, details.instructionInformation ?? 0);
   vmcs.set32(F.VM_ENTRY_INTERRUPTION_INFORMATION, vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION) & ~VALID);
+}
+
+/** Most VM exits have 0 here: spares the BigInt arithmetic. */
+function record64(vmcs: CurrentVmcs, offset: number, value: bigint | undefined): void {
+  if (value === undefined || value === 0n) vmcs.setHalves(offset, 0, 0);
+  else vmcs.set64(offset, value);
 }
 
 function makeRecord(unit: VmxUnit, details: ExitDetails, exitReasonField: number): VmExitRecord {
@@ -112,7 +119,7 @@ function makeRecord(unit: VmxUnit, details: ExitDetails, exitReasonField: number
     instructionInformation: details.instructionInformation ?? 0,
     guestRip: vmcs.get64(F.GUEST_RIP),
     vmcs: vmcs.pointer,
-    instructions: cpu.clock.cycles() - state.getFloat('extraCycles'),
+    instructions: cpu.clock.cycles() - (state.f64[OFFSET.extraCycles >>> 3] as number),
     cause: details.cause,
   };
 }
@@ -122,20 +129,21 @@ function saveGuest(unit: VmxUnit, details: ExitDetails): void {
   const { state, vmcs } = unit;
   const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
   // SS.DPL is always the CPL.
-  const stack = state.get32('segmentRights', SEGMENT.ss);
-  state.set32('segmentRights', (stack & ~RIGHTS.dpl) | (state.get32('cpl') << 5), SEGMENT.ss);
+  const { u32 } = state;
+  const stack = RIGHTS_AT + SEGMENT.ss;
+  u32[stack] = ((u32[stack] as number) & ~RIGHTS.dpl) | ((u32[OFFSET.cpl >>> 2] as number) << 5);
   saveGuestRows(state, vmcs);
-  vmcs.setHalves(F.GUEST_CR0, state.low('cr0'), 0);
+  vmcs.setHalves(F.GUEST_CR0, u32[OFFSET.cr0 >>> 2] as number, 0);
   vmcs.setHalves(F.GUEST_RFLAGS, savedRflags(state, details.resumeFlag), 0);
   if (controls & EXIT_CONTROL.SAVE_DEBUG_CONTROLS) {
-    vmcs.setHalves(F.GUEST_DR7, state.low('dr', 7), 0);
-    vmcs.setHalves(F.GUEST_IA32_DEBUGCTL, state.low('msrDebugctl'), state.high('msrDebugctl'));
+    vmcs.setHalves(F.GUEST_DR7, u32[(OFFSET.dr >>> 2) + 14] as number, 0);
+    saveField(state, vmcs, F.GUEST_IA32_DEBUGCTL, OFFSET.msrDebugctl);
   }
   if (controls & EXIT_CONTROL.SAVE_IA32_PAT) {
-    vmcs.setHalves(F.GUEST_IA32_PAT, state.low('msrPat'), state.high('msrPat'));
+    saveField(state, vmcs, F.GUEST_IA32_PAT, OFFSET.msrPat);
   }
   if (controls & EXIT_CONTROL.SAVE_IA32_EFER) {
-    vmcs.setHalves(F.GUEST_IA32_EFER, state.low('efer'), state.high('efer'));
+    saveField(state, vmcs, F.GUEST_IA32_EFER, OFFSET.efer);
   }
   if (controls & EXIT_CONTROL.SAVE_VMX_PREEMPTION_TIMER_VALUE) {
     vmcs.set32(F.VMX_PREEMPTION_TIMER_VALUE, remainingTimer(unit));
@@ -159,13 +167,15 @@ function remainingTimer({ state, cpu }: VmxUnit): number {
 function saveLongMode(state: State, vmcs: CurrentVmcs): void {
   const controls = vmcs.get32(F.VM_ENTRY_CONTROLS);
   const other = (controls & ~ENTRY_CONTROL.IA_32E_MODE_GUEST) >>> 0;
-  const long = (state.low('efer') & EFER.lma) !== 0;
+  const long = ((state.u32[OFFSET.efer >>> 2] as number) & EFER.lma) !== 0;
   vmcs.set32(F.VM_ENTRY_CONTROLS, long ? other | ENTRY_CONTROL.IA_32E_MODE_GUEST : other);
 }
 
 /** Whether the processor's current mode is PAE paging. */
-export const usesPdptes = (state: State): boolean =>
-  (state.low('cr0') & CR0.pg) !== 0 && (state.low('cr4') & CR4.pae) !== 0 && (state.low('efer') & EFER.lma) === 0;
+export const usesPdptes = ({ u32 }: State): boolean =>
+  ((u32[OFFSET.efer >>> 2] as number) & EFER.lma) === 0 &&
+  ((u32[OFFSET.cr0 >>> 2] as number) & CR0.pg) !== 0 &&
+  ((u32[OFFSET.cr4 >>> 2] as number) & CR4.pae) !== 0;
 
 /** CR0 bits that VM entries and VM exits do not change: ET, CD, NW and the reserved 28:19, 17 and 15:6. */
 export const CR0_KEPT = CR0.et | CR0.cd | CR0.nw | 0x1ff8_0000 | 0x2_0000 | 0xffc0;
@@ -190,27 +200,29 @@ function loadHost(unit: VmxUnit, nmi: boolean): void {
   loadHostRegisters(state, vmcs, controls, host64);
   loadHostSegments(state, vmcs, host64);
   writeRflags(state, 2);
-  const blocked = virtualNmis ? 0 : state.get32('interruptibility') & BLOCKING.byNmi;
-  state.set32('interruptibility', nmi ? BLOCKING.byNmi : blocked);
-  state.set32('activity', ACTIVITY.active);
-  state.set64('pendingDebug', 0n);
+  const { u32 } = state;
+  const blocked = virtualNmis ? 0 : (u32[OFFSET.interruptibility >>> 2] as number) & BLOCKING.byNmi;
+  u32[OFFSET.interruptibility >>> 2] = nmi ? BLOCKING.byNmi : blocked;
+  u32[OFFSET.activity >>> 2] = ACTIVITY.active;
+  clear64(state, OFFSET.pendingDebug);
   leaveGuestWorld(unit);
   if (usesPdptes(state) && !loadPdptes(unit)) return abort(unit, ABORT.hostPdptes);
   cpu.mmu.updateContext();
   const count = vmcs.get32(F.VM_EXIT_MSR_LOAD_COUNT);
-  if (loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count)) abort(unit, ABORT.loadingHostMsrs);
+  if (count !== 0 && loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count))
+    abort(unit, ABORT.loadingHostMsrs);
 }
 
 function loadHostRegisters(state: State, vmcs: CurrentVmcs, controls: number, host64: boolean): void {
   const { u32 } = state;
-  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.HOST_CR0) & ~CR0_KEPT) | (state.low('cr0') & CR0_KEPT);
+  u32[OFFSET.cr0 >>> 2] = (vmcs.get32(F.HOST_CR0) & ~CR0_KEPT) | ((u32[OFFSET.cr0 >>> 2] as number) & CR0_KEPT);
   const cr4 = vmcs.get32(F.HOST_CR4);
   u32[OFFSET.cr4 >>> 2] = host64 ? cr4 | CR4.pae : cr4 & ~CR4.pcide;
   u32[(OFFSET.dr >>> 2) + 14] = 0x400;
   u32[(OFFSET.dr >>> 2) + 15] = 0;
-  u32[OFFSET.msrDebugctl >>> 2] = 0;
-  u32[(OFFSET.msrDebugctl >>> 2) + 1] = 0;
-  const efer = controls & EXIT_CONTROL.LOAD_IA32_EFER ? vmcs.get32(F.HOST_IA32_EFER) : state.low('efer');
+  clear64(state, OFFSET.msrDebugctl);
+  const efer =
+    controls & EXIT_CONTROL.LOAD_IA32_EFER ? vmcs.get32(F.HOST_IA32_EFER) : (u32[OFFSET.efer >>> 2] as number);
   const mode = EFER.lma | EFER.lme;
   u32[OFFSET.efer >>> 2] = host64 ? efer | mode : efer & ~mode;
   if (controls & EXIT_CONTROL.LOAD_IA32_PAT) copyField(state, F.HOST_IA32_PAT, OFFSET.msrPat);
@@ -234,35 +246,46 @@ function loadHostSegments(state: State, vmcs: CurrentVmcs, host64: boolean): voi
   }
   place(state, tr, vmcs.get32(F.HOST_TR_SELECTOR), 0x67, HOST_RIGHTS.tss);
   place(state, ldtr, 0, 0, RIGHTS.unusable);
-  state.set32('gdtrLimit', 0xffff);
-  state.set32('idtrLimit', 0xffff);
-  state.set32('cpl', 0);
+  state.u32[OFFSET.gdtrLimit >>> 2] = 0xffff;
+  state.u32[OFFSET.idtrLimit >>> 2] = 0xffff;
+  state.u32[OFFSET.cpl >>> 2] = 0;
   updateCodeMode(state);
 }
 
+/** Index in `State.u32` of element 0 of the segment arrays. */
+export const LIMIT_AT = OFFSET.segmentLimit >>> 2;
+export const RIGHTS_AT = OFFSET.segmentRights >>> 2;
+
 function place(state: State, index: SegmentIndex, selector: number, limit: number, rights: number): void {
-  state.set32('segmentSelector', selector, index);
-  state.set32('segmentLimit', limit, index);
-  state.set32('segmentRights', rights, index);
+  const { u32 } = state;
+  u32[(OFFSET.segmentSelector >>> 2) + index] = selector;
+  if (u32[LIMIT_AT + index] === limit && u32[RIGHTS_AT + index] === rights) return;
+  u32[LIMIT_AT + index] = limit;
+  u32[RIGHTS_AT + index] = rights;
   updateSegmentTops(state, index);
 }
 
-function clearBase(state: State, index: SegmentIndex): void {
-  const word = (OFFSET.segmentBase >>> 2) + 2 * index;
-  state.u32[word] = 0;
-  state.u32[word + 1] = 0;
+const clearBase = (state: State, index: SegmentIndex): void => clear64(state, OFFSET.segmentBase + 8 * index);
+
+/** Clears an 8-byte field of the state. */
+function clear64({ u32 }: State, address: number): void {
+  u32[address >>> 2] = 0;
+  u32[(address >>> 2) + 1] = 0;
+}
+
+/** Copies an 8-byte field of the state to a field of the cached VMCS. */
+function saveField({ u32 }: State, vmcs: CurrentVmcs, offset: number, from: number): void {
+  vmcs.setHalves(offset, u32[from >>> 2] as number, u32[(from >>> 2) + 1] as number);
 }
 
 /** Takes away what only non-root operation has: EPT, VPID, TSC offset, preemption timer. */
 function leaveGuestWorld(unit: VmxUnit): void {
   const { state, vmcs, cpu } = unit;
-  state.set32('nonRoot', 0);
-  state.set32('vpid', 0);
-  state.u32[OFFSET.eptp >>> 2] = 0;
-  state.u32[(OFFSET.eptp >>> 2) + 1] = 0;
-  state.u32[OFFSET.tscOffset >>> 2] = 0;
-  state.u32[(OFFSET.tscOffset >>> 2) + 1] = 0;
-  state.setFloat('preemptionDeadline', Number.POSITIVE_INFINITY);
+  state.u32[OFFSET.nonRoot >>> 2] = 0;
+  state.u32[OFFSET.vpid >>> 2] = 0;
+  clear64(state, OFFSET.eptp);
+  clear64(state, OFFSET.tscOffset);
+  state.f64[OFFSET.preemptionDeadline >>> 3] = Number.POSITIVE_INFINITY;
   if ((secondaryControls(vmcs) & SECONDARY.ENABLE_VPID) === 0) flushVpid0(cpu);
 }
 

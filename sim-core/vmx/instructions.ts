@@ -257,7 +257,7 @@ function invvpid(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
   }
   const { tlb } = unit.cpu.mmu;
   if (type === INVVPID_TYPE.allContext) {
-    // VPID 0 belongs to the host and keeps its mappings only by the other types.
+    // The manual allows mappings of VPID 0, the host's, to go as well.
     tlb.invalidate({ kinds: VPID_KINDS });
   } else if (type === INVVPID_TYPE.address) tlb.invalidate({ kinds: VPID_KINDS, vpid, linear: high });
   else tlb.invalidate({ kinds: VPID_KINDS, vpid, keepGlobal: type === INVVPID_TYPE.singleContextKeepGlobal });

@@ -1,6 +1,7 @@
 /** What the parts of the VMX unit share. */
 
 import type { Cpu } from '../cpu/cpu.ts';
+import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
 import type { VmEntryFailure, VmExitRecord } from './records.ts';
@@ -30,5 +31,6 @@ export interface VmxUnit {
 export const TRANSITION_CYCLES = 500;
 
 export function addCycles(state: State, cycles: number): void {
-  state.setFloat('extraCycles', state.getFloat('extraCycles') + cycles);
+  const at = OFFSET.extraCycles >>> 3;
+  state.f64[at] = (state.f64[at] as number) + cycles;
 }

@@ -34,10 +34,12 @@ export class CurrentVmcs {
   }
 
   get exists(): boolean {
-    return (this.state.low('vmcsPointer') & this.state.high('vmcsPointer')) >>> 0 !== 0xffff_ffff;
+    const { u32 } = this.state;
+    const at = OFFSET.vmcsPointer >>> 2;
+    return ((u32[at] as number) & (u32[at + 1] as number)) >>> 0 !== 0xffff_ffff;
   }
   get pointer(): bigint {
-    return this.state.get64('vmcsPointer');
+    return this.state.u64[OFFSET.vmcsPointer >>> 3] as bigint;
   }
 
   /** The low 32 bits of a field, unsigned. */

@@ -4,8 +4,8 @@ import type { Cpu, SlowInstructionTable, VmxMsrs } from '../cpu/cpu.ts';
 import type { InterceptQuery, Intercepts, VectoredEvent } from '../cpu/intercepts.ts';
 import { RECORD } from '../engine/record.ts';
 import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
-import { BLOCKING, CR0, RFLAGS } from '../state/control-bits.ts';
-import { ACTIVITY } from '../state/layout.ts';
+import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
+import { ACTIVITY, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { CR0_FIXED, capabilityMsrs, cr4Fixed } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -124,7 +124,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   /** Of the instruction that has just faulted. */
   private instructionLength(): number {
-    const record = this.state.get32('exitRecord');
+    const record = this.state.u32[OFFSET.exitRecord >>> 2] as number;
     return record === 0 ? 0 : (this.state.bytes[record + RECORD.length] as number);
   }
 
@@ -229,8 +229,8 @@ function factsOf({ model, state, mmu }: Cpu): EntryFacts {
     cr0: CR0_FIXED,
     cr4: cr4Fixed(model),
     eferBits: BigInt(model.eferBits),
-    longModeActive: () => (state.low('efer') & 0x400) !== 0,
-    currentVmcs: () => state.get64('vmcsPointer'),
+    longModeActive: () => ((state.u32[OFFSET.efer >>> 2] as number) & EFER.lma) !== 0,
+    currentVmcs: () => state.u64[OFFSET.vmcsPointer >>> 3] as bigint,
     read32: (physical) => mmu.physical.read(physical, 4),
     read64: (physical) => mmu.physical.read64(physical),
   };
