@@ -214,13 +214,9 @@ function fxrstor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
 
 export const FPU_INSTRUCTIONS: NamedInstructions = {
   Fninit: x87(fninit),
-  Finit: x87(fninit),
   Fnclex: x87(fnclex),
-  Fclex: x87(fnclex),
   Fnstcw: x87(storeWord('x87Control')),
-  Fstcw: x87(storeWord('x87Control')),
   Fnstsw: x87(storeWord('x87Status')),
-  Fstsw: x87(storeWord('x87Status')),
   Fldcw: x87(fldcw),
   Emms: x87(emms),
   Ldmxcsr: ldmxcsr,

@@ -110,8 +110,15 @@ function mtrrRows(): [number, MsrRow][] {
 
 /** Revision in the upper half: what IA32_BIOS_SIGN_ID reads after CPUID. */
 const MICROCODE_REVISION = 0x1fn << 32n;
-/** MISC_ENABLE: fast strings, MONITOR and what WRMSR may change. */
-const MISC_ENABLE_WRITABLE = 0x4_00c4_0009n | 0x1800n;
+/**
+ * IA32_MISC_ENABLE bits that WRMSR accepts: fast strings, thermal control, performance monitoring, BTS and PEBS
+ * unavailable, SpeedStep, MONITOR, CPUID limit, xTPR disable, XD disable. None has an effect.
+ */
+const MISC_ENABLE_WRITABLE = [0n, 3n, 7n, 11n, 12n, 16n, 18n, 22n, 23n, 34n].reduce(
+  (mask, bit) => mask | (1n << bit),
+  0n,
+);
+/** LBR and BTF. */
 const DEBUGCTL_WRITABLE = 0x3n;
 
 export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([

@@ -197,8 +197,17 @@ describe('Flags and halting', () => {
     );
   });
 
-  it('XSETBV is #UD without CR4.OSXSAVE, UD2 always', () => {
+  it('CLFLUSH faults as a read does', () => {
     const cpu = enter64(newCpu());
+    set(cpu, GPR.rax, 0x5_0000n);
+    assert.equal(run(cpu, '0f ae 38'), undefined);
+    set(cpu, GPR.rax, 0x40_0000n);
+    assert.deepEqual(run(cpu, '0f ae 38'), { ...exception(VECTOR.pf, 0), linearAddress: 0x40_0000n });
+  });
+
+  it('XSETBV is #UD without CR4.OSXSAVE, RSM outside SMM, UD2 always', () => {
+    const cpu = enter64(newCpu());
+    assert.deepEqual(run(cpu, '0f aa'), exception(VECTOR.ud));
     assert.deepEqual(run(cpu, '0f 01 d1'), exception(VECTOR.ud));
     assert.deepEqual(run(cpu, '0f 0b'), exception(VECTOR.ud));
   });

@@ -173,6 +173,12 @@ const writeBackCaches =
   (cpu: Cpu): Next | Fault =>
     requireCpl0(cpu.state) ?? exitOf(cpu, { kind }) ?? NEXT.sequential;
 
+/** CLFLUSH and CLFLUSHOPT access their byte as a read does; there is no cache to write back. */
+function flushLine(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  const value = readMemoryOperand(cpu, instruction, 0, 1);
+  return typeof value === 'object' ? value : NEXT.sequential;
+}
+
 function xgetbv({ state }: Cpu): Next | Fault {
   if ((state.low('cr4') & CR4.osxsave) === 0) return undefinedOpcode();
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
@@ -271,6 +277,12 @@ export const SYSTEM_INSTRUCTIONS: NamedInstructions = {
   Invpcid: invpcid,
   Invd: writeBackCaches('invd'),
   Wbinvd: writeBackCaches('wbinvd'),
+  Wbnoinvd: writeBackCaches('wbinvd'),
+  Clflush: flushLine,
+  Clflushopt: flushLine,
+  // Outside system-management mode, and without CR4.SMXE, which no model has.
+  Rsm: undefinedOpcode,
+  Getsec: undefinedOpcode,
   Xgetbv: xgetbv,
   Xsetbv: xsetbv,
   Cli: cli,

@@ -325,6 +325,24 @@ describe('Mmu with 4-level paging', () => {
     assert.ok(Buffer.compare(before, world.state.bytes) === 0);
   });
 
+  it('shows the TLB entry that the processor would use before the walk, stale or not', () => {
+    const world = build();
+    access(world.mmu, HIGH, 1, true);
+    world.physical.write64(world.entries[0] as number, 0x51_0000n | P | W);
+    const { steps, physical } = world.mmu.explain(HIGH + 8n, 'read');
+    assert.deepEqual(steps[0], { table: 'TLB', level: 'linear', entryAddress: 0, value: 0x50_0000n });
+    assert.equal(physical, 0x51_0008);
+  });
+
+  it('charges cycles for the entries that a walk reads, none for a hit', () => {
+    const { mmu, state } = build();
+    access(mmu, HIGH, 1);
+    const afterWalk = state.getFloat('extraCycles');
+    assert.equal(afterWalk, 16);
+    access(mmu, HIGH + 8n, 1);
+    assert.equal(state.getFloat('extraCycles'), afterWalk);
+  });
+
   it('names the problem of the entry that ends a walk', () => {
     const world = build();
     const explained = world.mmu.explain(0x3000n, 'read');

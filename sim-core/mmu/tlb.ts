@@ -257,7 +257,7 @@ export class Tlb {
     }
     const u32 = this.state.u32;
     for (let entry = 0; entry < TLB_ENTRIES; entry++) {
-      if (this.isMatch(entry, what)) u32[KEY_LOW + entry] = 0;
+      if (((u32[KEY_LOW + entry] as number) & 1) !== 0 && this.isMatch(entry, what)) u32[KEY_LOW + entry] = 0;
     }
     this.giveUpContexts(what);
   }
@@ -287,7 +287,7 @@ export class Tlb {
     const high = Number((linear >> 32n) & 0xffff_ffffn);
     if (this.state.u32[FRACTURED] !== 0) {
       for (let entry = 0; entry < TLB_ENTRIES; entry++) {
-        if (this.isMatch(entry, what) && this.covers(entry, low, high)) this.remove(entry);
+        if (this.covers(entry, low, high) && this.isMatch(entry, what)) this.remove(entry);
       }
       return;
     }
@@ -312,10 +312,10 @@ export class Tlb {
     return ((keyLow ^ low) & ~(2 ** order - 1)) === 0;
   }
 
+  /** Whether an invalidation removes a valid entry, its page aside. */
   private isMatch(entry: number, what: Invalidation): boolean {
     const u32 = this.state.u32;
     const keyLow = u32[KEY_LOW + entry] as number;
-    if ((keyLow & 1) === 0) return false;
     const kind = ((keyLow >>> 1) & 3) as MappingKind;
     if (!what.kinds.includes(kind)) return false;
     if (what.eptRoot !== undefined && kind !== MAPPING.linear && this.eptRoot(entry) !== what.eptRoot) return false;
