@@ -1,31 +1,37 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { inWorkspaceFolder } from '../../../extension/configuration/paths.ts';
+import { eventually } from './poll.ts';
 
-/** Tries to start a session while error messages are caught. @returns what was said to the user. */
+/** Replaces functions of vscode.window while `action` runs. */
+async function answering<T>(answers: Partial<typeof vscode.window>, action: () => PromiseLike<T>): Promise<T> {
+  const original = { ...vscode.window };
+  Object.assign(vscode.window, answers);
+  try {
+    return await action();
+  } finally {
+    for (const name of Object.keys(answers) as (keyof typeof answers)[]) {
+      Object.assign(vscode.window, { [name]: original[name] });
+    }
+  }
+}
+
+const TEST = { type: 'vmxray', request: 'launch', name: 'test' } as const;
+
+/** Tries to start a session in vain. @returns what was said to the user. */
 async function messagesOf(configuration: Partial<vscode.DebugConfiguration>): Promise<string[]> {
   const said: string[] = [];
-  const original = vscode.window.showErrorMessage;
-  const catching = async (message: string) => {
+  const showErrorMessage = async (message: string) => {
     said.push(message);
     return undefined;
   };
-  Object.assign(vscode.window, { showErrorMessage: catching });
-  try {
+  await answering({ showErrorMessage } as Partial<typeof vscode.window>, async () => {
     const [folder] = vscode.workspace.workspaceFolders ?? [];
-    const started = await vscode.debug.startDebugging(folder, {
-      type: 'vmxray',
-      request: 'launch',
-      name: 'test',
-      ...configuration,
-    });
-    assert.equal(started, false);
-  } finally {
-    Object.assign(vscode.window, { showErrorMessage: original });
-  }
+    assert.equal(await vscode.debug.startDebugging(folder, { ...TEST, ...configuration }), false);
+  });
   return said;
 }
 
@@ -60,5 +66,45 @@ describe('launch configurations', () => {
       guests: [{ name: 'guest', program: 'none.elf' }],
     });
     assert.match(message, /none\.elf \("guests" of the launch configuration\) does not exist/);
+  });
+
+  it('are guessed when nobody has written one', async () => {
+    const [workspace] = vscode.workspace.workspaceFolders ?? [];
+    assert.equal(await vscode.debug.startDebugging(workspace, { ...TEST, stopOn: 'entry' }), true);
+    const session = await eventually(
+      () => vscode.debug.activeDebugSession,
+      (active) => active !== undefined,
+    );
+    assert.ok(session);
+    const { program, modules, guests } = session.configuration;
+    assert.match(program, /^\/.*\/first-vmm\.elf$/);
+    assert.deepEqual(guests, [{ name: 'guest', program: join(program, '../guest.elf') }]);
+    assert.deepEqual(modules, [join(program, '../guest.elf')]);
+    await vscode.debug.stopDebugging(session);
+    await eventually(
+      () => vscode.debug.activeDebugSession,
+      (active) => active === undefined,
+    );
+  });
+});
+
+describe('a new sample', () => {
+  it('is copied with what F5 needs', async () => {
+    const parent = mkdtempSync(join(tmpdir(), 'vmxray-sample-'));
+    const answers = {
+      showQuickPick: async ([first]: readonly unknown[]) => first,
+      showOpenDialog: async () => [vscode.Uri.file(parent)],
+      showInformationMessage: async () => undefined,
+    };
+    try {
+      await answering(answers as unknown as Partial<typeof vscode.window>, () =>
+        vscode.commands.executeCommand('vmxray.newSample'),
+      );
+      for (const name of ['first-vmm.elf', 'guest.elf', '.vscode/launch.json', 'main.c']) {
+        assert.ok(existsSync(join(parent, 'first-vmm', name)), name);
+      }
+    } finally {
+      rmSync(parent, { recursive: true });
+    }
   });
 });

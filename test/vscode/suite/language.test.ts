@@ -96,4 +96,15 @@ describe('the language server', () => {
     );
     assert.equal(items.find(({ label }) => label === 'GUEST_RIP')?.insertText, '0x681E');
   });
+
+  it('explains VMCS encodings in C when the setting asks for it', async () => {
+    const settings = vscode.workspace.getConfiguration('vmxray.languageServer');
+    const document = await open('int rip = 0x681E;\n', 'c');
+    await settings.update('encodingsInC', true, vscode.ConfigurationTarget.Global);
+    try {
+      assert.match(await hover(document, 0, 12), /GUEST_RIP/);
+    } finally {
+      await settings.update('encodingsInC', undefined, vscode.ConfigurationTarget.Global);
+    }
+  });
 });

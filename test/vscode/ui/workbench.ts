@@ -1,0 +1,157 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Browser, Locator, Page } from 'playwright-core';
+import { type Server, startServer } from '../../../scripts/vscode-server.ts';
+import { artifact, ROOT } from '../../project-files.ts';
+import { launchBrowser, remoteUri, workbenchUrl } from '../browser.ts';
+
+const SIZE = { width: 1600, height: 1000 };
+
+/** Where the debugger shows that it stopped. */
+export interface Place {
+  readonly file: string;
+  readonly line: number;
+}
+
+/** VS Code's window with VMXray loaded, used by keyboard and mouse as a person uses it. */
+export class Workbench {
+  readonly page: Page;
+  private readonly server: Server;
+  private readonly browser: Browser;
+  private readonly home: string;
+
+  private constructor(page: Page, server: Server, browser: Browser, home: string) {
+    this.page = page;
+    this.server = server;
+    this.browser = browser;
+    this.home = home;
+  }
+
+  /** @param folder absolute path of the workspace */
+  static async open(folder: string): Promise<Workbench> {
+    const home = mkdtempSync(join(tmpdir(), 'vmxray-ui-'));
+    const folders = { userData: join(home, 'data'), extensions: join(home, 'extensions') };
+    const server = await startServer({ port: 0, ...folders, testDriver: true });
+    const browser = await launchBrowser();
+    const page = await browser.newPage({ viewport: SIZE });
+    page.setDefaultTimeout(20_000);
+    const payload = [
+      ['extensionDevelopmentPath', remoteUri(server.port, ROOT)],
+      ['skipWelcome', 'true'],
+    ] as const;
+    await page.goto(workbenchUrl(server.port, folder, payload));
+    const workbench = new Workbench(page, server, browser, home);
+    await page.getByRole('treeitem', { name: 'exits.c' }).waitFor();
+    return workbench;
+  }
+
+  async close(): Promise<void> {
+    await this.browser.close();
+    this.server.process.kill();
+    rmSync(this.home, { recursive: true, force: true });
+  }
+
+  async screenshot(name: string): Promise<void> {
+    await this.page.screenshot({ path: artifact(`${name}.png`) });
+  }
+
+  async press(...keys: readonly string[]): Promise<void> {
+    for (const key of keys) await this.page.keyboard.press(key);
+  }
+
+  /** Types into the quick input that `key` opens, and accepts its first suggestion. */
+  private async quickInput(key: string, text: string, row: string): Promise<void> {
+    await this.press(key);
+    const input = this.page.locator('.quick-input-widget input[type=text]');
+    await input.waitFor();
+    await input.pressSequentially(text);
+    await this.page.locator('.quick-input-list .monaco-list-row').filter({ hasText: row }).first().waitFor();
+    await this.press('Enter');
+    await input.waitFor({ state: 'hidden' });
+  }
+
+  command(title: string): Promise<void> {
+    return this.quickInput('F1', title, title);
+  }
+
+  async openFile(name: string): Promise<void> {
+    await this.quickInput('Control+p', name, name);
+    await this.page.getByRole('tab', { name, selected: true }).waitFor();
+  }
+
+  async goToLine(line: number): Promise<void> {
+    await this.quickInput('Control+g', String(line), `line ${line}`);
+    await this.page.getByRole('button', { name: new RegExp(`^Ln ${line},`) }).waitFor();
+  }
+
+  async toggleBreakpoint(file: string, line: number): Promise<void> {
+    await this.openFile(file);
+    await this.goToLine(line);
+    await this.press('F9');
+    await this.page
+      .locator('.margin .codicon-debug-breakpoint, .margin .codicon-debug-breakpoint-unverified')
+      .first()
+      .waitFor();
+  }
+
+  /** Presses a key that makes the machine run, and waits for the stop at a place. */
+  async runTo(key: string, { file, line }: Place): Promise<void> {
+    await this.press(key);
+    await this.page.getByRole('tab', { name: file, selected: true }).waitFor();
+    await this.page
+      .locator('.margin .codicon-debug-stackframe, .margin .codicon-debug-breakpoint-stackframe')
+      .waitFor();
+    await this.page.getByRole('button', { name: new RegExp(`^Ln ${line},`) }).waitFor();
+  }
+
+  /** Opens or closes a section of a side bar or panel. */
+  async setSection(title: string, open: boolean): Promise<void> {
+    const header = this.page.getByRole('button', { name: `${title} Section` });
+    if ((await header.getAttribute('aria-expanded')) !== String(open)) await header.click();
+    await this.page.locator(`[aria-label="${title} Section"][aria-expanded="${open}"]`).waitFor();
+  }
+
+  /** Drags the top of a section to a height on the page, in pixels. */
+  async dragSection(title: string, y: number): Promise<void> {
+    const box = await this.page.getByRole('button', { name: `${title} Section` }).boundingBox();
+    if (!box) throw new Error(`${title} is not visible`);
+    await this.page.mouse.move(box.x + box.width / 2, box.y);
+    await this.page.mouse.down();
+    await this.page.mouse.move(box.x + box.width / 2, y, { steps: 5 });
+    await this.page.mouse.up();
+  }
+
+  async openPanel(title: string): Promise<void> {
+    await this.page.getByRole('tab', { name: title }).click();
+  }
+
+  /** The visible row of a tree whose accessible label begins so. */
+  row(label: RegExp): Locator {
+    return this.page.getByRole('treeitem', { name: label }).first();
+  }
+
+  /** Opens a row that has children. */
+  async expand(label: RegExp): Promise<void> {
+    const row = this.row(label);
+    await row.click();
+    if ((await row.getAttribute('aria-expanded')) === 'false') await this.press('ArrowRight');
+    await this.page.locator('[role=treeitem][aria-expanded=true]').and(row).waitFor();
+  }
+
+  /** Goes to a row of a view by typing its name, as trees of any length allow. */
+  async findRow(view: string, name: string): Promise<Locator> {
+    await this.command(`Focus on ${view} View`);
+    await this.press('Home');
+    await this.page.keyboard.type(name);
+    const row = this.row(new RegExp(`^${name} `));
+    await row.waitFor();
+    return row;
+  }
+
+  /** The text of the terminal that is shown, a line each. */
+  async terminalText(): Promise<string> {
+    const rows = await this.page.locator('.xterm-rows > div').allInnerTexts();
+    return rows.map((row) => row.replaceAll('\u00a0', ' ').trimEnd()).join('\n');
+  }
+}
