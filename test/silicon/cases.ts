@@ -2,8 +2,9 @@ import { Encoder, Instruction, OpKind, Register } from 'iced-x86';
 import { REGISTERS } from '../../sim-core/isa/registers.ts';
 import { GPR } from '../../sim-core/state/layout.ts';
 import type { OperandSource, TestForm } from './forms.ts';
-import { ADDRESS, type Case, PAGE_BOUNDARY } from './layout.ts';
+import { ADDRESS, type Case, MODES, PAGE_BOUNDARY } from './layout.ts';
 import type { Random } from './random.ts';
+import { undefinedFlags, undefinedResult } from './undefined.ts';
 
 /** Random cases of a form: operands, addresses, and a state in which the instruction stays inside the mapped pages. */
 
@@ -41,10 +42,14 @@ class Builder {
   private readonly form: TestForm;
   private readonly random: Random;
 
+  /** 8 or 16 registers, and their size. */
+  private readonly registers: 8 | 16;
+
   constructor(form: TestForm, random: Random) {
     this.form = form;
     this.random = random;
-    this.narrow = random.chance(25);
+    this.registers = form.mode === 'code64' ? 16 : 8;
+    this.narrow = form.mode !== 'code64' || random.chance(25);
     this.gpr = Array.from({ length: 16 }, () => random.integer());
     this.gpr[GPR.rsp] = BigInt(this.nearBoundary(8));
     this.gpr[GPR.rbp] =
@@ -94,7 +99,7 @@ class Builder {
       case 'gpr':
         return this.setRegister(i, this.chooseGpr(operand.size));
       case 'xmm':
-        return this.setRegister(i, random.pick(XMMS));
+        return this.setRegister(i, XMMS[random.below(this.registers)] as Register);
       case 'fixed':
         return this.setRegister(i, Register[operand.register]);
       case 'memory':
@@ -105,12 +110,18 @@ class Builder {
         instruction.setOpKind(i, OpKind.Immediate8);
         return instruction.setImmediateU32(i, 1);
       case 'branch':
-        instruction.setOpKind(i, OpKind.NearBranch64);
-        instruction.nearBranch64 = BigInt(rip + 20 + random.below(80));
-        return;
+        return this.setBranch(i, rip + 20 + random.below(80));
       case 'string':
         return this.fillString(i, operand.index);
     }
+  }
+
+  private setBranch(i: number, target: number): void {
+    const { instruction } = this;
+    const wide = this.form.mode === 'code64';
+    instruction.setOpKind(i, wide ? OpKind.NearBranch64 : OpKind.NearBranch32);
+    if (wide) instruction.nearBranch64 = BigInt(target);
+    else instruction.nearBranch32 = target;
   }
 
   private setRegister(i: number, register: Register): void {
@@ -118,9 +129,13 @@ class Builder {
     this.instruction.setOpRegister(i, register);
   }
 
+  private gprs(size: number): readonly Register[] {
+    return (GPRS[size] as readonly Register[]).filter((register) => numberOf(register) < this.registers);
+  }
+
   private chooseGpr(size: 1 | 2 | 4 | 8): Register {
     const { form, random, gpr } = this;
-    const all = GPRS[size] as readonly Register[];
+    const all = this.gprs(size);
     const free = all.filter((choice) => !this.pinned.has(numberOf(choice)));
     // CALL through RSP would push into the code that it calls.
     if (form.mnemonic === 'Call') return random.pick(free);
@@ -159,7 +174,7 @@ class Builder {
     const address = BigInt(this.nearBoundary(8));
     if (index === 'rbx') {
       instruction.setOpKind(i, OpKind.Memory);
-      instruction.memoryBase = Register.RBX;
+      instruction.memoryBase = this.form.mode === 'code64' ? Register.RBX : Register.EBX;
       instruction.memoryIndex = Register.AL;
       gpr[GPR.rbx] = low64(address - ((gpr[GPR.rax] as bigint) & 0xffn));
       return;
@@ -186,6 +201,7 @@ class Builder {
     this.address = target;
     instruction.setOpKind(i, OpKind.Memory);
     this.fillVectors(this.memory, target - ADDRESS.WINDOW);
+    if (this.form.mode !== 'code64') return this.fillMemory32(target);
     if (this.form.text.includes('moffs')) return this.absolute(target, 8);
     const way = random.pick([
       () => this.based(target, 8, false),
@@ -203,6 +219,11 @@ class Builder {
     way();
   }
 
+  private fillMemory32(target: number): void {
+    if (this.form.text.includes('moffs') || this.random.chance(20)) this.absolute(target, 4);
+    else this.based(target, 4, this.random.chance(50));
+  }
+
   private absolute(target: number, addressSize: 4 | 8): void {
     this.instruction.memoryDisplSize = addressSize;
     this.instruction.memoryDisplacement = BigInt(target);
@@ -216,7 +237,7 @@ class Builder {
   /** [base + index × scale + displacement]: whatever index and displacement are, the base makes up for it. */
   private based(target: number, addressSize: 4 | 8, indexed: boolean): void {
     const { instruction, random, gpr } = this;
-    const candidates = GPRS[addressSize] as readonly Register[];
+    const candidates = this.gprs(addressSize);
     const usesStack = STACK_USERS.has(this.form.mnemonic);
     const base = random.pick(usesStack ? candidates.filter((choice) => numberOf(choice) !== GPR.rsp) : candidates);
     const displacement = random.pick([0, random.below(256) - 128, (random.next() | 0) >> 1]);
@@ -296,6 +317,10 @@ function countOf(builder: Builder, form: TestForm): number {
   return operand?.kind === 'immediate' ? Number(builder.instruction.immediate(last) & 0xffn) : 1;
 }
 
+/** The registers as the case's mode has them: 32-bit code has eight, and their upper halves are zero. */
+const visible = (form: TestForm, gpr: readonly bigint[]): readonly bigint[] =>
+  form.mode === 'code64' ? gpr : gpr.map((value, number) => (number < 8 ? BigInt.asUintN(32, value) : 0n));
+
 function encode(encoder: Encoder, builder: Builder, rip: number): Uint8Array | undefined {
   try {
     encoder.encode(builder.instruction, BigInt(rip));
@@ -308,7 +333,7 @@ function encode(encoder: Encoder, builder: Builder, rip: number): Uint8Array | u
 
 /** One random case of `form`. @throws when no choice of operands can be encoded. */
 export function randomCase(form: TestForm, random: Random): Case {
-  const encoder = new Encoder(64);
+  const encoder = new Encoder(MODES[form.mode].bitness);
   try {
     for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
       const made = attemptCase(form, random, encoder);
@@ -330,13 +355,16 @@ function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | u
     const code = encode(encoder, builder, rip);
     if (!code) return undefined;
     const first = form.operands[0];
+    const size = first && 'size' in first ? first.size : 0;
+    const count = countOf(builder, form);
     return {
-      form,
+      mode: form.mode,
+      text: `${form.text} (${form.operands.map((operand) => operand.kind).join(', ')}) in ${form.mode}`,
       code,
-      size: first && 'size' in first ? first.size : 0,
-      count: countOf(builder, form),
+      undefinedFlags: undefinedFlags(form.mnemonic, size, count),
+      undefinedResult: undefinedResult(form.mnemonic, size, count),
       before: {
-        gpr: builder.gpr,
+        gpr: visible(form, builder.gpr),
         rflags: BigInt((random.next() & STATUS_AND_DIRECTION) | 2),
         rip: BigInt(rip),
         mxcsr: MXCSR_DEFAULT,

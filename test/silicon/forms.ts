@@ -1,5 +1,14 @@
-import { Code, CodeExt, EncodingKind, OpCodeOperandKind as Kind, MemorySizeExt, Mnemonic } from 'iced-x86';
+import {
+  Code,
+  CodeExt,
+  EncodingKind,
+  OpCodeOperandKind as Kind,
+  MemorySizeExt,
+  Mnemonic,
+  type OpCodeInfo,
+} from 'iced-x86';
 import { FAR_THROUGH_MEMORY } from '../../sim-core/isa/semantics.ts';
+import { MODES, type TestMode } from './layout.ts';
 
 /** Encodings under test, found in iced-x86's opcode table: nothing is listed that can be derived. */
 
@@ -17,6 +26,7 @@ export type OperandSource =
   | { readonly kind: 'string'; readonly index: 'rsi' | 'rdi' | 'rbx' };
 
 export interface TestForm {
+  readonly mode: TestMode;
   /** Tells forms apart; part of the seed, so that a form's cases do not depend on which others are tested. */
   readonly id: number;
   readonly code: Code;
@@ -48,6 +58,7 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.imm8sex16, immediate(1, 2)], [Kind.imm8sex32, immediate(1, 4)], [Kind.imm8sex64, immediate(1, 8)],
   [Kind.imm16, immediate(2)], [Kind.imm32, immediate(4)], [Kind.imm32sex64, immediate(4, 8)],
   [Kind.imm64, immediate(8)],
+  [Kind.br32_1, { kind: 'branch' }], [Kind.br32_4, { kind: 'branch' }],
   [Kind.br64_1, { kind: 'branch' }], [Kind.br64_4, { kind: 'branch' }],
   [Kind.seg_rSI, { kind: 'string', index: 'rsi' }], [Kind.es_rDI, { kind: 'string', index: 'rdi' }],
   [Kind.seg_rDI, { kind: 'string', index: 'rdi' }], [Kind.seg_rBX_al, { kind: 'string', index: 'rbx' }],
@@ -63,25 +74,33 @@ const EITHER = new Map<Kind, OperandSource>([
 ]);
 
 /**
- * Every encoding for 64-bit mode of the given mnemonics, once with each register-or-memory operand as a register and
+ * Every encoding for a mode of the given mnemonics, once with each register-or-memory operand as a register and
  * once as memory. Encodings with operands of other kinds are left out.
  * @param mnemonics iced-x86 numbers
  */
-export function formsOf(mnemonics: ReadonlySet<number>): TestForm[] {
+export function formsOf(mnemonics: ReadonlySet<number>, mode: TestMode): TestForm[] {
   const forms: TestForm[] = [];
   const codes = Code as unknown as Readonly<Record<string, number>>;
   for (const code of Object.values(codes)) {
     if (typeof code !== 'number') continue;
     const info = CodeExt.opCode(code);
-    const usable = info.mode64 && info.intelDecoder64 && info.encoding === EncodingKind.Legacy;
-    if (usable && mnemonics.has(info.mnemonic) && !FAR_THROUGH_MEMORY.has(code))
-      forms.push(...formsOfEncoding(code, info));
+    if (mnemonics.has(info.mnemonic) && isUsable(code, info, mode)) forms.push(...formsOfEncoding(code, info, mode));
     info.free();
   }
   return forms;
 }
 
-function formsOfEncoding(code: Code, info: ReturnType<typeof CodeExt.opCode>): TestForm[] {
+/** Near transfers of 16 bits would leave for the lowest 64 KiB, where nothing can be mapped. */
+const NEAR_TRANSFERS = new Set<number>([Mnemonic.Jmp, Mnemonic.Call, Mnemonic.Ret]);
+
+function isUsable(code: Code, info: OpCodeInfo, mode: TestMode): boolean {
+  const isCurrent = info.encoding === EncodingKind.Legacy && info.decoderOption === 0;
+  if (!isCurrent || FAR_THROUGH_MEMORY.has(code)) return false;
+  if (NEAR_TRANSFERS.has(info.mnemonic) && info.operandSize === 16) return false;
+  return MODES[mode].bitness === 64 ? info.mode64 && info.intelDecoder64 : info.mode32 && info.intelDecoder32;
+}
+
+function formsOfEncoding(code: Code, info: OpCodeInfo, mode: TestMode): TestForm[] {
   const kinds = Array.from({ length: info.opCount }, (_, i) => info.opKind(i));
   const memory: OperandSource = { kind: 'memory', size: MemorySizeExt.size(info.memorySize) };
   const choices = kinds.map((kind): readonly OperandSource[] => {
@@ -92,6 +111,7 @@ function formsOfEncoding(code: Code, info: ReturnType<typeof CodeExt.opCode>): T
     return register ? [register, memory] : [];
   });
   return product(choices).map((operands, variant) => ({
+    mode,
     id: code * 16 + variant,
     code,
     mnemonic: Mnemonic[info.mnemonic] ?? '?',

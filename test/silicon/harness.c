@@ -28,6 +28,7 @@ struct input {
   uint64_t rip;
   uint32_t mxcsr;
   uint32_t length;
+  uint64_t code_segment;
   uint8_t code[16];
   uint8_t xmm[256];
   uint8_t memory[WINDOW_SIZE];
@@ -59,6 +60,7 @@ static void start(ucontext_t *context) {
   greg_t *gregs = context->uc_mcontext.gregs;
   for (int i = 0; i < 16; i++) gregs[GREGS[i]] = (greg_t)in->gpr[i];
   gregs[REG_RIP] = (greg_t)in->rip;
+  gregs[REG_CSGSFS] = (greg_t)(((uint64_t)gregs[REG_CSGSFS] & ~0xffffUL) | in->code_segment);
   gregs[REG_EFL] = (greg_t)((gregs[REG_EFL] & ~SETTABLE_FLAGS) | (in->rflags & SETTABLE_FLAGS));
   memcpy(context->uc_mcontext.fpregs->_xmm, in->xmm, sizeof in->xmm);
   context->uc_mcontext.fpregs->mxcsr = in->mxcsr;
@@ -139,6 +141,8 @@ int main(void) {
   map(CODE, CODE_SIZE, INT3);
   map(DATA, DATA_SIZE, 0);
   if (syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE) != 0) return 2;
+  /* 64-bit code ignores DS and ES; 32-bit code needs them flat, as SS is. */
+  __asm__ volatile("mov %%ss, %%eax; mov %%eax, %%ds; mov %%eax, %%es" ::: "rax");
   stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
   if (sigaltstack(&alternate, NULL) != 0) return 2;
   struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};

@@ -1,5 +1,3 @@
-import type { TestForm } from './forms.ts';
-
 /** Where a case's code and data lie, on silicon and in the simulator alike, and its form on the harness's pipes. */
 
 export const ADDRESS = {
@@ -30,12 +28,20 @@ export interface MachineState {
   readonly memory: Uint8Array;
 }
 
+/** Code segments of Linux in which cases run, and the decoder's width. */
+export const MODES = {
+  code64: { bitness: 64, selector: 0x33 },
+  code32: { bitness: 32, selector: 0x23 },
+} as const;
+export type TestMode = keyof typeof MODES;
+
 export interface Case {
-  readonly form: TestForm;
+  readonly mode: TestMode;
+  readonly text: string;
   readonly code: Uint8Array;
-  /** Size of the first operand in bytes, and the unmasked count of shifts and rotates. */
-  readonly size: number;
-  readonly count: number;
+  /** RFLAGS bits, and whether also results, that the manual leaves undefined. */
+  readonly undefinedFlags: number;
+  readonly undefinedResult: boolean;
   readonly before: MachineState;
 }
 
@@ -49,14 +55,15 @@ export interface Outcome {
 export const NO_EXCEPTION = 3;
 
 const HEAD = 16 * 8 + 8 + 8 + 4 + 4;
-const INPUT_SIZE = HEAD + CODE_BYTES + XMM_BYTES + ADDRESS.WINDOW_SIZE;
+const INPUT_HEAD = HEAD + 8;
+const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + XMM_BYTES + ADDRESS.WINDOW_SIZE;
 const OUTPUT_SIZE = HEAD + XMM_BYTES + ADDRESS.WINDOW_SIZE;
 
 /** Cases as the harness's `struct input`. */
 export function encodeCases(cases: readonly Case[]): Uint8Array {
   const bytes = new Uint8Array(cases.length * INPUT_SIZE);
   const view = new DataView(bytes.buffer);
-  cases.forEach(({ code, before }, i) => {
+  cases.forEach(({ mode, code, before }, i) => {
     const at = i * INPUT_SIZE;
     before.gpr.forEach((value, register) => {
       view.setBigUint64(at + 8 * register, value, true);
@@ -65,9 +72,10 @@ export function encodeCases(cases: readonly Case[]): Uint8Array {
     view.setBigUint64(at + 136, before.rip, true);
     view.setUint32(at + 144, before.mxcsr, true);
     view.setUint32(at + 148, code.length, true);
-    bytes.set(code, at + HEAD);
-    bytes.set(before.xmm, at + HEAD + CODE_BYTES);
-    bytes.set(before.memory, at + HEAD + CODE_BYTES + XMM_BYTES);
+    view.setBigUint64(at + 152, BigInt(MODES[mode].selector), true);
+    bytes.set(code, at + INPUT_HEAD);
+    bytes.set(before.xmm, at + INPUT_HEAD + CODE_BYTES);
+    bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES);
   });
   return bytes;
 }

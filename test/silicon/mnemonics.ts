@@ -7,7 +7,8 @@ const SLOW: readonly number[] = [
   Mnemonic.Stosq, Mnemonic.Lodsb, Mnemonic.Lodsw, Mnemonic.Lodsd, Mnemonic.Lodsq, Mnemonic.Cmpsb, Mnemonic.Cmpsw,
   Mnemonic.Cmpsd, Mnemonic.Cmpsq, Mnemonic.Scasb, Mnemonic.Scasw, Mnemonic.Scasd, Mnemonic.Scasq,
   Mnemonic.Cmpxchg8b, Mnemonic.Cmpxchg16b, Mnemonic.Enter, Mnemonic.Xlatb, Mnemonic.Pushfq, Mnemonic.Pushf,
-  Mnemonic.Ldmxcsr, Mnemonic.Stmxcsr, Mnemonic.Maskmovdqu,
+  Mnemonic.Pushfd, Mnemonic.Ldmxcsr, Mnemonic.Stmxcsr, Mnemonic.Maskmovdqu,
+  Mnemonic.Aaa, Mnemonic.Aas, Mnemonic.Aam, Mnemonic.Aad, Mnemonic.Daa, Mnemonic.Das, Mnemonic.Salc, Mnemonic.Bound,
 ]; // biome-ignore format: a list reads better in rows
 
 /** Hints of one vendor that the other answers with #UD. */

@@ -3,6 +3,7 @@ import { Mnemonic } from 'iced-x86';
 import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
 import { check } from './check.ts';
 import { formsOf } from './forms.ts';
+import { MODES, type TestMode } from './layout.ts';
 import { TESTED_MNEMONICS } from './mnemonics.ts';
 import { Native, whyNotNative } from './native.ts';
 import { Simulated } from './simulated.ts';
@@ -18,15 +19,11 @@ const only = values.only?.toLowerCase().split(',');
 const mnemonics = [...TESTED_MNEMONICS].filter(
   (number) => !only || only.includes((Mnemonic[number] ?? '').toLowerCase()),
 );
+const modes = Object.keys(MODES) as TestMode[];
+const forms = modes.flatMap((mode) => formsOf(new Set(mnemonics), mode));
 const native = new Native();
 try {
-  const report = check(
-    formsOf(new Set(mnemonics)),
-    Number(values.cases ?? 40),
-    seed,
-    native,
-    new Simulated(CPU_INSTRUCTIONS),
-  );
+  const report = check(forms, Number(values.cases ?? 40), seed, native, new Simulated(CPU_INSTRUCTIONS));
   for (const mismatch of report.mismatches) console.log(`${mismatch}\n`);
   for (const what of report.unimplemented) console.log(`not simulated: ${what}`);
   console.log(

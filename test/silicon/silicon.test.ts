@@ -4,6 +4,7 @@ import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
 import { SSE } from '../../sim-core/isa/sse.ts';
 import { check } from './check.ts';
 import { formsOf, type TestForm } from './forms.ts';
+import type { TestMode } from './layout.ts';
 import { TESTED_MNEMONICS } from './mnemonics.ts';
 import { Native, whyNotNative } from './native.ts';
 import { Simulated } from './simulated.ts';
@@ -23,12 +24,12 @@ describe('simulated instructions and this machine’s own processor', () => {
   });
   after(() => native?.dispose());
 
-  const agree = (wanted: (form: TestForm) => boolean, fewest: number) =>
+  const agree = (mode: TestMode, wanted: (form: TestForm) => boolean, fewest: number) =>
     function (this: Mocha.Context) {
       this.timeout(120_000);
       assert(native);
       const seed = randomInt(2 ** 32);
-      const forms = formsOf(TESTED_MNEMONICS).filter(wanted);
+      const forms = formsOf(TESTED_MNEMONICS, mode).filter(wanted);
       assert(forms.length >= fewest, `only ${forms.length} forms were found`);
       const report = check(forms, CASES_PER_FORM, seed, native, new Simulated(CPU_INSTRUCTIONS));
       console.log(`      seed ${seed}: ${report.forms} forms, ${report.cases} cases`);
@@ -39,10 +40,14 @@ describe('simulated instructions and this machine’s own processor', () => {
 
   it(
     'agree on integer instructions',
-    agree(({ mnemonic }) => !(mnemonic in SSE), 1000),
+    agree('code64', ({ mnemonic }) => !(mnemonic in SSE), 1000),
   );
   it(
     'agree on SSE and SSE2',
-    agree(({ mnemonic }) => mnemonic in SSE, 250),
+    agree('code64', ({ mnemonic }) => mnemonic in SSE, 250),
+  );
+  it(
+    'agree on 32-bit code',
+    agree('code32', () => true, 1000),
   );
 });

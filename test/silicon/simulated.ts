@@ -1,24 +1,32 @@
 import type { Clock, Cpu, SlowInstructionTable } from '../../sim-core/cpu/cpu.ts';
 import { findModel } from '../../sim-core/cpu/models.ts';
+import { updateCodeMode } from '../../sim-core/cpu/modes.ts';
 import { readRflags, writeRflags } from '../../sim-core/cpu/rflags.ts';
+import { setSegment } from '../../sim-core/cpu/segments.ts';
 import { EXIT } from '../../sim-core/engine/record.ts';
 import { Processor } from '../../sim-core/machine/processor.ts';
 import type { Fault } from '../../sim-core/mmu/fault.ts';
 import { Mmu } from '../../sim-core/mmu/mmu.ts';
 import { PhysicalMemory } from '../../sim-core/mmu/physical-memory.ts';
 import { Tlb } from '../../sim-core/mmu/tlb.ts';
-import { CR0, CR4, EFER, RFLAGS } from '../../sim-core/state/control-bits.ts';
-import { CODE_MODE, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
+import { CR0, CR4, EFER, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
+import { OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
 import { State } from '../../sim-core/state/state.ts';
-import { ADDRESS, type Case, type MachineState, NO_EXCEPTION, type Outcome } from './layout.ts';
+import { ADDRESS, type Case, type MachineState, MODES, NO_EXCEPTION, type Outcome, type TestMode } from './layout.ts';
 
 const RAM_SIZE = 4 << 20;
 /** Fills the code pages: decoding ahead stops at it, and no case executes it. */
 const HLT = 0xf4;
-/** A REP instruction may need several steps; more than this is a loop that does not end. */
+/** A case has several instructions, or one with REP; more steps than this are a loop that does not end. */
 const MOST_STEPS = 1000;
 
-/** The simulator under test: 64-bit mode without paging, so that linear addresses are physical ones. */
+const USER_DATA = 0x2b;
+const LIMIT = 0xffff_ffff;
+const USABLE = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.writable | RIGHTS.accessed | RIGHTS.granularity | RIGHTS.dpl;
+const DATA_RIGHTS = USABLE | RIGHTS.big;
+const CODE_RIGHTS = USABLE | RIGHTS.code;
+
+/** The simulator under test, without paging, so that linear addresses are physical ones. */
 export class Simulated {
   private readonly state = new State(RAM_SIZE);
   private readonly physical = new PhysicalMemory(this.state);
@@ -33,9 +41,10 @@ export class Simulated {
     const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
     state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp));
     state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
-    state.set64('efer', BigInt(EFER.lme | EFER.lma));
-    state.set32('codeMode', CODE_MODE.code64);
+    for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds])
+      setSegment(state, index, USER_DATA, 0n, LIMIT, DATA_RIGHTS);
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
+    state.set32('cpl', 3);
     this.processor = new Processor(cpu, slowInstructions, { mayBreakAt: () => false, stopsHere: () => false });
     this.mmu.updateContext();
     this.physical.poke(ADDRESS.CODE, new Uint8Array(ADDRESS.CODE_SIZE).fill(HLT));
@@ -44,15 +53,30 @@ export class Simulated {
   run(test: Case): Outcome | { readonly unimplemented: string } {
     const { state, physical } = this;
     const rip = Number(test.before.rip);
+    this.setMode(test.mode);
     this.load(test.before);
     physical.poke(rip, test.code);
-    let steps = 0;
-    do this.processor.run(1);
-    while (state.get32('exitCode') === EXIT.budget && state.get64('rip') === test.before.rip && ++steps < MOST_STEPS);
+    const end = rip + test.code.length;
+    let at = rip;
+    for (let steps = 0; at >= rip && at < end && steps < MOST_STEPS; steps++) {
+      this.processor.run(1);
+      if (state.get32('exitCode') === EXIT.fault) break;
+      at = Number(state.get64('rip'));
+    }
     const fault = state.get32('exitCode') === EXIT.fault ? this.processor.fault : undefined;
     physical.poke(rip, new Uint8Array(test.code.length).fill(HLT));
     if (fault?.kind === 'unimplemented') return { unimplemented: fault.what };
     return { after: this.snapshot(), vector: fault ? vectorOf(fault) : NO_EXCEPTION };
+  }
+
+  private setMode(mode: TestMode): void {
+    const { state } = this;
+    const long = mode === 'code64';
+    state.set64('efer', BigInt(long ? EFER.lme | EFER.lma : 0));
+    const rights = CODE_RIGHTS | (long ? RIGHTS.long : RIGHTS.big);
+    setSegment(state, SEGMENT.cs, MODES[mode].selector, 0n, LIMIT, rights);
+    updateCodeMode(state);
+    this.mmu.updateContext();
   }
 
   private load(before: MachineState): void {

@@ -1,5 +1,4 @@
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
-import type { Case } from './layout.ts';
 
 /** What the manual leaves undefined (SDM Vol. 2, "Flags Affected" of each instruction): not compared. */
 
@@ -28,16 +27,21 @@ const UNDEFINED_FLAGS: Readonly<Record<string, Undefined>> = {
   Shld: doubleShift, Shrd: doubleShift,
   Bt: bitTest, Bts: bitTest, Btr: bitTest, Btc: bitTest, Bsf: bitScan, Bsr: bitScan,
   Lzcnt: countZeros, Tzcnt: countZeros,
+  Aaa: of | sf | zf | pf, Aas: of | sf | zf | pf, Daa: of, Das: of, Aam: of | af | cf, Aad: of | af | cf,
 }; // biome-ignore format: a table reads better in rows
 
-/** RFLAGS bits to leave out of the comparison of this case. */
-export function undefinedFlags({ form, count, size }: Case): number {
-  const rule = UNDEFINED_FLAGS[form.mnemonic] ?? 0;
+/**
+ * RFLAGS bits to leave out of the comparison.
+ * @param size of the first operand in bytes
+ * @param count of shifts and rotates, before masking
+ */
+export function undefinedFlags(mnemonic: string, size: number, count: number): number {
+  const rule = UNDEFINED_FLAGS[mnemonic] ?? 0;
   return typeof rule === 'number' ? rule : rule(count & (size === 8 ? 63 : 31), size);
 }
 
 /** Whether the manual leaves the destination undefined. */
-export function undefinedResult({ form, count, size }: Case): boolean {
-  if (form.mnemonic === 'Bswap') return size === 2;
-  return size === 2 && ['Shld', 'Shrd'].includes(form.mnemonic) && (count & 31) > 16;
+export function undefinedResult(mnemonic: string, size: number, count: number): boolean {
+  if (mnemonic === 'Bswap') return size === 2;
+  return size === 2 && ['Shld', 'Shrd'].includes(mnemonic) && (count & 31) > 16;
 }
