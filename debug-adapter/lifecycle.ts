@@ -37,6 +37,14 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   exceptionBreakpointFilters: [...EXCEPTION_FILTERS],
 };
 
+/** What a client says of itself. */
+const CLIENT_SHAPE = {
+  linesStartAt1: 'boolean?',
+  columnsStartAt1: 'boolean?',
+  supportsMemoryEvent: 'boolean?',
+  supportsInvalidatedEvent: 'boolean?',
+} as const;
+
 /** The parts of launch.json that must have the right type before anything is done with them. */
 const LAUNCH_SHAPE = {
   program: 'string?',
@@ -87,9 +95,11 @@ function start(session: Session, command: string): void {
 }
 
 export const lifecycleRequests: HandlerTable = {
-  initialize: handler({ linesStartAt1: 'boolean?', columnsStartAt1: 'boolean?' }, (session, args) => {
+  initialize: handler(CLIENT_SHAPE, (session, args) => {
     session.linesStartAt1 = args.linesStartAt1 ?? true;
     session.columnsStartAt1 = args.columnsStartAt1 ?? true;
+    session.takesMemoryEvents = args.supportsMemoryEvent ?? false;
+    session.takesInvalidatedEvents = args.supportsInvalidatedEvent ?? false;
     return CAPABILITIES;
   }),
 

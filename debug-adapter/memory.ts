@@ -30,7 +30,7 @@ export const memoryRequests: HandlerTable = {
       const address = wrap64(place.address + BigInt(Math.trunc(offset)));
       const wanted = Math.min(Math.max(Math.trunc(count), 0), LARGEST_READ);
       const bytes = readPlace(target, { space: place.space, address }, wanted);
-      session.shownMemory.set(memoryReference, { offset, count: wanted });
+      session.showMemory(memoryReference, offset, wanted);
       const unreadableBytes = wanted - bytes.length;
       return {
         address: hex(address),
@@ -52,10 +52,8 @@ export const memoryRequests: HandlerTable = {
         throw errors.unreadable(SPACE_NAMES[at.space], at.address, `only ${writable} bytes of RAM are mapped there`);
       }
       const bytesWritten = writePlace(target, at, bytes.subarray(0, writable));
-      session.afterwards(() => {
-        session.event('memory', { memoryReference, offset, count: bytesWritten });
-        session.changed();
-      });
+      session.showMemory(memoryReference, offset, bytesWritten);
+      session.afterwards(() => session.changed());
       return { offset: 0, bytesWritten };
     },
   ),

@@ -38,8 +38,10 @@ export class Session {
   /** VMCS fields at the previous stop, by encoding. */
   previousFields: ReadonlyMap<number, bigint> = new Map();
   /** Memory references that the client has read: it is told when their contents may have changed. */
-  readonly shownMemory = new Map<string, { readonly offset: number; readonly count: number }>();
+  private readonly shownMemory = new Map<string, { readonly offset: number; readonly count: number }>();
   launchArguments: unknown;
+  takesMemoryEvents = false;
+  takesInvalidatedEvents = false;
   linesStartAt1 = true;
   columnsStartAt1 = true;
   lastStop: Stop | undefined;
@@ -264,14 +266,28 @@ export class Session {
       return;
     }
     this.event('stopped', { ...stoppedBody(stop), threadId: THREAD_ID, allThreadsStopped: true });
+    this.memoryChanged();
+  }
+
+  /** Remembers what the client shows of memory: the range from the lowest to the highest byte that it asked for. */
+  showMemory(reference: string, offset: number, count: number): void {
+    const known = this.shownMemory.get(reference) ?? { offset, count };
+    const first = Math.min(known.offset, offset);
+    const end = Math.max(known.offset + known.count, offset + count);
+    this.shownMemory.set(reference, { offset: first, count: end - first });
+  }
+
+  /** What clients show of memory may be stale. They know a place by the reference that they read it with. */
+  private memoryChanged(): void {
+    if (!this.takesMemoryEvents) return;
     for (const [memoryReference, range] of this.shownMemory) this.event('memory', { memoryReference, ...range });
   }
 
   /** State was changed by the user: views read it again. */
   changed(): void {
     this.frames.refresh();
-    for (const [memoryReference, range] of this.shownMemory) this.event('memory', { memoryReference, ...range });
-    this.event('invalidated', { areas: ['all'] });
+    this.memoryChanged();
+    if (this.takesInvalidatedEvents) this.event('invalidated', { areas: ['all'] });
   }
 }
 

@@ -290,6 +290,11 @@ describe('debugging the sample hypervisor', () => {
     await client.customRequest('vmxray/setVmcsField', { name: 'GUEST_RIP', value: 'guest.rip + 2' });
     assert.equal(await value('vmcs.GUEST_RIP'), rip + 2n);
     await assert.rejects(client.customRequest('vmxray/setVmcsField', { name: 'EXIT_QUALIFICATION', value: '1' }));
+    const guestFrame = (await frames()).find((frame) => frame.moduleId === 'guest');
+    const guestScopes = (await client.scopesRequest({ frameId: guestFrame?.id ?? 0 })).body.scopes;
+    const guestGeneral = guestScopes[0]?.variablesReference ?? 0;
+    await client.setVariableRequest({ variablesReference: guestGeneral, name: 'rip', value: 'guest.rip + 1' });
+    assert.equal(await value('vmcs.GUEST_RIP'), rip + 3n);
     const sp = await value('rsp');
     const memoryReference = `linear:0x${(sp - 64n).toString(16)}`;
     const data = Buffer.from([1, 2, 3, 4, 5, 6, 7, 8]).toString('base64');

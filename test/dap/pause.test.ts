@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { PlainClient } from './plain-client.ts';
-import { elf64 } from './sample.ts';
+import { elf64, firstVmm } from './sample.ts';
 
 /** What the issue promises for `pause`, in milliseconds. */
 const PROMISE = 100;
@@ -19,6 +19,9 @@ const SPINNERS: Readonly<Record<string, readonly number[]>> = {
   'a loop of slow instructions': [0x31, 0xc0, 0x0f, 0xa2, 0xeb, 0xfa],
 };
 
+/** Other work on the computer may delay a single answer. */
+const medianOf = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[(values.length - 1) / 2] ?? Number.NaN;
 const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 describe('pause while the machine spins', () => {
@@ -52,11 +55,38 @@ describe('pause while the machine spins', () => {
         await client.request('continue', { threadId: 1 });
       }
       client.close();
-      const median = latencies.sort((a, b) => a - b)[(TRIES - 1) / 2] ?? Number.NaN;
-      // The median: other work on the computer may delay a single answer.
-      assert.ok(median < PROMISE, `latencies in ms: ${latencies.map((value) => value.toFixed(1)).join(' ')}`);
+      assert.ok(
+        medianOf(latencies) < PROMISE,
+        `latencies in ms: ${latencies.map((value) => value.toFixed(1)).join(' ')}`,
+      );
     });
   }
+
+  it(`stops within ${PROMISE} ms when a guest spins under EPT`, async () => {
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    await client.request('launch', firstVmm({ stopOn: 'vmlaunch' }));
+    await client.run('configurationDone', {});
+    const jumpToItself = Buffer.from([0xeb, 0xfe]).toString('base64');
+    const rip = (await client.request('evaluate', { expression: 'rip' })).body.result.split(' ')[0];
+    const written = await client.request('writeMemory', { memoryReference: `guest:${rip}`, data: jumpToItself });
+    assert.equal(written.success, true, written.message);
+    const latencies: number[] = [];
+    for (let round = 0; round < TRIES; round++) {
+      await client.request('continue', { threadId: 1 });
+      await wait(60);
+      const begun = performance.now();
+      await client.run('pause');
+      latencies.push(performance.now() - begun);
+      const stack = await client.request('stackTrace', { threadId: 1, levels: 1 });
+      assert.equal(stack.body.stackFrames[0]?.instructionPointerReference, `guest:${rip}`);
+    }
+    client.close();
+    assert.ok(
+      medianOf(latencies) < PROMISE,
+      `latencies in ms: ${latencies.map((value) => value.toFixed(1)).join(' ')}`,
+    );
+  });
 
   it('answers other requests while the machine runs', async () => {
     const program = join(folder, 'spin.elf');

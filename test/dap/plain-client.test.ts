@@ -34,6 +34,26 @@ describe('a DAP client that is no editor', () => {
     client.close();
   });
 
+  it('is told when memory that it shows has changed, by the reference that it used', async () => {
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'x', supportsMemoryEvent: true, supportsInvalidatedEvent: true });
+    await client.request('launch', firstVmm());
+    await client.run('configurationDone', {});
+    const memoryReference = 'hpa:0x200000';
+    await client.request('readMemory', { memoryReference, offset: 16, count: 32 });
+    const memory = client.event('memory');
+    const invalidated = client.event('invalidated');
+    await client.request('evaluate', { expression: 'u8(hpa:0x200014) = 0x5a', context: 'repl' });
+    assert.deepEqual((await memory).body, { memoryReference, offset: 16, count: 32 });
+    await invalidated;
+    const { body } = await client.request('readMemory', { memoryReference, offset: 0x14, count: 1 });
+    assert.equal(body.data, Buffer.from([0x5a]).toString('base64'));
+    const afterStep = client.event('memory');
+    await client.run('stepIn', { threadId: 1, granularity: 'instruction' });
+    assert.deepEqual((await afterStep).body, { memoryReference, offset: 16, count: 32 });
+    client.close();
+  });
+
   it('serves several clients at once and one after another', async () => {
     const clients = await Promise.all([PlainClient.connect(adapter.port), PlainClient.connect(adapter.port)]);
     const reasons = await Promise.all(

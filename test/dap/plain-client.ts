@@ -13,6 +13,7 @@ interface Bodies extends CustomBodies {
   variables: DebugProtocol.VariablesResponse['body'];
   evaluate: DebugProtocol.EvaluateResponse['body'];
   setBreakpoints: DebugProtocol.SetBreakpointsResponse['body'];
+  readMemory: { address: string; data?: string };
   disassemble: { instructions: DebugProtocol.DisassembledInstruction[] };
 }
 type CustomBodies = { [Name in keyof CustomRequests]: CustomRequests[Name][1] };

@@ -147,7 +147,7 @@ describe('DAP transcripts', () => {
   });
 
   transcript('a VM entry that fails', async (session) => {
-    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('initialize', { adapterID: 'vmxray', supportsInvalidatedEvent: true });
     const program = join(ROOT, 'examples/broken-entry/broken-entry.elf');
     await session.request('launch', { ...firstVmm({ stopOn: 'none' }), program }, 'initialized');
     await session.run('configurationDone', {});
