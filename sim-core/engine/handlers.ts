@@ -5,15 +5,34 @@ import type { Form } from './form.ts';
 import { InterpreterStage } from './interpreter-stage.ts';
 import { ModuleBuilder } from './module.ts';
 import { RECORD } from './record.ts';
-import { type RegionBlock, RegionBuilder } from './region.ts';
+import { RegionBuilder } from './region.ts';
+import { RegionFinder } from './regions.ts';
 import type { Semantics } from './stage.ts';
 
 const TABLE_SIZE = 16384;
+/** A region of this many instructions is not compiled again with more: a page's next hot code starts a new one. */
+const LARGEST_GROWING = 600;
+/** RECORD.entry of an instruction inside a compiled block. */
+const INSIDE_REGION = 0xffff;
 
 /** One form's handler. */
 export interface Handler {
   readonly form: Form;
   readonly semantics: Semantics;
+}
+
+interface Region {
+  /** Table index of its function. */
+  readonly index: number;
+  /** Physical page number. */
+  readonly page: number;
+  /** Records where control was seen when it was compiled. */
+  readonly seeds: readonly number[];
+  /** First records of its blocks. */
+  readonly heads: readonly number[];
+  /** Records of all its instructions, and their number. */
+  readonly covered: readonly number[];
+  readonly size: number;
 }
 
 /** The functions that records lead to: interpreter handlers, one a form, and compiled regions. */
@@ -24,8 +43,8 @@ export class HandlerTable {
   private readonly handlers: (Handler | undefined)[] = [];
   private readonly waiting: number[] = [];
   private next: number = FIXED_HANDLER.count;
-  /** Table indices of regions by physical page, and of regions that are gone. */
-  private readonly regions = new Map<number, number[]>();
+  /** Compiled regions by the address of their page's offset table (the last one may grow), and table indices of regions that are gone. */
+  private readonly regions = new Map<number, Region[]>();
   private readonly free: number[] = [];
   private readonly dropped = new Map<number, number>();
 
@@ -76,25 +95,51 @@ export class HandlerTable {
     this.waiting.length = 0;
   }
 
-  /** Compiles a region and leads its blocks' first records to it. @param page its physical page */
+  /**
+   * Compiles code of one page and mode to a region; what the page's former region covered is compiled again with it, so
+   * that control stays within one function; a region that has become large stays, and a new one begins.
+   * @param table the page's table offset → record @param seed record where control was seen
+   * @returns whether there was anything to compile
+   */
   compileRegion(
     page: number,
-    blocks: readonly RegionBlock[],
+    table: number,
+    seed: number,
     functions: Readonly<Record<string, CallableFunction>>,
-  ): void {
+  ): boolean {
+    const regions = this.regions.get(table) ?? [];
+    this.regions.set(table, regions);
+    const former = (regions.at(-1)?.size ?? LARGEST_GROWING) < LARGEST_GROWING ? regions.pop() : undefined;
+    if (former) this.release(former);
+    const seeds = [...(former?.seeds ?? []), seed];
+    const blocks = new RegionFinder(this.state, this, table).find(seeds);
+    if (blocks.length === 0) return false;
     const { builder, callees } = this.newModule();
     const index = this.allocate();
     builder.add(new RegionBuilder(this.state, callees, blocks, index).build());
     const [region] = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
     this.table.set(index, region);
-    this.regions.set(page, [...(this.regions.get(page) ?? []), index]);
+    const heads = blocks.map(({ instructions }) => instructions[0]?.record ?? 0);
+    const covered = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));
+    regions.push({ index, page, seeds, heads, covered, size: covered.length });
+    this.lead(heads, covered, index);
+    return true;
+  }
+
+  private lead(heads: readonly number[], covered: readonly number[], index: number): void {
     const { u32, u16 } = this.state;
-    blocks.forEach(({ instructions }, number) => {
-      const record = instructions[0]?.record ?? 0;
+    for (const record of covered) u16[(record + RECORD.entry) >>> 1] = INSIDE_REGION;
+    heads.forEach((record, number) => {
       u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
       u32[(record + RECORD.handler) >>> 2] = index;
       u16[(record + RECORD.entry) >>> 1] = number;
     });
+  }
+
+  /** Whether a record is executed by the interpreter only, so that compiling it would help. */
+  isOnlyInterpreted(record: number): boolean {
+    const handler = this.state.u32[(record + RECORD.handler) >>> 2] as number;
+    return this.handlers[handler] !== undefined && this.state.u16[(record + RECORD.entry) >>> 1] !== INSIDE_REGION;
   }
 
   /** Whether regions must be dropped before the table overflows. */
@@ -109,21 +154,32 @@ export class HandlerTable {
 
   /** Forgets the regions of a page whose records are stale. */
   dropRegions(page: number): void {
-    if (!this.regions.has(page)) return;
-    this.dropped.set(page, this.drops(page) + 1);
-    this.release(page);
+    for (const [table, regions] of this.regions) {
+      if (regions[0]?.page !== page) continue;
+      this.dropped.set(page, this.drops(page) + 1);
+      this.releaseAll(table, regions);
+    }
   }
 
   dropAllRegions(): void {
-    for (const page of [...this.regions.keys()]) this.release(page);
+    for (const [table, regions] of this.regions) this.releaseAll(table, regions);
   }
 
-  private release(page: number): void {
-    for (const index of this.regions.get(page) ?? []) {
-      this.table.set(index, null);
-      this.free.push(index);
+  private releaseAll(table: number, regions: readonly Region[]): void {
+    for (const region of regions) this.release(region);
+    this.regions.delete(table);
+  }
+
+  /** Gives the region's records back to the interpreter, unless they are stale. */
+  private release({ index, heads, covered }: Region): void {
+    const { u32, u16 } = this.state;
+    for (const record of covered) u16[(record + RECORD.entry) >>> 1] = 0;
+    for (const record of heads) {
+      const slot = (record + RECORD.handler) >>> 2;
+      if (u32[slot] === index) u32[slot] = u32[(record + RECORD.original) >>> 2] as number;
     }
-    this.regions.delete(page);
+    this.table.set(index, null);
+    this.free.push(index);
   }
 }
 

@@ -35,7 +35,7 @@ export const RECORD = {
   original: 56,
   /** Instruction length (u8). */
   length: 60,
-  /** Heads of compiled blocks: the block's number in its region (u16). */
+  /** Heads of compiled blocks: the block's number in its region; other compiled instructions: 0xFFFF (u16). */
   entry: 62,
   size: 64,
 } as const;

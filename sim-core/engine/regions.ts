@@ -5,7 +5,7 @@ import type { RegionBlock, RegionInstruction } from './region.ts';
 
 const PAGE = 4096;
 /** Instructions that one region takes at most: bounds its compile time. */
-const LARGEST_REGION = 400;
+const LARGEST_REGION = 800;
 
 /**
  * Finds what to compile together: from a hot instruction, everything of its page that direct branches, calls and fall
@@ -25,10 +25,10 @@ export class RegionFinder {
     this.table = table;
   }
 
-  /** @param record where control was seen @returns blocks, or none when nothing there can be compiled */
-  find(record: number): RegionBlock[] {
-    const waiting = [record];
-    this.leaders.add(record);
+  /** @param seeds records where control was seen @returns blocks, or none when nothing there can be compiled */
+  find(seeds: Iterable<number>): RegionBlock[] {
+    const waiting = [...seeds];
+    for (const record of waiting) this.leaders.add(record);
     while (waiting.length > 0 && this.seen.size < LARGEST_REGION) {
       for (const leader of this.follow(waiting.shift() as number)) {
         if (this.leaders.has(leader)) continue;

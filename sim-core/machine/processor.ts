@@ -4,7 +4,6 @@ import { CodeCache } from '../engine/code-cache.ts';
 import { buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
-import { RegionFinder } from '../engine/regions.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
@@ -156,7 +155,7 @@ export class Processor {
     const record = this.core.lookup();
     if (record === 0) return;
     const { u32, u16 } = this.state;
-    if (!this.handlers.handler(u32[(record + RECORD.handler) >>> 2] as number)) return;
+    if (!this.handlers.isOnlyInterpreted(record)) return;
     const page = u32[(record + RECORD.page) >>> 2] as number;
     const chunk = page * 64 + ((u16[(record + RECORD.offset) >>> 1] as number) >> 6);
     const heat = (this.heat.get(chunk) ?? 0) + 1;
@@ -170,14 +169,9 @@ export class Processor {
   }
 
   private compileFrom(record: number, page: number): void {
-    const blocks = new RegionFinder(this.state, this.handlers, this.state.get32('codeTable')).find(record);
-    if (blocks.length === 0) return;
-    if (this.handlers.isNearlyFull) {
-      this.flush();
-      return;
-    }
-    this.handlers.compileRegion(page, blocks, this.handlerImports);
-    this.regions++;
+    if (this.handlers.isNearlyFull) this.flush();
+    else if (this.handlers.compileRegion(page, this.state.get32('codeTable'), record, this.handlerImports))
+      this.regions++;
   }
 
   /** Regions compiled so far. */
