@@ -96,6 +96,7 @@ export const TLB_ENTRIES = SECTIONS.entries;
  *   target    physical page address bits 31:12 | RIGHT bits
  *   targetHigh
  *   stamp     the number of the fill
+ *   occupied  one bit an entry: valid ones are found without looking at all
  * before them a header of 16 words: the next stamp, and whether an entry smaller than its guest page was ever filled.
  */
 const HEADER = REGION.tlb.start >>> 2;
@@ -108,6 +109,8 @@ const EPT_HIGH = arrayAt(4);
 const TARGET = arrayAt(5);
 const TARGET_HIGH = arrayAt(6);
 const STAMP = arrayAt(7);
+const OCCUPIED = arrayAt(8);
+const OCCUPIED_WORDS = Math.ceil(TLB_ENTRIES / 32);
 const NEXT_STAMP = HEADER;
 const FRACTURED = HEADER + 1;
 
@@ -216,6 +219,7 @@ export class Tlb {
       if (lost !== 0 || gainedNx !== 0 || moved !== 0 || u32[TARGET_HIGH + entry] !== targetHigh) this.remove(entry);
     }
     u32[KEY_LOW + entry] = keyOf(kind, low, order);
+    u32[OCCUPIED + (entry >>> 5)] = (u32[OCCUPIED + (entry >>> 5)] as number) | (1 << (entry & 31));
     u32[KEY_HIGH + entry] = high;
     u32[TAGS + entry] = world.tags;
     u32[EPT_LOW + entry] = world.eptLow | orderCode(guestOrder);
@@ -243,7 +247,7 @@ export class Tlb {
     const u32 = this.state.u32;
     const keyLow = u32[KEY_LOW + entry] as number;
     if ((keyLow & 1) === 0) return;
-    u32[KEY_LOW + entry] = 0;
+    this.clear(entry);
     const order = orderOf(keyLow);
     if (order < 30) this.fast.dropPages((keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number, 2 ** (order - 12));
     else this.fast.giveUp({});
@@ -255,16 +259,33 @@ export class Tlb {
       this.invalidatePage(what, what.linear);
       return;
     }
-    const u32 = this.state.u32;
-    for (let entry = 0; entry < TLB_ENTRIES; entry++) {
-      if (((u32[KEY_LOW + entry] as number) & 1) !== 0 && this.isMatch(entry, what)) u32[KEY_LOW + entry] = 0;
-    }
+    this.forEachValid((entry) => {
+      if (this.isMatch(entry, what)) this.clear(entry);
+    });
     this.giveUpContexts(what);
+  }
+
+  private clear(entry: number): void {
+    const u32 = this.state.u32;
+    u32[KEY_LOW + entry] = 0;
+    u32[OCCUPIED + (entry >>> 5)] = (u32[OCCUPIED + (entry >>> 5)] as number) & ~(1 << (entry & 31));
+  }
+
+  private forEachValid(visit: (entry: number) => void): void {
+    const u32 = this.state.u32;
+    for (let word = 0; word < OCCUPIED_WORDS; word++) {
+      for (let rest = u32[OCCUPIED + word] as number; rest !== 0; ) {
+        const bit = 31 - Math.clz32(rest);
+        rest = (rest & ~(1 << bit)) >>> 0;
+        visit(word * 32 + bit);
+      }
+    }
   }
 
   /** Removes everything. */
   invalidateAll(): void {
     this.state.u32.fill(0, KEY_LOW, KEY_LOW + TLB_ENTRIES);
+    this.state.u32.fill(0, OCCUPIED, OCCUPIED + OCCUPIED_WORDS);
     this.state.u32[FRACTURED] = 0;
     this.fast.wipe();
   }
@@ -286,9 +307,9 @@ export class Tlb {
     const low = Number(linear & 0xffff_ffffn);
     const high = Number((linear >> 32n) & 0xffff_ffffn);
     if (this.state.u32[FRACTURED] !== 0) {
-      for (let entry = 0; entry < TLB_ENTRIES; entry++) {
+      this.forEachValid((entry) => {
         if (this.covers(entry, low, high) && this.isMatch(entry, what)) this.remove(entry);
-      }
+      });
       return;
     }
     for (const kind of what.kinds) {
@@ -336,9 +357,7 @@ export class Tlb {
   entries(): TlbEntry[] {
     const u32 = this.state.u32;
     const valid: number[] = [];
-    for (let entry = 0; entry < TLB_ENTRIES; entry++) {
-      if (((u32[KEY_LOW + entry] as number) & 1) !== 0) valid.push(entry);
-    }
+    this.forEachValid((entry) => valid.push(entry));
     valid.sort((a, b) => (u32[STAMP + a] as number) - (u32[STAMP + b] as number));
     return valid.map((entry) => this.describe(entry));
   }

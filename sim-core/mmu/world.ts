@@ -15,6 +15,8 @@ export const ACCESS = { read: 0, write: 1, execute: 2 } as const;
 export type AccessCode = (typeof ACCESS)[keyof typeof ACCESS];
 
 const EPTP_ACCESSED_DIRTY = 1 << 6;
+/** Its place in `modeBits`. */
+const EPT_ACCESSED_DIRTY_MODE = 1 << 30;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -33,6 +35,8 @@ export class World implements TlbTags {
   noExecute = false;
   pageSizeExtension = false;
   globalPages = false;
+  /** All of the above as one number, for comparison (mmu/fast-tlb.ts). */
+  modeBits = 0;
   /** Physical address of the top paging structure; under PAE of the table that the PDPTE registers came from. */
   root = 0;
   /** PDPTE registers, low and high halves in turn. */
@@ -52,23 +56,6 @@ export class World implements TlbTags {
     return this.paging === PAGING.bits32 ? 22 : 21;
   }
 
-  /** All bits of the mode and protection, packed for comparison (mmu/fast-tlb.ts). */
-  get modeBits(): number {
-    return (
-      this.paging |
-      (this.user ? 1 << 2 : 0) |
-      (this.writeProtect ? 1 << 3 : 0) |
-      (this.smep ? 1 << 4 : 0) |
-      (this.smap ? 1 << 5 : 0) |
-      (this.alignmentFlag ? 1 << 6 : 0) |
-      (this.noExecute ? 1 << 7 : 0) |
-      (this.pageSizeExtension ? 1 << 8 : 0) |
-      (this.globalPages ? 1 << 9 : 0) |
-      (this.eptAccessedDirty ? 1 << 10 : 0) |
-      (this.alignmentChecks ? 1 << 11 : 0)
-    );
-  }
-
   /** Takes over the processor's current world. */
   loadCurrent(state: State): void {
     const cr3Low = state.low('cr3');
@@ -76,9 +63,11 @@ export class World implements TlbTags {
     const user = state.get32('cpl') === 3;
     this.setModes(state.low('cr0'), cr4, state.low('efer'), user, (state.get32('rflagsSystem') & RFLAGS.ac) !== 0);
     this.setRoot(cr3Low, state.high('cr3'));
-    for (let i = 0; i < countOf('pdpte'); i++) {
-      this.pdpte[2 * i] = state.low('pdpte', i);
-      this.pdpte[2 * i + 1] = state.high('pdpte', i);
+    if (this.paging === PAGING.pae) {
+      for (let i = 0; i < countOf('pdpte'); i++) {
+        this.pdpte[2 * i] = state.low('pdpte', i);
+        this.pdpte[2 * i + 1] = state.high('pdpte', i);
+      }
     }
     this.setEpt(state.low('eptp'), state.high('eptp'));
     this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
@@ -116,6 +105,14 @@ export class World implements TlbTags {
     this.noExecute = (efer & EFER.nxe) !== 0 && (cr4 & CR4.pae) !== 0;
     this.pageSizeExtension = (cr4 & CR4.pse) !== 0;
     this.globalPages = (cr4 & CR4.pge) !== 0;
+    this.modeBits =
+      this.paging |
+      ((user ? 1 : 0) << 2) |
+      ((alignmentFlag ? 1 : 0) << 3) |
+      (cr0 & (CR0.wp | CR0.am)) |
+      (cr4 & (CR4.smep | CR4.smap | CR4.pse)) |
+      ((cr4 & CR4.pge) << 1) |
+      ((efer & EFER.nxe) << 1);
   }
 
   private setRoot(cr3Low: number, cr3High: number): void {
@@ -130,6 +127,7 @@ export class World implements TlbTags {
     this.eptHigh = high & 0xf_ffff;
     this.eptRoot = this.eptHigh * 2 ** 32 + this.eptLow;
     this.eptAccessedDirty = (low & EPTP_ACCESSED_DIRTY) !== 0;
+    this.modeBits = (this.modeBits & ~EPT_ACCESSED_DIRTY_MODE) | (this.eptAccessedDirty ? EPT_ACCESSED_DIRTY_MODE : 0);
     this.guestPhysicalTags.eptLow = this.eptLow;
     this.guestPhysicalTags.eptHigh = this.eptHigh;
   }
