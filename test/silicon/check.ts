@@ -5,6 +5,7 @@ import type { TestForm } from './forms.ts';
 import { ADDRESS, type Case, type MachineState, NO_EXCEPTION, type Outcome } from './layout.ts';
 import type { Native } from './native.ts';
 import { Random } from './random.ts';
+import { randomSequence } from './sequences.ts';
 import type { Simulated } from './simulated.ts';
 
 const COMPARED_FLAGS = RFLAGS.cf | RFLAGS.pf | RFLAGS.af | RFLAGS.zf | RFLAGS.sf | RFLAGS.of | RFLAGS.df;
@@ -12,7 +13,6 @@ const FLAG_NAMES = ['cf', 'pf', 'af', 'zf', 'sf', 'of', 'df'] as const;
 const GPR_NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
 
 export interface Report {
-  readonly forms: number;
   readonly cases: number;
   /** One text a form that differed: the first case that did. */
   readonly mismatches: readonly string[];
@@ -20,18 +20,23 @@ export interface Report {
   readonly unimplemented: readonly string[];
 }
 
-/** Runs `casesPerForm` random cases of each form on silicon and in the simulator, and compares. */
-export function check(
-  forms: readonly TestForm[],
-  casesPerForm: number,
-  seed: number,
-  native: Native,
-  simulated: Simulated,
-): Report {
-  const cases = forms.flatMap((form) => {
+/** `casesPerForm` random cases of each form. */
+export const casesOfForms = (forms: readonly TestForm[], casesPerForm: number, seed: number): Case[] =>
+  forms.flatMap((form) => {
     const random = new Random(seed + Math.imul(form.id, 0x9e37_79b1));
     return Array.from({ length: casesPerForm }, () => randomCase(form, random));
   });
+
+/** Sequences that a run tests for each case of a form. */
+export const SEQUENCES_PER_CASE = 200;
+
+export function sequences(count: number, seed: number): Case[] {
+  const random = new Random(seed);
+  return Array.from({ length: count }, () => randomSequence(random));
+}
+
+/** Runs cases on silicon and in the simulator, and compares. */
+export function check(cases: readonly Case[], native: Native, simulated: Simulated): Report {
   const expected = native.run(cases);
   const mismatches = new Map<string, string>();
   const unimplemented = new Set<string>();
@@ -44,12 +49,7 @@ export function check(
     const differences = compare(test, expected[i] as Outcome, outcome);
     if (differences.length > 0 && !mismatches.has(test.text)) mismatches.set(test.text, describe(test, differences));
   });
-  return {
-    forms: forms.length,
-    cases: cases.length,
-    mismatches: [...mismatches.values()],
-    unimplemented: [...unimplemented],
-  };
+  return { cases: cases.length, mismatches: [...mismatches.values()], unimplemented: [...unimplemented] };
 }
 
 const hex = (value: number | bigint): string => value.toString(16);

@@ -29,7 +29,7 @@ struct input {
   uint32_t mxcsr;
   uint32_t length;
   uint64_t code_segment;
-  uint8_t code[16];
+  uint8_t code[32];
   uint8_t xmm[256];
   uint8_t memory[WINDOW_SIZE];
 };

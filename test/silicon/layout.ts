@@ -13,7 +13,7 @@ export const ADDRESS = {
 
 export const PAGE_BOUNDARY = ADDRESS.WINDOW + 256;
 const XMM_BYTES = 256;
-const CODE_BYTES = 16;
+const CODE_BYTES = 32;
 
 /** The processor's state that instructions under test see, apart from the code. */
 export interface MachineState {

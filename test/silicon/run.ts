@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { Mnemonic } from 'iced-x86';
 import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
-import { check } from './check.ts';
+import { casesOfForms, check, SEQUENCES_PER_CASE, sequences } from './check.ts';
 import { formsOf } from './forms.ts';
 import { MODES, type TestMode } from './layout.ts';
 import { TESTED_MNEMONICS } from './mnemonics.ts';
@@ -21,13 +21,16 @@ const mnemonics = [...TESTED_MNEMONICS].filter(
 );
 const modes = Object.keys(MODES) as TestMode[];
 const forms = modes.flatMap((mode) => formsOf(new Set(mnemonics), mode));
+const count = Number(values.cases ?? 25);
 const native = new Native();
 try {
-  const report = check(forms, Number(values.cases ?? 40), seed, native, new Simulated(CPU_INSTRUCTIONS));
+  const cases = casesOfForms(forms, count, seed);
+  if (!only) cases.push(...sequences(SEQUENCES_PER_CASE * count, seed));
+  const report = check(cases, native, new Simulated(CPU_INSTRUCTIONS));
   for (const mismatch of report.mismatches) console.log(`${mismatch}\n`);
   for (const what of report.unimplemented) console.log(`not simulated: ${what}`);
   console.log(
-    `seed ${seed}: ${report.forms} forms, ${report.cases} cases, ${report.mismatches.length} forms with mismatches, ` +
+    `seed ${seed}: ${forms.length} forms, ${report.cases} cases, ${report.mismatches.length} forms with mismatches, ` +
       `${report.unimplemented.length} not simulated`,
   );
   process.exitCode = report.mismatches.length > 0 ? 1 : 0;
