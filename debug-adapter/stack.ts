@@ -21,7 +21,7 @@ function describeFrame(session: Session, target: Target, entry: StackEntry): Deb
   }
   const { frame } = entry;
   const { world } = frame.view;
-  const line = target.lineAt(world, frame.lookupPc);
+  const line = frame.depth === 0 ? target.statementAt(world, frame.pc) : target.lineAt(world, frame.lookupPc);
   const program = target.programAt(world, frame.lookupPc);
   return {
     id: entry.id,

@@ -53,7 +53,7 @@ export class Stepper {
       pc,
       sp,
       instructions: target.machine.instructions,
-      line: target.lineAt(world, pc),
+      line: target.statementAt(world, pc),
       home: target.functionAt(world, pc),
     };
   }
@@ -71,8 +71,20 @@ export class Stepper {
       const called = kind === 'in' && now.sp < origin.sp && now.home?.start !== origin.home?.start;
       const entered = called ? await this.enterFunction(now) : 'go on';
       if (entered !== 'go on') return entered;
-      if (!called && isLineDone(origin, now, callerSp)) return STEPPED;
+      if (!called && isLineDone(origin, now, callerSp) && !(kind === 'over' && this.isInlined(origin, now))) {
+        return STEPPED;
+      }
     }
+  }
+
+  /**
+   * Whether a step from a function's own source has come to code of another file inside the same function: that of an
+   * inline function of a header, which a step over runs through like a call.
+   */
+  private isInlined(origin: Position, now: Position): boolean {
+    if (!origin.home || origin.home.start !== now.home?.start || now.line === undefined) return false;
+    const ownFile = this.target.lineAt(origin.world, origin.home.start)?.file;
+    return origin.line?.file === ownFile && now.line.file !== ownFile;
   }
 
   /** A line step has come into another function: stops behind its prologue, or leaves it when it has no lines. */

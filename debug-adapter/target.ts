@@ -49,6 +49,11 @@ export class Target {
     return this.programAt(world, address)?.lineAt(address);
   }
 
+  /** The line that a person sees where an instruction is about to execute. */
+  statementAt(world: World, address: bigint): LineRange | undefined {
+    return this.programAt(world, address)?.statementAt(address);
+  }
+
   functionAt(world: World, address: bigint): FunctionRange | undefined {
     return this.programAt(world, address)?.functionAt(address);
   }

@@ -49,6 +49,8 @@ export class Program {
   private readonly symbolsByAddress: readonly SymbolPlace[];
   /** Ranges that hold code, by rising start. */
   private readonly ranges: readonly LineRange[];
+  /** Ranges without code, by start. */
+  private readonly emptyRanges: ReadonlyMap<bigint, readonly LineRange[]>;
   /** All ranges by file, also empty ones: a line whose code begins with that of a line inlined there. */
   private readonly byFile: ReadonlyMap<string, readonly LineRange[]>;
   private readonly frames: CallFrames;
@@ -96,7 +98,11 @@ export class Program {
       readRanges(this.elf, (file) => mapPath(resolvePath(folder, file)), this.offset),
     );
     this.ranges = ranges.filter((range) => range.end > range.start);
-    this.byFile = groupByFile(ranges);
+    this.emptyRanges = groupBy(
+      ranges.filter((range) => range.end === range.start && range.isStatement),
+      (range) => range.start,
+    );
+    this.byFile = groupBy(ranges, (range) => comparable(range.file));
     const frames = attempt<FrameSection[]>('its call-frame information', [], () => frameSections(this.elf));
     this.frames = attempt('its call-frame information', new CallFrames([]), () => new CallFrames(frames));
     this.problems = problems;
@@ -130,6 +136,20 @@ export class Program {
   lineAt(address: bigint): LineRange | undefined {
     const range = this.ranges[lastAtOrBelow(this.ranges, address, (candidate) => candidate.start)];
     return range && address < range.end ? range : undefined;
+  }
+
+  /**
+   * The line that a person sees at an instruction: at the first one of inlined code that is the line of the call, as long
+   * as nothing of the inlined code has run.
+   */
+  statementAt(address: bigint): LineRange | undefined {
+    const range = this.lineAt(address);
+    const home = this.functionAt(address);
+    if (range?.start !== address || !home) return range;
+    const ownFile = this.lineAt(home.start)?.file;
+    if (range.file === ownFile) return range;
+    const call = this.emptyRanges.get(address)?.findLast((candidate) => candidate.file === ownFile);
+    return call ? { ...range, file: call.file, line: call.line, column: call.column } : range;
   }
 
   functionAt(address: bigint): FunctionRange | undefined {
@@ -320,13 +340,12 @@ function appendRanges(
   }
 }
 
-function groupByFile(ranges: readonly LineRange[]): Map<string, LineRange[]> {
-  const groups = new Map<string, LineRange[]>();
+function groupBy<Key>(ranges: readonly LineRange[], key: (range: LineRange) => Key): Map<Key, LineRange[]> {
+  const groups = new Map<Key, LineRange[]>();
   for (const range of ranges) {
-    const key = comparable(range.file);
-    const group = groups.get(key);
+    const group = groups.get(key(range));
     if (group) group.push(range);
-    else groups.set(key, [range]);
+    else groups.set(key(range), [range]);
   }
   return groups;
 }

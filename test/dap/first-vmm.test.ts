@@ -195,6 +195,16 @@ describe('debugging the sample hypervisor', () => {
     return reasons.find((reason: { name: string }) => reason.name === name).count;
   }
 
+  it('steps over inline functions of headers, and into them', async () => {
+    const out = lineWith('guest/guest.c', 'out8(GUEST_POST_PORT');
+    await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', 'out8(GUEST_POST_PORT'));
+    assert.equal(place(await top()), `guest.c:${out.line}`);
+    await go('next');
+    assert.equal(place(await top()), `guest.c:${out.line + 1}`);
+    await go('next');
+    assert.equal(place(await top()), `guest.c:${out.line + 2}`);
+  });
+
   it('steps into functions behind their prologue, and out of them', async () => {
     const call = lineWith('guest/guest.c', '\tlook_at_processor();');
     await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', '\tlook_at_processor();'));
