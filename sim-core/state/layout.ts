@@ -196,14 +196,14 @@ export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as co
 
 /** The regions of linear memory after the processor state. Sizes in bytes. */
 export const REGION = {
-  /** Direct-mapped data translations of the engine; see mmu/fast-tlb.ts. 4096 entries of 32 bytes. */
-  fastTlb: { start: 0x1_0000, size: 4096 * 32 },
   /** Direct-mapped code translations of the engine. 1024 entries of 16 bytes. */
   codeTlb: { start: 0x3_0000, size: 1024 * 16 },
   /** The architectural TLB (linear, guest-physical, combined mappings); see mmu/tlb.ts. */
   tlb: { start: 0x4_0000, size: 0xc_0000 },
+  /** Direct-mapped data translations of the engine; see mmu/fast-tlb.ts. 16384 entries of 32 bytes. */
+  fastTlb: { start: 0x10_0000, size: 16384 * 32 },
   /** Operation records and page tables of the decode cache; see engine/code-cache.ts. */
-  code: { start: 0x10_0000, size: 0x3f0_0000 },
+  code: { start: 0x18_0000, size: 0x3e8_0000 },
   /** Guest RAM: physical address p < RAM size is at ram.start + p. */
   ram: { start: 0x400_0000 },
 } as const;
@@ -214,7 +214,7 @@ export const REGION = {
  * + addend, modulo 2^32. An access of size n probes with the page of its *last* byte against the entry of its first, so
  * that page-crossing accesses miss.
  */
-export const FAST_TLB = { entries: 4096, entryShift: 5, readTag: 0, writeTag: 8, addend: 16 } as const;
+export const FAST_TLB = { entries: 16_384, entryShift: 5, readTag: 0, writeTag: 8, addend: 16 } as const;
 
 /**
  * Entry of the engine's code TLB: linear page with the context id and, in its place for CODE_MODE, a bit pattern that
