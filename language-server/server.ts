@@ -3,7 +3,6 @@
 import {
   CompletionItemKind,
   type Connection,
-  DidChangeConfigurationNotification,
   MarkupKind,
   SymbolKind,
   TextDocumentSyncKind,
@@ -50,9 +49,6 @@ export function serve(connection: Connection): void {
       completionProvider: { triggerCharacters: ['.', '%', '$'] },
     },
   }));
-  connection.onInitialized(() => {
-    connection.client.register(DidChangeConfigurationNotification.type, { section: 'vmxray' });
-  });
   connection.onDidChangeConfiguration(({ settings }) => {
     encodingsInC = settings?.vmxray?.languageServer?.encodingsInC === true;
   });

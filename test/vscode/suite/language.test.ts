@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { eventually } from './poll.ts';
 
@@ -12,8 +15,16 @@ start:
   jmp .again
 `;
 
-/** An untitled document: it needs no folder of its own. */
-const open = (content: string, language = 'vmxray-asm') => vscode.workspace.openTextDocument({ content, language });
+let folder = '';
+let count = 0;
+
+/** A document on the disk: VS Code asks where to save untitled ones when a debug session starts. */
+async function open(content: string, ending = 'asm'): Promise<vscode.TextDocument> {
+  count += 1;
+  const path = join(folder, `${count}.${ending}`);
+  writeFileSync(path, content);
+  return vscode.workspace.openTextDocument(path);
+}
 
 function hoverText(hovers: vscode.Hover[]): string {
   return hovers
@@ -33,10 +44,15 @@ async function hover({ uri }: vscode.TextDocument, line: number, character: numb
 }
 
 describe('the language server', () => {
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-language-'));
+  });
+  after(() => rmSync(folder, { recursive: true }));
+
   it('takes .S files as x86 assembly', async () => {
-    const [folder] = vscode.workspace.workspaceFolders ?? [];
-    assert.ok(folder);
-    const document = await vscode.workspace.openTextDocument(vscode.Uri.joinPath(folder.uri, 'boot.S'));
+    const [workspace] = vscode.workspace.workspaceFolders ?? [];
+    assert.ok(workspace);
+    const document = await vscode.workspace.openTextDocument(vscode.Uri.joinPath(workspace.uri, 'boot.S'));
     assert.equal(document.languageId, 'vmxray-asm');
   });
 
@@ -62,9 +78,9 @@ describe('the language server', () => {
   });
 
   it('goes to definitions in other files of the workspace', async () => {
-    const [folder] = vscode.workspace.workspaceFolders ?? [];
-    assert.ok(folder);
-    const path = vscode.Uri.joinPath(folder.uri, 'vmexit.S');
+    const [workspace] = vscode.workspace.workspaceFolders ?? [];
+    assert.ok(workspace);
+    const path = vscode.Uri.joinPath(workspace.uri, 'vmexit.S');
     const text = (await vscode.workspace.openTextDocument(path)).getText();
     const label = /^(\w+):/m.exec(text)?.[1];
     assert.ok(label, 'the sample has a label in vmexit.S');
