@@ -1,7 +1,7 @@
 /** IN, OUT, INS, OUTS and the I/O permission bitmap (SDM Vol. 1, "I/O-Sensitive Instructions"). */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
-import { type Fault, generalProtection } from '../mmu/fault.ts';
+import { type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { SYSTEM_TYPE } from '../state/control-bits.ts';
 import { GPR, SEGMENT } from '../state/layout.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
@@ -25,7 +25,8 @@ function checkPermission(cpu: Cpu, port: number, size: PortSize): Fault | undefi
   const type = systemType(state.get32('segmentRights', SEGMENT.tr));
   if (type !== SYSTEM_TYPE.busyTss32 && type !== SYSTEM_TYPE.tss32) return generalProtection();
   const base = readTss(cpu, IO_MAP_BASE, 2, 0);
-  if (typeof base === 'object') return base.kind === 'exception' && base.vector === 10 ? generalProtection() : base;
+  if (typeof base === 'object')
+    return base.kind === 'exception' && base.vector === VECTOR.ts ? generalProtection() : base;
   // Two bytes are read always, so that ports may lie across a byte of the map.
   const at = Number(base) + (port >>> 3);
   if (at + 1 > state.get32('segmentLimit', SEGMENT.tr)) return generalProtection();

@@ -71,6 +71,7 @@ export class Walker {
   private linearValid = false;
   /** Entries used by the walk in hand, by level, for the accessed and dirty flags. */
   private readonly guestEntryAt = new Float64Array(4);
+  private readonly guestEntryGuestPhysical = new Float64Array(4);
   private readonly guestEntryLow = new Uint32Array(4);
   private readonly eptEntryAt = new Float64Array(4);
   private readonly eptEntryLow = new Uint32Array(4);
@@ -142,7 +143,7 @@ export class Walker {
       this.guestEntryLow[level] = this.low;
       if ((this.low & ENTRY.present) === 0) return this.pageFault(world, access, user, 0, 'not present');
       const leaf = level === 0 || ((this.low & ENTRY.pageSize) !== 0 && this.mayBeLarge(world, level));
-      const reserved = narrow ? this.reserved32(world, level, leaf) : this.reserved(world, level, leaf);
+      const reserved = narrow ? this.reserved32(level, leaf) : this.reserved(world, level, leaf);
       if (reserved) return this.pageFault(world, access, user, PF.present | PF.reserved, 'a reserved bit is set');
       allowed &= this.low;
       noExecute |= this.high & XD;
@@ -200,7 +201,8 @@ export class Walker {
     return level >= 2 && (this.low & ENTRY.pageSize) !== 0;
   }
 
-  private reserved32(_world: World, level: number, leaf: boolean): boolean {
+  /** The same for a 4-byte entry: bit 21 and, of PSE-36's address bits, those beyond the physical width. */
+  private reserved32(level: number, leaf: boolean): boolean {
     if (!leaf || level === 0) return false;
     const width = Math.min(8, this.features.physicalAddressBits - 32);
     return (this.low & (1 << 21)) !== 0 || ((this.low >>> 13) & 0xff) >>> width !== 0;
@@ -243,8 +245,6 @@ export class Walker {
     }
     return true;
   }
-
-  private readonly guestEntryGuestPhysical = new Float64Array(4);
 
   /** The update of an accessed or dirty flag is a write to guest-physical memory. */
   private mayWriteEntry(world: World, level: number): boolean {
