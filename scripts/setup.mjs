@@ -70,6 +70,8 @@ export function installPackages() {
   if (!existsSync(node24())) {
     say('fetching Node 24, which runs the TypeScript sources');
     run(process.execPath, ['installArchSpecificPackage.js'], { cwd: join(ROOT, 'node_modules/node') });
+    // npm linked the package's programs when there was none yet.
+    npm(['rebuild', 'node', '--ignore-scripts', '--no-audit', '--no-fund']);
   }
 }
 
