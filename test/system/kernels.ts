@@ -65,6 +65,9 @@ export const KERNELS: readonly Kernel[] = [
   { name: 'strings64', qemu: [], bochs: [] },
   { name: 'stepping', qemu: [], bochs: [] },
   { name: 'interrupts32', qemu: ['MOV SS: one more instruction'], bochs: [] },
+  { name: 'vmx_instructions', qemu: TCG_LACKS_VMX, bochs: [] },
+  { name: 'vmx_vmcall_in_root', qemu: TCG_LACKS_VMX, bochs: 'Bochs stops at VMCALL in VMX root operation' },
+  { name: 'vmx_exits', qemu: TCG_LACKS_VMX, bochs: ['external interrupt with IF = 0'] },
 ];
 
 const HERE = import.meta.dirname;
