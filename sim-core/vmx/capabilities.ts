@@ -43,7 +43,7 @@ const MISC_MSR =
   bit(29, MISC.vmwriteAnyField) |
   bit(30, MISC.injectLengthZero);
 
-/** EPT and VPID capabilities: execute-only, 4 levels, UC and WB tables, 2-MiB and 1-GiB pages, A/D flags, all extents. */
+/** Bits of IA32_VMX_EPT_VPID_CAP that are 1: what EPT, INVEPT and INVVPID can do here. */
 export const EPT_VPID = {
   executeOnly: 0, walkLength4: 6, uncacheable: 8, writeBack: 14, page2M: 16, page1G: 17, invept: 20, accessedDirty: 21,
   inveptSingle: 25, inveptAll: 26, invvpid: 32, invvpidAddress: 40, invvpidSingle: 41, invvpidAll: 42,
@@ -51,7 +51,7 @@ export const EPT_VPID = {
 } as const; // biome-ignore format: a table reads better in rows
 const EPT_VPID_MSR = Object.values(EPT_VPID).reduce((msr, position) => msr | bit(position), 0n);
 
-/** Bits that must be 1 and bits that may be 1; with the true-control MSRs default1 bits of simulated controls may be 0. */
+/** Bits that must be 1 and bits that may be 1. */
 export interface AllowedSettings {
   readonly mustBeOne: number;
   readonly mayBeOne: number;

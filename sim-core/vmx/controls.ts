@@ -1,8 +1,8 @@
 /**
  * Every VM-execution, VM-exit and VM-entry control bit, once, and whether this machine simulates it.
  *
- * The capability MSRs (capabilities.ts) derive from this table, so a hypervisor can only turn on what is simulated. A row
- * also names the VMCS fields that exist only where its control does (SDM Vol. 3D, "Field Encoding in VMCS", notes).
+ * The capability MSRs (capabilities.ts) derive from this table, so a hypervisor can turn on only what is simulated. A
+ * row also names the VMCS fields that exist only where its control does (SDM Vol. 3D, "Field Encoding in VMCS", notes).
  */
 
 import { type BitField, flag, type NameOf, nameOf } from './bits.ts';

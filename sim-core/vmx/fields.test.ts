@@ -7,7 +7,7 @@ import { ENCODING, type FieldName, fieldByEncoding, fieldByName, fieldOf, VMCS_F
 import { vmcsValues } from './values.ts';
 
 /**
- * Full-access encodings by area, as Bochs' vmx.h (2026-08) and, for the older ones, Linux' asm/vmx.h list them. Two rows
+ * Full-access encodings by area, as Bochs' vmx.h (2026-08) and, for older ones, Linux' asm/vmx.h list them. Two rows
  * differ from Bochs: it has no guest IA32_LBR_CTL (2816), and it lists a field of SEAM (4026) that the SDM does not.
  */
 const KNOWN_ENCODINGS = {

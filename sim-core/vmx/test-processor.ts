@@ -1,4 +1,4 @@
-/** For tests: one processor with real memory, MMU, event delivery and VMX, that executes instructions given as bytes. */
+/** For tests: a processor with real memory, MMU, event delivery and VMX that executes instructions given as bytes. */
 
 import type { Clock, Cpu } from '../cpu/cpu.ts';
 import { type Delivery, deliverFault, serviceBoundary } from '../cpu/events.ts';

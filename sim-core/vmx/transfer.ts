@@ -1,5 +1,5 @@
 /**
- * Straight-line copies between the processor's state and the cached VMCS, from lists that are derived once from the rows
+ * Straight-line copies between the processor's state and the cached VMCS, from lists that derive once from the rows
  * below: what VM entry loads and VM exit saves without looking at it (SDM Vol. 3C, "Loading Guest State" and "Saving
  * Guest State"). CR0, RFLAGS, EFER and what controls decide are in entry.ts and exit.ts.
  */

@@ -141,7 +141,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     return { reason: EXIT.VMX_PREEMPTION_TIMER, cause: 'the VMX-preemption timer has counted down to 0' };
   }
 
-  /** With virtual NMIs the interruptibility state tells of virtual ones: physical NMIs are never blocked in the guest. */
+  /** With virtual NMIs the interruptibility state tells of those: physical NMIs are never blocked in the guest. */
   private nmiExit(state: State, vmcs: CurrentVmcs): ExitDetails | undefined {
     if ((vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.VIRTUAL_NMIS) === 0) return undefined;
     const blocking = state.get32('interruptibility');
