@@ -1,6 +1,6 @@
 /**
- * Sources in a virtual workspace. The adapter knows them by bare paths; VS Code would take those for files on a disk, and
- * finds them only by their whole URIs. Pure.
+ * Sources in a virtual workspace. The adapter knows them by bare paths; VS Code would take those for files on a disk,
+ * and finds them only by their whole URIs. Pure.
  */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
