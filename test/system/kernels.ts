@@ -67,6 +67,11 @@ export const KERNELS: readonly Kernel[] = [
   { name: 'interrupts32', qemu: ['MOV SS: one more instruction'], bochs: [] },
   { name: 'vmx_instructions', qemu: TCG_LACKS_VMX, bochs: [] },
   { name: 'vmx_vmcall_in_root', qemu: TCG_LACKS_VMX, bochs: 'Bochs stops at VMCALL in VMX root operation' },
+  {
+    name: 'vmx_entry',
+    qemu: TCG_LACKS_VMX,
+    bochs: ['VM-entry: entry to SMM outside SMM', 'guest RIP: bits 63:48'],
+  },
   { name: 'vmx_exits', qemu: TCG_LACKS_VMX, bochs: ['external interrupt with IF = 0'] },
 ];
 
