@@ -1,4 +1,6 @@
-/** Arithmetic that is too rare or too wide to be staged: DIV and IDIV, decimal adjustments, CMPXCHG8B/16B, ENTER, XLAT. */
+/**
+ * Arithmetic that is too rare or too wide to be staged: DIV and IDIV, decimal adjustments, CMPXCHG8B/16B, ENTER, XLAT.
+ */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { exception, type Fault, generalProtection, undefinedOpcode, VECTOR } from '../mmu/fault.ts';

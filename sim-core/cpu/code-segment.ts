@@ -61,7 +61,7 @@ export function returnCode(cpu: Cpu, selector: number): Descriptor | Fault {
   return isPresent(rights) ? descriptor : exception(VECTOR.np, selector & 0xfffc);
 }
 
-/** The stack segment that a return to level `cpl` restores; undefined for a null one, which 64-bit code below CPL 3 may have. */
+/** The stack segment that a return to level `cpl` restores; undefined for a null one, which 64-bit code may have. */
 export function returnStack(
   cpu: Cpu,
   selector: number,

@@ -1,4 +1,6 @@
-/** Writes to CR0, CR3, CR4 and CR8 with their checks and effects (SDM Vol. 2B, "MOV—Move to/from Control Registers"). */
+/**
+ * Writes to CR0, CR3, CR4 and CR8 with their checks and effects (SDM Vol. 2B, "MOV—Move to/from Control Registers").
+ */
 
 import { type Fault, generalProtection } from '../mmu/fault.ts';
 import { MAPPING } from '../mmu/tlb.ts';

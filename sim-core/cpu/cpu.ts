@@ -74,8 +74,8 @@ export const NEXT = {
 export type Next = (typeof NEXT)[keyof typeof NEXT];
 
 /**
- * An instruction in plain TypeScript. On entry `state.rip` is the address of the instruction; on a fault the state must be
- * as before the instruction.
+ * An instruction in plain TypeScript. On entry `state.rip` is the address of the instruction; on a fault the state
+ * must be as before the instruction.
  */
 export type SlowInstruction = (cpu: Cpu, instruction: DecodedInstruction) => Next | Fault;
 

@@ -17,8 +17,8 @@ const VM_EXIT: Delivery = { kind: 'vmExit' };
 
 /** Names of the exceptions for stories (SDM Vol. 3A, "Protected-Mode Exceptions and Interrupts"). */
 const MNEMONICS = [
-  '#DE', '#DB', 'NMI', '#BP', '#OF', '#BR', '#UD', '#NM', '#DF', '', '#TS', '#NP', '#SS', '#GP', '#PF', '', '#MF', '#AC',
-  '#MC', '#XM', '#VE', '#CP',
+  '#DE', '#DB', 'NMI', '#BP', '#OF', '#BR', '#UD', '#NM', '#DF', '', '#TS', '#NP', '#SS', '#GP', '#PF', '', '#MF',
+  '#AC', '#MC', '#XM', '#VE', '#CP',
 ]; // biome-ignore format: a table reads better in rows
 
 /** Exceptions of the contributory class (SDM Vol. 3A, "Interrupt 8 - Double Fault Exception"). */
@@ -132,8 +132,8 @@ const shutdownStep = (cpu: Cpu, fault: ExceptionFault): FaultStep => ({
 });
 
 /**
- * At an instruction boundary: VM exits that are due, NMI, external interrupts, in the manual's priority order (SDM Vol. 3A,
- * "Priority Among Concurrent Events"). Undefined when nothing is to be done.
+ * At an instruction boundary: VM exits that are due, NMI, external interrupts, in the manual's priority order (SDM
+ * Vol. 3A, "Priority Among Concurrent Events"). Undefined when nothing is to be done.
  */
 export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   const { state } = cpu;

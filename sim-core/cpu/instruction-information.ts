@@ -1,4 +1,7 @@
-/** The VM-exit instruction-information field for instructions with a ModRM operand (SDM Vol. 3C, "VM-Exit Instruction-Information Field"). */
+/**
+ * The VM-exit instruction-information field for instructions with a ModRM operand (SDM Vol. 3C, "VM-Exit
+ * Instruction-Information Field").
+ */
 
 import { Register } from 'iced-x86';
 import type { DecodedInstruction } from '../isa/instruction.ts';
@@ -7,8 +10,8 @@ import { REGISTERS } from '../isa/registers.ts';
 const registerNumber = (register: Register): number => REGISTERS.get(register)?.number ?? 0;
 
 /**
- * Scaling, address size, segment, index and base of a memory operand, or the register with bit 10 set: the parts that all
- * formats of the field share. Operand-size, second-register and identity bits are the caller's.
+ * Scaling, address size, segment, index and base of a memory operand, or the register with bit 10 set: the parts that
+ * all formats of the field share. Operand-size, second-register and identity bits are the caller's.
  */
 export function operandInformation(instruction: DecodedInstruction, index: number): number {
   const operand = instruction.operands[index];

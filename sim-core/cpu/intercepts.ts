@@ -11,7 +11,7 @@ export type InterceptQuery =
   | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'rdrand' | 'rdseed' | 'clts' | 'iret' }
   | { readonly kind: 'invlpg'; readonly linearAddress: bigint }
   /** `displacement` and `information` as for `descriptorTable`. */
-  | { readonly kind: 'invpcid'; readonly displacement?: bigint; readonly information?: number }
+  | { readonly kind: 'invpcid'; readonly displacement: bigint; readonly information: number }
   | { readonly kind: 'readCr' | 'writeCr'; readonly cr: 0 | 3 | 4 | 8; readonly gpr: number; readonly value: bigint }
   | { readonly kind: 'lmsw'; readonly source: number; readonly linearAddress?: bigint }
   | { readonly kind: 'movDr'; readonly dr: number; readonly gpr: number; readonly read: boolean }

@@ -40,8 +40,8 @@ const idtError = (vector: number, external: number): number => vector * 8 + 2 + 
 
 /** Exceptions of the fault class: RF is set in the RFLAGS image that they save. #DB is left out: it may be a trap. */
 const SETS_RESUME_FLAG: ReadonlySet<number> = new Set([
-  VECTOR.de, VECTOR.br, VECTOR.ud, VECTOR.nm, VECTOR.ts, VECTOR.np, VECTOR.ss, VECTOR.gp, VECTOR.pf, VECTOR.mf, VECTOR.ac,
-  VECTOR.xm, VECTOR.ve, VECTOR.cp,
+  VECTOR.de, VECTOR.br, VECTOR.ud, VECTOR.nm, VECTOR.ts, VECTOR.np, VECTOR.ss, VECTOR.gp, VECTOR.pf, VECTOR.mf,
+  VECTOR.ac, VECTOR.xm, VECTOR.ve, VECTOR.cp,
 ]); // biome-ignore format: a table reads better in rows
 
 /** Software interrupts and exceptions: INT n (4), INT3 and INTO (6). INT1 (5) counts as external to the program. */

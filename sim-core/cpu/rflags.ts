@@ -5,8 +5,8 @@ import type { State } from '../state/state.ts';
 const STATUS = RFLAGS.cf | RFLAGS.pf | RFLAGS.af | RFLAGS.zf | RFLAGS.sf | RFLAGS.of;
 /** The flags kept in `rflagsSystem`; bit 1 is always 1, the others read as 0. */
 const SYSTEM =
-  RFLAGS.tf | RFLAGS.if | RFLAGS.df | RFLAGS.iopl | RFLAGS.nt | RFLAGS.rf | RFLAGS.vm | RFLAGS.ac | RFLAGS.vif | RFLAGS.vip |
-  RFLAGS.id; // biome-ignore format: a list reads better in rows
+  RFLAGS.tf | RFLAGS.if | RFLAGS.df | RFLAGS.iopl | RFLAGS.nt | RFLAGS.rf | RFLAGS.vm | RFLAGS.ac | RFLAGS.vif |
+  RFLAGS.vip | RFLAGS.id; // biome-ignore format: a list reads better in rows
 const ALWAYS_ONE = 0x2;
 
 /** PF's table: 1 for bytes with an even number of ones. */

@@ -105,7 +105,7 @@ export function setNullSegment(state: State, index: SegmentIndex, selector: numb
   setSegment(state, index, selector, 0n, 0, RIGHTS.unusable | dpl);
 }
 
-/** Recomputes the fast limit checks of one segment: for expand-up segments limit + 1 where the access is allowed, else 0. */
+/** Recomputes the fast limit checks of one segment: limit + 1 for expand-up segments that allow the access, else 0. */
 export function updateSegmentTops(state: State, index: SegmentIndex): void {
   const rights = state.get32('segmentRights', index);
   const limit = state.get32('segmentLimit', index);

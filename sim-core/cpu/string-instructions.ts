@@ -58,7 +58,9 @@ class Cursor {
     return within > 1 && fast.probe(this.low, this.high, this.write) !== 0 ? within : 1;
   }
 
-  /** Computes the linear address after the segment's checks. @returns elements that the segment allows; 0 for a fault. */
+  /**
+   * Computes the linear address after the segment's checks. @returns elements that the segment allows; 0 for a fault.
+   */
   private setLinear(state: State, segment: number, addressSize: number, size: ElementSize, wanted: number): number {
     const { u32 } = state;
     const mask = addressSize === 2 ? 0xffff : 0xffff_ffff;
@@ -98,7 +100,9 @@ class Cursor {
     return fault === undefined ? 1 : 0;
   }
 
-  /** Elements, this one included, between it and the end of its page in the direction of the string; 0 if it crosses. */
+  /**
+   * Elements, this one included, between it and the end of its page in the direction of the string; 0 if it crosses.
+   */
   private elementsOnPage(state: State, size: ElementSize, wanted: number): number {
     const at = this.low & 0xfff;
     if (at + size > 4096) return 0;

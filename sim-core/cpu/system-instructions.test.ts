@@ -293,7 +293,8 @@ describe('Descriptor-table instructions', () => {
       queries.push(query);
       return true;
     };
-    // lidt [rbx + rcx*4 + 0x10]: scale 2, address size 64-bit (2), 32-bit operand bit, DS (3), index RCX, base RBX, LIDT (3).
+    // lidt [rbx + rcx*4 + 0x10]: scale 2, address size 64-bit (2), 32-bit operand bit, DS (3), index RCX, base RBX,
+    // LIDT (3).
     assert.equal(run(cpu, '0f 01 5c 8b 10')?.kind, 'vmExit');
     const information = 2 | (2 << 7) | (1 << 11) | (3 << 15) | (1 << 18) | (3 << 23) | (3 << 28);
     assert.deepEqual(queries, [{ kind: 'descriptorTable', instruction: 'lidt', displacement: 0x10n, information }]);

@@ -1,6 +1,7 @@
 /** CPUID, time, MSRs, flags, halting, TLB and cache instructions. */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
+import { REGISTERS } from '../isa/registers.ts';
 import { type Fault, generalProtection, undefinedOpcode } from '../mmu/fault.ts';
 import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
@@ -8,6 +9,7 @@ import { ACTIVITY, GPR, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { cpuid as cpuidLeaf } from './cpuid.ts';
+import { operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
 import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
@@ -144,11 +146,22 @@ function invlpg(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   return NEXT.sequential;
 }
 
+/** What the VM exit of INVPCID reports: the memory operand, and the register operand in bits 31:28. */
+function invpcidQuery(state: State, instruction: DecodedInstruction): InterceptQuery {
+  const type = instruction.operands[0];
+  const register = type?.kind === 'register' ? (REGISTERS.get(type.register)?.number ?? 0) : 0;
+  return {
+    kind: 'invpcid',
+    displacement: operandDisplacement(instruction, 1, state.get64('rip')),
+    information: (operandInformation(instruction, 1) | (register << 28)) >>> 0,
+  };
+}
+
 /** INVPCID types (SDM Vol. 2A, "INVPCID"). */
 function invpcid(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const { state } = cpu;
   if (!cpu.model.features.has('invpcid')) return undefinedOpcode();
-  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'invpcid' });
+  const problem = requireCpl0(state) ?? exitOf(cpu, invpcidQuery(state, instruction));
   if (problem) return problem;
   const type = readOperand(cpu, instruction, 0);
   if (typeof type === 'object') return type;

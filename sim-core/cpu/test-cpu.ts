@@ -1,4 +1,6 @@
-/** A processor for tests: real state, MMU and instructions; ports, interrupt controller and VMX are recorded stand-ins. */
+/**
+ * A processor for tests: real state, MMU and instructions; ports, interrupt controller and VMX are recorded stand-ins.
+ */
 
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { Fault } from '../mmu/fault.ts';

@@ -331,7 +331,9 @@ export class Mmu {
     return this.world.alignmentChecks;
   }
 
-  /** Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP. */
+  /**
+   * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP.
+   */
   updateContext(): void {
     const { world } = this;
     world.loadCurrent(this.state);
@@ -370,8 +372,8 @@ export class Mmu {
   }
 
   /**
-   * A walk without side effects (no A/D bits, no TLB fill), with every entry read. In the current world the first step is
-   * the TLB's entry, if there is one; the result is always what the tables say.
+   * A walk without side effects (no A/D bits, no TLB fill), with every entry read. In the current world the first step
+   * is the TLB's entry, if there is one; the result is always what the tables say.
    */
   explain(linear: bigint, access: Access, context?: TranslationContext): Translation {
     const world = new World();
@@ -425,7 +427,10 @@ export class Mmu {
   }
 }
 
-/** Reserved bits of a PAE PDPTE: 2:1, 8:5 and those from the physical-address width on (SDM Vol. 3A, "PDPTE Registers"). */
+/**
+ * Reserved bits of a PAE PDPTE: 2:1, 8:5 and those from the physical-address width on (SDM Vol. 3A, "PDPTE
+ * Registers").
+ */
 export const pdpteReserved = (physicalAddressBits: number): bigint =>
   0x1e6n | (0xffff_ffff_ffff_ffffn & ~((1n << BigInt(physicalAddressBits)) - 1n));
 

@@ -32,7 +32,9 @@ function enter(world: World, vpid: number, pcid: number): void {
 const pageAt = (index: number): bigint => 0x40_0000n + BigInt(index) * 0x1000n;
 const targetAt = (number: number): number => 0x10_0000 + number * 0x1000;
 
-/** One page table whose entries the tests change: pages of odd number are global. Dirty, so that writes need no walk. */
+/**
+ * One page table whose entries the tests change: pages of odd number are global. Dirty, so that writes need no walk.
+ */
 function build(pages: number): World & { setTarget(page: number, target: number): void } {
   const world = newWorld();
   const allocate = allocator(0x10_000);

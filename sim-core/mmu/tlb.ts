@@ -126,8 +126,8 @@ export interface TlbTags {
 /**
  * The architectural TLB: finite, tagged; an entry stays until an invalidation or its replacement removes it.
  *
- * Replacement: each set of 8 ways gives up the entry that was filled longest ago (first in, first out). Paging-structure
- * caches are not modelled: every walk starts at the root.
+ * Replacement: each set of 8 ways gives up the entry that was filled longest ago (first in, first out).
+ * Paging-structure caches are not modelled: every walk starts at the root.
  */
 export class Tlb {
   readonly state: State;

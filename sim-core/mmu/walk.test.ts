@@ -141,7 +141,9 @@ class NaiveWalker {
   }
 }
 
-/** Table pages [first, first + count) filled at random: entries point to other tables and to low pages, mostly valid. */
+/**
+ * Table pages [first, first + count) filled at random: entries point to other tables and to low pages, mostly valid.
+ */
 function fillTables(world: World, random: (limit: number) => number, first: number, count: number, ept: boolean): void {
   for (let page = first; page < first + count; page++) {
     for (let index = 0; index < 4; index++) {

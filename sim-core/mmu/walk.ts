@@ -1,4 +1,6 @@
-/** Page walks: the guest's paging structures and, under them, EPT. One walker serves the machine and its explanations. */
+/**
+ * Page walks: the guest's paging structures and, under them, EPT. One walker serves the machine and its explanations.
+ */
 
 import { OFFSET } from '../state/layout.ts';
 import { exception, type MemoryFault, VECTOR } from './fault.ts';
@@ -33,7 +35,9 @@ const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;
 
 const TABLE_NAMES = ['PTE', 'PDE', 'PDPTE', 'PML4E'] as const;
 
-/** Index of the entry for a linear or guest-physical address in the table of `level` (0 = page table), 8-byte entries. */
+/**
+ * Index of the entry for a linear or guest-physical address in the table of `level` (0 = page table), 8-byte entries.
+ */
 function indexOf(low: number, high: number, level: number): number {
   if (level === 0) return (low >>> 12) & 511;
   if (level === 1) return (low >>> 21) & 511;
@@ -255,7 +259,9 @@ export class Walker {
     return ok;
   }
 
-  /** Reads a paging-structure entry into `low` and `high`. @returns its host-physical address, or -1 with `fault` set. */
+  /**
+   * Reads a paging-structure entry into `low` and `high`. @returns its host-physical address, or -1 with `fault` set.
+   */
   private readGuestEntry(world: World, guestPhysical: number, narrow: boolean, level: number): number {
     let at = guestPhysical;
     this.guestEntryGuestPhysical[level] = guestPhysical;
@@ -399,7 +405,9 @@ export class Walker {
     return level === 1 || (level === 2 && this.features.gigabytePages);
   }
 
-  /** What is wrong with the present EPT entry read last (SDM Vol. 3C, "EPT Misconfigurations"); undefined when nothing. */
+  /**
+   * What is wrong with the present EPT entry read last (SDM Vol. 3C, "EPT Misconfigurations"); undefined when nothing.
+   */
   private misconfiguration(level: number, leaf: boolean): string | undefined {
     const rights = this.low & 7;
     if ((rights & EPT.read) === 0) {
