@@ -26,12 +26,12 @@ describe('sources of a virtual workspace', () => {
       sources: [{ path }],
       instructions: [{ address: '0x0', location: { path } }],
       // No source: stays.
-      path: '/work/a.c',
-      program: { path: '/work/a.elf' },
+      path: '/w/a.c',
+      program: { path: '/w/a.elf' },
     });
     const response = { seq: 1, type: 'response' };
-    send({ ...response, body: body('/work/a.c') } as DebugProtocol.ProtocolMessage);
-    assert.deepEqual(seen, [{ ...response, body: body('memfs:/work/a.c') }]);
+    send({ ...response, body: body('/w/a.c') } as DebugProtocol.ProtocolMessage);
+    assert.deepEqual(seen, [{ ...response, body: body('memfs:/w/a.c') }]);
   });
 
   it('come in as paths', () => {
@@ -41,7 +41,7 @@ describe('sources of a virtual workspace', () => {
         type: 'request',
         arguments: { source: { path }, breakpoints: [{ line: 3 }] },
       }) as DebugProtocol.ProtocolMessage;
-    adapter.handleMessage(request('memfs:/work/a.c'));
-    assert.deepEqual(handled, [request('/work/a.c')]);
+    adapter.handleMessage(request('memfs:/w/a.c'));
+    assert.deepEqual(handled, [request('/w/a.c')]);
   });
 });
