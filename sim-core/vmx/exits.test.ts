@@ -88,10 +88,13 @@ const CASES: readonly Case[] = [
     cause: /INVLPG exiting/,
   },
   {
-    what: 'INVPCID rax, [rbx]',
-    code: [0x66, 0x0f, 0x38, 0x82, 0x03],
+    what: 'INVPCID rdx, [rbx+8]',
+    code: [0x66, 0x0f, 0x38, 0x82, 0x53, 0x08],
     changes: { ...primary(PRIMARY.INVLPG_EXITING), ...secondary(SECONDARY.ENABLE_INVPCID) },
     reason: 'INVPCID',
+    qualification: 8n,
+    // 64-bit address, DS, no index, base 3, Reg2 RDX.
+    information: (2 << 7) | (3 << 15) | (1 << 22) | (3 << 23) | (2 << 28),
     cause: /INVLPG exiting/,
   },
   {

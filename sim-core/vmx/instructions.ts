@@ -87,7 +87,7 @@ function guestExit(unit: VmxUnit, instruction: DecodedInstruction, reason: numbe
 /** Where the ModRM.rm operand is, for the instruction information. */
 type Form = 'none' | 'memory' | 'rmFirst' | 'rmSecond';
 
-/** #UD outside VMX operation and in wrong modes; a VM exit in the guest at any CPL; #GP(0) above CPL 0; then the body. */
+/** #UD outside VMX operation and in wrong modes, a VM exit in the guest, #GP(0) above CPL 0; then the body. */
 const guarded =
   (reason: number, form: Form, body: Body): Body =>
   (unit, instruction) => {

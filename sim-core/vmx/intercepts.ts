@@ -188,7 +188,7 @@ function invpcid(query: Query<'invpcid'>, vmcs: CurrentVmcs): Answer {
   if ((primaryOf(vmcs) & PRIMARY.INVLPG_EXITING) === 0) return undefined;
   return {
     ...vmExit(EXIT.INVPCID, '“INVLPG exiting” is 1', query.displacement),
-    instructionInformation: query.information ?? 0,
+    instructionInformation: query.information,
   };
 }
 
