@@ -38,6 +38,9 @@ for (const kernel of KERNELS) {
       report = readReport(serial(), statements);
     });
 
+    it('names each statement differently', () => {
+      assert.deepEqual([...new Set(statements)], statements);
+    });
     it('comes to its end', () => {
       assert.ok(report.ended, ending);
     });

@@ -1,0 +1,86 @@
+/** Other emulators as oracles for test kernels and samples: what they print on the serial port. For developers. */
+
+import { execFileSync, spawn } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+
+export interface Program {
+  /** Path of a multiboot 1 kernel. */
+  readonly kernel: string;
+  /** Paths of its modules. */
+  readonly modules: readonly string[];
+}
+
+const LIMIT_MS = 30_000;
+
+/** Runs a command to its end. @returns its standard output. @throws when it takes longer than LIMIT_MS */
+function run(file: string, args: readonly string[], environment: Record<string, string> = {}): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const child = spawn(file, [...args], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env: { ...process.env, ...environment },
+    timeout: LIMIT_MS,
+    killSignal: 'SIGKILL',
+  });
+  let output = '';
+  child.stdout.setEncoding('latin1').on('data', (text: string) => {
+    output += text;
+  });
+  child.on('error', reject);
+  child.on('close', (_, signal) => {
+    if (signal) reject(new Error(`${file} did not end within ${LIMIT_MS / 1000} s; it printed: ${output.slice(-500)}`));
+    else resolve(output);
+  });
+  return promise;
+}
+
+/** QEMU without hardware virtualization. Its CPU is Intel's because AMD's SYSENTER differs. */
+export function runInQemu({ kernel, modules }: Program): Promise<string> {
+  const initrd = modules.length > 0 ? ['-initrd', modules.join(',')] : [];
+  return run('qemu-system-x86_64', [
+    ...['-accel', 'tcg', '-cpu', 'max,vendor=GenuineIntel', '-m', '128', '-kernel', kernel, ...initrd],
+    ...['-serial', 'stdio', '-display', 'none', '-no-reboot'],
+    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
+  ]);
+}
+
+/** By default Bochs lets guests read and write MSRs that do not exist. */
+const bochsConfiguration = (folder: string): string =>
+  [
+    'plugin_ctrl: unmapped=1, biosdev=1, speaker=0',
+    'config_interface: textconfig',
+    'display_library: term',
+    'romimage: file=/usr/share/seabios/bios.bin',
+    'vgaromimage: file=/usr/share/seabios/vgabios.bin',
+    'megs: 128',
+    'cpu: count=1, ips=100000000, model=corei7_skylake_x, ignore_bad_msrs=0',
+    'boot: cdrom',
+    `ata0-master: type=cdrom, path=${folder}/image.iso, status=inserted`,
+    `com1: enabled=1, mode=file, dev=${folder}/serial.txt`,
+    `log: ${folder}/bochs.log`,
+    'panic: action=fatal',
+    'error: action=report',
+    'info: action=ignore',
+    '',
+  ].join('\n');
+
+/** Bochs with VMX. It boots an ISO image with GRUB, and Debian's build waits in its debugger for `c`. */
+export async function runInBochs({ kernel, modules }: Program): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'vmxray-bochs-'));
+  try {
+    mkdirSync(join(folder, 'iso/boot/grub'), { recursive: true });
+    for (const file of [kernel, ...modules]) copyFileSync(file, join(folder, 'iso/boot', basename(file)));
+    const lines = modules.map((module) => `  module /boot/${basename(module)}`);
+    const menu = ['set timeout=0', 'menuentry test {', `  multiboot /boot/${basename(kernel)}`, ...lines, '}', ''];
+    writeFileSync(join(folder, 'iso/boot/grub/grub.cfg'), menu.join('\n'));
+    execFileSync('grub-mkrescue', ['-o', join(folder, 'image.iso'), join(folder, 'iso')], { stdio: 'ignore' });
+    writeFileSync(join(folder, 'bochsrc'), bochsConfiguration(folder));
+    writeFileSync(join(folder, 'commands'), 'c\n');
+    const args = ['-q', '-f', join(folder, 'bochsrc'), '-rc', join(folder, 'commands')];
+    await run('bochs', args, { TERM: 'vt100' });
+    return readFileSync(join(folder, 'serial.txt'), 'latin1');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}

@@ -1,0 +1,53 @@
+/** The samples on VMXray print what they print under Bochs, and end as they say. */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { Machine } from '../../sim-core/machine/api.ts';
+import { createMachine } from '../../sim-core/machine/machine.ts';
+import { SAMPLES, type Sample } from './samples.ts';
+
+const MEMORY = 64 * 2 ** 20;
+const INSTRUCTION_LIMIT = 20_000_000;
+/** first-vmm's exits by basic exit reason, as its summary under Bochs has them. */
+const FIRST_VMM_EXITS = { 10: 2, 12: 1, 28: 2, 30: 285, 31: 3, 32: 1, 48: 4 };
+
+const read = (path: string): Uint8Array => new Uint8Array(readFileSync(path));
+
+function boot(sample: Sample): Machine {
+  const machine = createMachine({ memory: MEMORY });
+  const modules = sample.modules.map((path) => ({ name: basename(path), bytes: read(path), commandLine: '' }));
+  machine.boot({ name: sample.name, image: read(sample.kernel), commandLine: '', modules });
+  return machine;
+}
+
+describe('samples on the whole machine', () => {
+  for (const sample of Object.values(SAMPLES)) {
+    it(`${sample.name} prints and ends as under Bochs`, () => {
+      const machine = boot(sample);
+      let serial = '';
+      machine.serial.onOutput = (byte) => {
+        serial += String.fromCharCode(byte);
+      };
+      const stop = machine.run(INSTRUCTION_LIMIT);
+      assert.equal(serial, readFileSync(sample.expectedOutput, 'utf8'));
+      assert.deepEqual(stop, { kind: 'debugExit', value: sample.exitValue });
+    });
+  }
+
+  it('first-vmm has the VM exits that its summary says', () => {
+    const machine = boot(SAMPLES.firstVmm);
+    machine.run(INSTRUCTION_LIMIT);
+    assert.deepEqual(Object.fromEntries(machine.vmx.exitCounts), FIRST_VMM_EXITS);
+  });
+
+  it('broken-entry fails the check on the host TR selector and no other', () => {
+    const machine = boot(SAMPLES.brokenEntry);
+    machine.onVmEntryFailure = () => true;
+    const stop = machine.run(INSTRUCTION_LIMIT);
+    assert.ok(stop.kind === 'vmEntryFailure', stop.kind);
+    assert.deepEqual(stop.failure.outcome, { vmInstructionError: 8 });
+    const fields = stop.failure.checks.map((check) => check.fields);
+    assert.deepEqual(fields, [[{ name: 'HOST_TR_SELECTOR', value: 0n }]]);
+  });
+});

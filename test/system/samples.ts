@@ -1,0 +1,31 @@
+/** The samples as the tests run them. */
+
+import { join } from 'node:path';
+
+const EXAMPLES = join(import.meta.dirname, '../../examples');
+
+export interface Sample {
+  readonly name: string;
+  /** Path of the ELF file. */
+  readonly kernel: string;
+  readonly modules: readonly string[];
+  /** Path of a file with what Bochs prints on the serial port. */
+  readonly expectedOutput: string;
+  /** What the sample writes to the debug-exit port: 0 when all went well. */
+  readonly exitValue: number;
+}
+
+const GUEST = join(EXAMPLES, 'first-vmm/guest.elf');
+
+const sample = (name: string, exitValue: number): Sample => ({
+  name,
+  kernel: join(EXAMPLES, name, `${name}.elf`),
+  modules: [GUEST],
+  expectedOutput: join(EXAMPLES, name, 'expected-output.txt'),
+  exitValue,
+});
+
+export const SAMPLES = {
+  firstVmm: sample('first-vmm', 0),
+  brokenEntry: sample('broken-entry', 1),
+} as const satisfies Record<string, Sample>;
