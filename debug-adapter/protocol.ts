@@ -148,9 +148,12 @@ export interface LaunchArguments {
   /** Programs that run as guests: their symbols are used in VMX non-root operation. */
   guests?: { name: string; program: string; loadAddress?: string }[];
   machine?: { memory?: string; cpus?: number; cpuModel?: string; vmx?: boolean };
-  /** Where to stop first. Default 'entry'. */
+  /**
+   * Where to stop first: the program's entry (default), the guest's first instruction behind the first VM entry, or the
+   * VMM's first one behind the first VM exit.
+   */
   stopOn?: 'entry' | 'vmlaunch' | 'firstExit' | 'none';
-  /** Names of exit reasons (vmx/exit-reasons.ts) or '*'. */
+  /** Names of exit reasons (vmx/exit-reasons.ts), as in EPT_VIOLATION or 'EPT violation', or '*'. */
   breakOnVmExit?: string[];
   /** Stop the session after this many instructions. */
   maxInstructions?: number;

@@ -109,13 +109,13 @@ export class Stepper {
     for (let attempt = 0; attempt < REPEATS; attempt++) {
       const failed = this.runner.step();
       if (failed) return failed;
-      const exited = before.world === 'guest' && this.target.machine.world === 'vmm';
+      const elsewhere = kind === 'over' && this.hasLeft(before);
       const stop = kind === 'over' ? await this.hideOthers(before) : undefined;
       if (stop) return stop;
       const now = this.position();
       if (now.pc !== before.pc || now.world !== before.world) return undefined;
-      // After a fault-like VM exit the VMM lets the guest try the instruction again.
-      if (!exited && !isUnfinished(instruction, before, now)) return undefined;
+      // An interrupt came before the instruction, or its VM exit was like a fault and the VMM lets the guest try again.
+      if (!elsewhere && !isUnfinished(instruction, before, now)) return undefined;
       const paused = await this.runner.breathe();
       if (paused) return paused;
     }
@@ -127,6 +127,13 @@ export class Stepper {
     return stop === 'reached' ? undefined : stop;
   }
 
+  /** Whether the step has led out of the user's code: by a VM exit, or by an event delivered instead of an instruction. */
+  private hasLeft(before: Position): boolean {
+    const now = this.position();
+    if (now.world !== before.world) return before.world === 'guest';
+    return now.instructions === before.instructions && now.pc !== before.pc;
+  }
+
   /** After one step: runs what is not the user's code, the VMM behind a VM exit or the handler of an interrupt. */
   private async hideOthers(before: Position): Promise<Stop | undefined> {
     const { machine } = this.target;
@@ -135,8 +142,7 @@ export class Stepper {
       const stop = await this.runner.run({ vmEntry: () => machine.vmx.currentVmcs === before.vmcs });
       return stop === 'reached' ? this.hideInjectedHandler() : stop;
     }
-    const interrupted = now.world === before.world && now.instructions === before.instructions && now.pc !== before.pc;
-    if (!interrupted) return undefined;
+    if (!this.hasLeft(before)) return undefined;
     const stop = await this.runner.run({ address: { address: before.pc, world: before.world, minimumSp: before.sp } });
     return stop === 'reached' ? undefined : stop;
   }

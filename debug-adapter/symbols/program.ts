@@ -139,8 +139,8 @@ export class Program {
   }
 
   /**
-   * The line that a person sees at an instruction: at the first one of inlined code that is the line of the call, as long
-   * as nothing of the inlined code has run.
+   * The line that a person sees at an instruction: at the first one of inlined code that is the line of the call, as
+   * long as nothing of the inlined code has run.
    */
   statementAt(address: bigint): LineRange | undefined {
     const range = this.lineAt(address);

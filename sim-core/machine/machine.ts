@@ -161,14 +161,15 @@ class SimulatedMachine implements Machine {
   // ---- running
 
   step(): StopReason {
-    return this.execute(1);
+    return this.execute(1, true);
   }
 
   run(instructions: number): StopReason {
     return this.execute(Math.max(0, Math.floor(instructions)));
   }
 
-  private execute(instructions: number): StopReason {
+  /** @param single an event that is delivered at the boundary takes the place of the instruction. */
+  private execute(instructions: number, single = false): StopReason {
     this.startRip = this.processor.linearRip();
     this.atStart = true;
     let left = instructions;
@@ -176,9 +177,11 @@ class SimulatedMachine implements Machine {
       if (this.stop) return this.takeStop();
       if (left <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
+      const rip = this.processor.linearRip();
       const serviced = this.boundary();
       if (serviced) return serviced;
       if (this.stop) continue;
+      if (single && this.processor.linearRip() !== rip) return { kind: 'limit' };
       if (this.state.get32('activity') !== ACTIVITY.active) {
         const asleep = this.sleep();
         if (asleep) return asleep;

@@ -67,6 +67,8 @@ describe('debugging the sample hypervisor', () => {
     const { path, line } = lineWith(file, text);
     return client.setBreakpointsRequest({ source: { path }, breakpoints: [{ line, ...more }] });
   };
+  const open = async (variablesReference: number) =>
+    (await client.variablesRequest({ variablesReference })).body.variables;
   const names = (list: readonly DebugProtocol.StackFrame[]): string[] => list.map((frame) => frame.name);
 
   it('stops at the entry, and runs to the end with its output', async () => {
@@ -262,8 +264,6 @@ describe('debugging the sample hypervisor', () => {
         'Last VM exit',
       ],
     );
-    const open = async (variablesReference: number) =>
-      (await client.variablesRequest({ variablesReference })).body.variables;
     const variable = (list: DebugProtocol.Variable[], name: string): DebugProtocol.Variable => {
       const found = list.find((candidate) => candidate.name === name);
       assert.ok(found, name);
@@ -305,6 +305,13 @@ describe('debugging the sample hypervisor', () => {
     const guestGeneral = guestScopes[0]?.variablesReference ?? 0;
     await client.setVariableRequest({ variablesReference: guestGeneral, name: 'rip', value: 'guest.rip + 1' });
     assert.equal(await value('vmcs.GUEST_RIP'), rip + 3n);
+    const groups = await open(scopes.find((scope) => scope.name === 'VMCS')?.variablesReference ?? 0);
+    const reference = (name: string) => groups.find((group) => group.name === name)?.variablesReference ?? 0;
+    const guestState = reference('Guest register state');
+    await client.setVariableRequest({ variablesReference: guestState, name: 'GUEST_RSP', value: '0x7000' });
+    assert.equal(await value('guest.rsp'), 0x7000n);
+    const readOnly = { variablesReference: reference('VM-exit information'), name: 'EXIT_QUALIFICATION', value: '1' };
+    await assert.rejects(client.setVariableRequest(readOnly), /the processor writes it/);
     const sp = await value('rsp');
     const memoryReference = `linear:0x${(sp - 64n).toString(16)}`;
     const data = Buffer.from([1, 2, 3, 4, 5, 6, 7, 8]).toString('base64');

@@ -58,6 +58,61 @@ section .bss
     resb 512
 stack_top:
 `;
+/** Programs the timer, waits until its interrupt is pending, and lets it come in front of the second NOP. */
+const INTERRUPT_SOURCE = `bits 64
+section .text
+global _start
+%macro port 2
+    mov al, %2
+    out %1, al
+%endmacro
+_start:
+    mov rsp, stack_top
+    mov rax, handler
+    mov rdi, idt + 0x20 * 16
+    mov [rdi], ax
+    mov [rdi + 2], cs
+    mov byte [rdi + 5], 0x8e
+    shr rax, 16
+    mov [rdi + 6], ax
+    lidt [idtr]
+    port 0x20, 0x11
+    port 0x21, 0x20
+    port 0x21, 0x04
+    port 0x21, 0x01
+    port 0x21, 0xfe
+    port 0x43, 0x30
+    port 0x40, 0x10
+    port 0x40, 0x00
+    port 0x20, 0x0a
+pending:
+    in al, 0x20
+    test al, 1
+    jz pending
+    xor ebx, ebx
+    sti
+shadow:
+    nop
+interrupted:
+    nop
+behind:
+    nop
+    hlt
+handler:
+    inc rbx
+    push rax
+    port 0x20, 0x20
+    pop rax
+    iretq
+section .data
+idtr: dw 0xfff
+    dq idt
+section .bss
+alignb 16
+idt: resb 4096
+    resb 512
+stack_top:
+`;
 const THREAD = { threadId: 1 };
 const LINK = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack'];
 
@@ -163,6 +218,25 @@ describe('programs of other compilers and options', () => {
     assert.deepEqual(await frames(), ['again:11']);
     assert.equal(await evaluate('rbx'), '3');
   });
+
+  for (const [motion, where] of [
+    ['next', 'behind'],
+    ['stepIn', 'handler'],
+  ] as const) {
+    it(`${motion} at an instruction that an interrupt comes in front of leads to ${where}`, async () => {
+      const program = file('interrupt.elf');
+      writeFileSync(file('interrupt.asm'), INTERRUPT_SOURCE);
+      execFileSync('nasm', ['-g', '-F', 'dwarf', '-f', 'elf64', '-o', file('interrupt.o'), file('interrupt.asm')]);
+      execFileSync('ld', ['-Ttext=0x100000', '-o', program, file('interrupt.o')], { stdio: 'ignore' });
+      await launch(program, ['shadow']);
+      assert.equal(await evaluate('rbx'), '0');
+      await client.run('next', { ...THREAD, granularity: 'instruction' });
+      assert.deepEqual((await functions())[0], 'interrupted');
+      await client.run(motion, { ...THREAD, granularity: 'instruction' });
+      assert.deepEqual((await functions())[0], where);
+      assert.equal(await evaluate('rbx'), where === 'behind' ? '1' : '0');
+    });
+  }
 
   it('debugs 32-bit code and code without symbols', async () => {
     const program = file('program32.elf');

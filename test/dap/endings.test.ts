@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { elf64 } from './sample.ts';
+
+/** Machine code, by what becomes of it. */
+const CODE = {
+  // lidt [rip+2]; ud2; dw 0; dq 0
+  tripleFault: [0x0f, 0x01, 0x1d, 2, 0, 0, 0, 0x0f, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+  // cli; hlt
+  halt: [0xfa, 0xf4],
+  // fsin: x87 arithmetic is not simulated (docs/limits.md)
+  fsin: [0xd9, 0xfe],
+  // mov al, 5; out 0xf4, al
+  debugExit: [0xb0, 0x05, 0xe6, 0xf4],
+  // jmp $
+  spin: [0xeb, 0xfe],
+} as const;
+
+describe('how a machine can end', () => {
+  let adapter: TcpAdapter;
+  let folder: string;
+  let client: PlainClient;
+
+  before(async () => {
+    adapter = await listen(0);
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-endings-'));
+  });
+  after(async () => {
+    rmSync(folder, { recursive: true });
+    await adapter.close();
+  });
+  afterEach(() => client.close());
+
+  async function run(
+    code: readonly number[],
+    filters?: readonly string[],
+    more: Partial<LaunchArguments> = {},
+  ): Promise<Message<EventBody<'stopped'>>> {
+    const program = join(folder, 'program.elf');
+    writeFileSync(program, elf64(code));
+    client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    const response = await client.request('launch', { program, stopOn: 'none', ...more });
+    assert.equal(response.success, true, response.message);
+    if (filters) await client.request('setExceptionBreakpoints', { filters });
+    return client.run('configurationDone', {});
+  }
+  const received = (event: string): Message | undefined => client.received.find((message) => message.event === event);
+
+  it('a triple fault stops and tells its story', async () => {
+    const stop = await run(CODE.tripleFault);
+    assert.equal(stop.body.reason, 'exception');
+    assert.equal(stop.body.description, 'Triple fault');
+    const info = await client.request('exceptionInfo', { threadId: 1 });
+    const story = JSON.stringify(info.body);
+    // SDM Vol. 3A 6.15: #UD, then the fault of its delivery, then that of the double fault's.
+    assert.match(story, /1\. at 0x[0-9a-f]+:.*#UD.*2\. at.*3\. at/);
+    assert.equal((await client.run('continue')).body.description, 'Triple fault');
+  });
+
+  it('a triple fault whose filter is off ends the session', async () => {
+    assert.equal((await run(CODE.tripleFault, [])).event, 'terminated');
+    assert.deepEqual(received('exited')?.body, { exitCode: 3 });
+  });
+
+  it('HLT that nothing can end stops and says so', async () => {
+    const stop = await run(CODE.halt);
+    assert.equal(stop.body.description, 'Halted');
+    assert.match(stop.body.text ?? '', /nothing can wake the processor/);
+  });
+
+  it('an instruction that is not simulated stops with its bytes, address and name', async () => {
+    const stop = await run(CODE.fsin);
+    assert.equal(stop.body.reason, 'exception');
+    assert.match(stop.body.text ?? '', /fsin \(d9 fe\) at 0x100078/i);
+  });
+
+  it('the debug-exit port gives the exit code that QEMU gives', async () => {
+    assert.equal((await run(CODE.debugExit)).event, 'terminated');
+    assert.deepEqual(received('exited')?.body, { exitCode: (5 << 1) | 1 });
+    const again = await client.request('continue', { threadId: 1 });
+    assert.match(again.message ?? '', /the machine has ended. Use 'restart'/);
+    assert.equal((await client.run('restart', {})).event, 'terminated');
+  });
+
+  it('maxInstructions ends what never ends', async () => {
+    assert.equal((await run(CODE.spin, undefined, { maxInstructions: 100_000 })).event, 'terminated');
+    assert.deepEqual(received('exited')?.body, { exitCode: 124 });
+  });
+
+  it('terminate ends a machine that runs', async () => {
+    const stopping = run(CODE.spin).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const terminated = client.event('terminated');
+    assert.equal((await client.request('terminate')).success, true);
+    await terminated;
+    await stopping;
+    assert.equal((await client.request('disconnect')).success, true);
+  });
+});
