@@ -21,7 +21,8 @@ export type OperandSource =
   /** Immediate of `size` bytes, sign-extended to `extended` bytes. */
   | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8; readonly extended: 1 | 2 | 4 | 8 }
   | { readonly kind: 'one' }
-  | { readonly kind: 'branch' }
+  /** Near branch to an offset of 2, 4 or 8 bytes. */
+  | { readonly kind: 'branch'; readonly size: 2 | 4 | 8 }
   /** [rSI] or [rDI] of a string instruction, [rBX + AL] of XLAT. */
   | { readonly kind: 'string'; readonly index: 'rsi' | 'rdi' | 'rbx' };
 
@@ -58,8 +59,9 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.imm8sex16, immediate(1, 2)], [Kind.imm8sex32, immediate(1, 4)], [Kind.imm8sex64, immediate(1, 8)],
   [Kind.imm16, immediate(2)], [Kind.imm32, immediate(4)], [Kind.imm32sex64, immediate(4, 8)],
   [Kind.imm64, immediate(8)],
-  [Kind.br32_1, { kind: 'branch' }], [Kind.br32_4, { kind: 'branch' }],
-  [Kind.br64_1, { kind: 'branch' }], [Kind.br64_4, { kind: 'branch' }],
+  [Kind.br16_1, { kind: 'branch', size: 2 }], [Kind.br16_2, { kind: 'branch', size: 2 }],
+  [Kind.br32_1, { kind: 'branch', size: 4 }], [Kind.br32_4, { kind: 'branch', size: 4 }],
+  [Kind.br64_1, { kind: 'branch', size: 8 }], [Kind.br64_4, { kind: 'branch', size: 8 }],
   [Kind.seg_rSI, { kind: 'string', index: 'rsi' }], [Kind.es_rDI, { kind: 'string', index: 'rdi' }],
   [Kind.seg_rDI, { kind: 'string', index: 'rdi' }], [Kind.seg_rBX_al, { kind: 'string', index: 'rbx' }],
 ]); // biome-ignore format: a table reads better in rows
@@ -90,14 +92,24 @@ export function formsOf(mnemonics: ReadonlySet<number>, mode: TestMode): TestFor
   return forms;
 }
 
-/** Near transfers of 16 bits would leave for the lowest 64 KiB, where nothing can be mapped. */
 const NEAR_TRANSFERS = new Set<number>([Mnemonic.Jmp, Mnemonic.Call, Mnemonic.Ret]);
+const SHORT_TARGETS = new Set<Kind>([Kind.br16_1, Kind.br16_2]);
+
+/** Near transfers of 16 bits outside 16-bit code: they go to the lowest 64 KiB, where nothing can be mapped. */
+const leavesForLowMemory = (info: OpCodeInfo): boolean =>
+  SHORT_TARGETS.has(info.op0Kind) || (NEAR_TRANSFERS.has(info.mnemonic) && info.operandSize === 16);
 
 function isUsable(code: Code, info: OpCodeInfo, mode: TestMode): boolean {
   const isCurrent = info.encoding === EncodingKind.Legacy && info.decoderOption === 0;
   if (!isCurrent || FAR_THROUGH_MEMORY.has(code)) return false;
-  if (NEAR_TRANSFERS.has(info.mnemonic) && info.operandSize === 16) return false;
-  return MODES[mode].bitness === 64 ? info.mode64 && info.intelDecoder64 : info.mode32 && info.intelDecoder32;
+  switch (MODES[mode].bitness) {
+    case 16:
+      return info.mode16 && info.intelDecoder16;
+    case 32:
+      return info.mode32 && info.intelDecoder32 && !leavesForLowMemory(info);
+    case 64:
+      return info.mode64 && info.intelDecoder64 && !leavesForLowMemory(info);
+  }
 }
 
 function formsOfEncoding(code: Code, info: OpCodeInfo, mode: TestMode): TestForm[] {

@@ -7,6 +7,7 @@
  * needed and nothing is lost.
  */
 #define _GNU_SOURCE
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -18,7 +19,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* The compiler is given CODE, CODE_SIZE, DATA, DATA_SIZE, WINDOW, WINDOW_SIZE and GS_BASE of layout.ts. */
+/* The compiler is given the addresses of layout.ts as CODE, DATA and so on. */
 #define INT3 0xcc
 #define BREAKPOINT 3
 
@@ -28,7 +29,9 @@ struct input {
   uint64_t rip;
   uint32_t mxcsr;
   uint32_t length;
-  uint64_t code_segment;
+  uint32_t code_segment;
+  uint32_t data_segment;
+  uint64_t code_base;
   uint8_t code[32];
   uint8_t xmm[256];
   uint8_t memory[WINDOW_SIZE];
@@ -60,12 +63,15 @@ static void start(ucontext_t *context) {
   greg_t *gregs = context->uc_mcontext.gregs;
   for (int i = 0; i < 16; i++) gregs[GREGS[i]] = (greg_t)in->gpr[i];
   gregs[REG_RIP] = (greg_t)in->rip;
-  gregs[REG_CSGSFS] = (greg_t)(((uint64_t)gregs[REG_CSGSFS] & ~0xffffUL) | in->code_segment);
+  /* CS lies in bits 15:0, SS in bits 63:48. DS and ES are not in the frame; 64-bit code, as here, ignores them. */
+  gregs[REG_CSGSFS] = (greg_t)(((uint64_t)gregs[REG_CSGSFS] & 0x0000ffffffff0000UL) | in->code_segment |
+                               (uint64_t)in->data_segment << 48);
+  __asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"(in->data_segment));
   gregs[REG_EFL] = (greg_t)((gregs[REG_EFL] & ~SETTABLE_FLAGS) | (in->rflags & SETTABLE_FLAGS));
   memcpy(context->uc_mcontext.fpregs->_xmm, in->xmm, sizeof in->xmm);
   context->uc_mcontext.fpregs->mxcsr = in->mxcsr;
   memcpy((void *)WINDOW, in->memory, WINDOW_SIZE);
-  memcpy((void *)in->rip, in->code, in->length);
+  memcpy((void *)(in->code_base + in->rip), in->code, in->length);
 }
 
 static void finish(const ucontext_t *context) {
@@ -80,7 +86,7 @@ static void finish(const ucontext_t *context) {
   memcpy(out->xmm, context->uc_mcontext.fpregs->_xmm, sizeof out->xmm);
   out->mxcsr = context->uc_mcontext.fpregs->mxcsr;
   memcpy(out->memory, (void *)WINDOW, WINDOW_SIZE);
-  memset((void *)in->rip, INT3, in->length);
+  memset((void *)(in->code_base + in->rip), INT3, in->length);
 }
 
 static void write_all(const void *data, size_t size) {
@@ -116,6 +122,16 @@ static void map(uint64_t address, size_t size, int fill) {
   memset(at, fill, size);
 }
 
+/* A 16-bit segment. */
+static void add_segment(unsigned number, unsigned base, unsigned limit, unsigned contents) {
+  struct user_desc segment = {.entry_number = number, .base_addr = base, .limit = limit, .contents = contents};
+  segment.useable = 1;
+  if (syscall(SYS_modify_ldt, 1, &segment, sizeof segment) != 0) {
+    perror("modify_ldt");
+    exit(2);
+  }
+}
+
 static void read_inputs(void) {
   size_t room = 0, size = 0;
   char *data = NULL;
@@ -141,8 +157,8 @@ int main(void) {
   map(CODE, CODE_SIZE, INT3);
   map(DATA, DATA_SIZE, 0);
   if (syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE) != 0) return 2;
-  /* 64-bit code ignores DS and ES; 32-bit code needs them flat, as SS is. */
-  __asm__ volatile("mov %%ss, %%eax; mov %%eax, %%ds; mov %%eax, %%es" ::: "rax");
+  add_segment(0, CODE, CODE_SIZE - 1, MODIFY_LDT_CONTENTS_CODE);
+  add_segment(1, DATA16_BASE, DATA16_LIMIT, MODIFY_LDT_CONTENTS_DATA);
   stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
   if (sigaltstack(&alternate, NULL) != 0) return 2;
   struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};

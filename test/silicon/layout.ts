@@ -9,6 +9,9 @@ export const ADDRESS = {
   WINDOW: 0x20_0f00,
   WINDOW_SIZE: 512,
   GS_BASE: 0x1_0000,
+  /** 16-bit data segment: its limit lies among the addresses that cases choose, so that some of them fault. */
+  DATA16_BASE: 0x1f_8000,
+  DATA16_LIMIT: 0x9030,
 } as const;
 
 export const PAGE_BOUNDARY = ADDRESS.WINDOW + 256;
@@ -28,10 +31,11 @@ export interface MachineState {
   readonly memory: Uint8Array;
 }
 
-/** Code segments of Linux in which cases run, and the decoder's width. */
+/** Segments that Linux has for 64-bit and 32-bit code; those for 16-bit code are in the LDT. */
 export const MODES = {
-  code64: { bitness: 64, selector: 0x33 },
-  code32: { bitness: 32, selector: 0x23 },
+  code64: { bitness: 64, code: 0x33, data: 0x2b, codeBase: 0, dataBase: 0 },
+  code32: { bitness: 32, code: 0x23, data: 0x2b, codeBase: 0, dataBase: 0 },
+  code16: { bitness: 16, code: 0x7, data: 0xf, codeBase: ADDRESS.CODE, dataBase: ADDRESS.DATA16_BASE },
 } as const;
 export type TestMode = keyof typeof MODES;
 
@@ -55,7 +59,7 @@ export interface Outcome {
 export const NO_EXCEPTION = 3;
 
 const HEAD = 16 * 8 + 8 + 8 + 4 + 4;
-const INPUT_HEAD = HEAD + 8;
+const INPUT_HEAD = HEAD + 8 + 8;
 const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + XMM_BYTES + ADDRESS.WINDOW_SIZE;
 const OUTPUT_SIZE = HEAD + XMM_BYTES + ADDRESS.WINDOW_SIZE;
 
@@ -72,7 +76,9 @@ export function encodeCases(cases: readonly Case[]): Uint8Array {
     view.setBigUint64(at + 136, before.rip, true);
     view.setUint32(at + 144, before.mxcsr, true);
     view.setUint32(at + 148, code.length, true);
-    view.setBigUint64(at + 152, BigInt(MODES[mode].selector), true);
+    view.setUint32(at + 152, MODES[mode].code, true);
+    view.setUint32(at + 156, MODES[mode].data, true);
+    view.setBigUint64(at + 160, BigInt(MODES[mode].codeBase), true);
     bytes.set(code, at + INPUT_HEAD);
     bytes.set(before.xmm, at + INPUT_HEAD + CODE_BYTES);
     bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES);

@@ -43,6 +43,7 @@ describe('simulated instructions and this machine’s own processor', () => {
   it('agree on integer instructions', () => compareForms('code64', ({ mnemonic }) => !(mnemonic in SSE), 1000));
   it('agree on SSE and SSE2', () => compareForms('code64', ({ mnemonic }) => mnemonic in SSE, 300));
   it('agree on 32-bit code', () => compareForms('code32', () => true, 1000));
+  it('agree on 16-bit code', () => compareForms('code16', () => true, 1000));
   it('agree on flags from one instruction to the next', () => {
     const seed = randomInt(2 ** 32);
     compare(sequences(SEQUENCES_PER_CASE * CASES_PER_FORM, seed), seed);

@@ -20,11 +20,14 @@ const HLT = 0xf4;
 /** A case has several instructions, or one with REP; more steps than this are a loop that does not end. */
 const MOST_STEPS = 1000;
 
-const USER_DATA = 0x2b;
-const LIMIT = 0xffff_ffff;
-const USABLE = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.writable | RIGHTS.accessed | RIGHTS.granularity | RIGHTS.dpl;
-const DATA_RIGHTS = USABLE | RIGHTS.big;
-const CODE_RIGHTS = USABLE | RIGHTS.code;
+const FLAT_LIMIT = 0xffff_ffff;
+const USABLE = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.writable | RIGHTS.accessed | RIGHTS.dpl;
+/** By width of the code: D or L of the code segment, limits of code and data. */
+const SEGMENTS = {
+  64: [RIGHTS.long, FLAT_LIMIT, FLAT_LIMIT],
+  32: [RIGHTS.big, FLAT_LIMIT, FLAT_LIMIT],
+  16: [0, ADDRESS.CODE_SIZE - 1, ADDRESS.DATA16_LIMIT],
+} as const;
 
 /** The simulator under test, without paging, so that linear addresses are physical ones. */
 export class Simulated {
@@ -41,8 +44,6 @@ export class Simulated {
     const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
     state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp));
     state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
-    for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds])
-      setSegment(state, index, USER_DATA, 0n, LIMIT, DATA_RIGHTS);
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
     state.set32('cpl', 3);
     this.processor = new Processor(cpu, slowInstructions, { mayBreakAt: () => false, stopsHere: () => false });
@@ -55,7 +56,8 @@ export class Simulated {
     const rip = Number(test.before.rip);
     this.setMode(test.mode);
     this.load(test.before);
-    physical.poke(rip, test.code);
+    const linear = MODES[test.mode].codeBase + rip;
+    physical.poke(linear, test.code);
     const end = rip + test.code.length;
     let at = rip;
     for (let steps = 0; at >= rip && at < end && steps < MOST_STEPS; steps++) {
@@ -64,17 +66,20 @@ export class Simulated {
       at = Number(state.get64('rip'));
     }
     const fault = state.get32('exitCode') === EXIT.fault ? this.processor.fault : undefined;
-    physical.poke(rip, new Uint8Array(test.code.length).fill(HLT));
+    physical.poke(linear, new Uint8Array(test.code.length).fill(HLT));
     if (fault?.kind === 'unimplemented') return { unimplemented: fault.what };
     return { after: this.snapshot(), vector: fault ? vectorOf(fault) : NO_EXCEPTION };
   }
 
   private setMode(mode: TestMode): void {
     const { state } = this;
-    const long = mode === 'code64';
-    state.set64('efer', BigInt(long ? EFER.lme | EFER.lma : 0));
-    const rights = CODE_RIGHTS | (long ? RIGHTS.long : RIGHTS.big);
-    setSegment(state, SEGMENT.cs, MODES[mode].selector, 0n, LIMIT, rights);
+    const { bitness, code, data, codeBase, dataBase } = MODES[mode];
+    const [width, codeLimit, dataLimit] = SEGMENTS[bitness];
+    state.set64('efer', BigInt(bitness === 64 ? EFER.lme | EFER.lma : 0));
+    setSegment(state, SEGMENT.cs, code, BigInt(codeBase), codeLimit, USABLE | RIGHTS.code | width);
+    for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds]) {
+      setSegment(state, index, data, BigInt(dataBase), dataLimit, USABLE | (bitness === 16 ? 0 : RIGHTS.big));
+    }
     updateCodeMode(state);
     this.mmu.updateContext();
   }
