@@ -68,8 +68,8 @@ system_call:
         int     LEAVE_USER_MODE
         at_fault
         endtrap
-        check   "CS comes from IA32_STAR", [.cs], CODE64
-        check   "SS is CS + 8", [.ss], CODE64 + 8
+        check   "SYSCALL: CS comes from IA32_STAR", [.cs], CODE64
+        check   "SYSCALL: SS is CS + 8", [.ss], CODE64 + 8
         check   "RCX is the address behind SYSCALL", [.rcx], .return
         check   "RSP is not changed", [.rsp], user_stack_top
         mov     rax, [.r11]
@@ -162,8 +162,8 @@ sysenter_sysexit:
         int     LEAVE_USER_MODE
         at_fault
         endtrap
-        check   "CS is IA32_SYSENTER_CS", [saved.rbx], CODE64
-        check   "SS is CS + 8", [saved.rcx], CODE64 + 8
+        check   "SYSENTER: CS is IA32_SYSENTER_CS", [saved.rbx], CODE64
+        check   "SYSENTER: SS is CS + 8", [saved.rcx], CODE64 + 8
         check   "RSP is IA32_SYSENTER_ESP", [saved.rdx], stack_top - 4096
         trap    "SYSEXIT to 64-bit code", LEAVE_USER_MODE
         mov     ecx, user_stack_top - 64
