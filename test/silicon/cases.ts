@@ -30,7 +30,8 @@ const STACK_USERS = new Set(['Push', 'Pop', 'Call', 'Ret', 'Leave', 'Enter', 'Pu
 /** Base and index registers of 16-bit addresses. */
 const BASES_16 = [
   [Register.BX, Register.SI], [Register.BX, Register.DI], [Register.BP, Register.SI], [Register.BP, Register.DI],
-  [Register.SI, Register.None], [Register.DI, Register.None], [Register.BP, Register.None], [Register.BX, Register.None],
+  [Register.SI, Register.None], [Register.DI, Register.None], [Register.BP, Register.None],
+  [Register.BX, Register.None],
 ] as const; // biome-ignore format: a table reads better in rows
 
 /** Operand kinds of string instructions, and XLAT's base, by address size. */
@@ -94,7 +95,7 @@ class Builder {
   }
 
   private offsetNearBoundary(): number {
-    // Processors may leave these half done when they fault, or fault for bytes that they do not write: keep them inside.
+    // Processors may leave these half done when they fault, or fault for bytes that they do not write.
     const stepwise = ['Popa', 'Popad', 'Enter', 'Maskmovdqu'].includes(this.form.mnemonic);
     return this.nearBoundary(8) - (stepwise ? 64 : 0) - this.segments.dataBase;
   }

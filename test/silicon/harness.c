@@ -122,14 +122,11 @@ static void map(uint64_t address, size_t size, int fill) {
   memset(at, fill, size);
 }
 
-/* A 16-bit segment. */
+/* A 16-bit segment. Where the kernel has no LDT, cases that name it end with #GP. */
 static void add_segment(unsigned number, unsigned base, unsigned limit, unsigned contents) {
   struct user_desc segment = {.entry_number = number, .base_addr = base, .limit = limit, .contents = contents};
   segment.useable = 1;
-  if (syscall(SYS_modify_ldt, 1, &segment, sizeof segment) != 0) {
-    perror("modify_ldt");
-    exit(2);
-  }
+  syscall(SYS_modify_ldt, 1, &segment, sizeof segment);
 }
 
 static void read_inputs(void) {

@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ADDRESS, type Case, decodeOutcomes, encodeCases, type Outcome } from './layout.ts';
+import {
+  ADDRESS, type Case, decodeOutcomes, encodeCases, MODES, NO_EXCEPTION, type Outcome, type TestMode,
+} from './layout.ts'; // biome-ignore format: a list reads better in rows
 
 const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
 
@@ -36,7 +38,28 @@ export class Native {
     return outcomes;
   }
 
+  /** Whether the kernel lets code of this mode run. */
+  runs(mode: TestMode): boolean {
+    return this.run([nopIn(mode)])[0]?.vector === NO_EXCEPTION;
+  }
+
   dispose(): void {
     rmSync(this.folder, { recursive: true });
   }
 }
+
+const nopIn = (mode: TestMode): Case => ({
+  mode,
+  text: 'nop',
+  code: Uint8Array.of(0x90),
+  undefinedFlags: 0,
+  undefinedResult: false,
+  before: {
+    gpr: Array.from({ length: 16 }, () => 0n),
+    rflags: 2n,
+    rip: BigInt(ADDRESS.CODE + 0x800 - MODES[mode].codeBase),
+    mxcsr: 0x1f80,
+    xmm: new Uint8Array(256),
+    memory: new Uint8Array(ADDRESS.WINDOW_SIZE),
+  },
+});

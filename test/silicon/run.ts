@@ -20,10 +20,10 @@ const mnemonics = [...TESTED_MNEMONICS].filter(
   (number) => !only || only.includes((Mnemonic[number] ?? '').toLowerCase()),
 );
 const modes = Object.keys(MODES) as TestMode[];
-const forms = modes.flatMap((mode) => formsOf(new Set(mnemonics), mode));
 const count = Number(values.cases ?? 25);
 const native = new Native();
 try {
+  const forms = modes.filter((mode) => native.runs(mode)).flatMap((mode) => formsOf(new Set(mnemonics), mode));
   const cases = casesOfForms(forms, count, seed);
   if (!only) cases.push(...sequences(SEQUENCES_PER_CASE * count, seed));
   const report = check(cases, native, new Simulated(CPU_INSTRUCTIONS));
