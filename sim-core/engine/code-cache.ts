@@ -122,9 +122,10 @@ export class CodeCache {
   /** Lets `lookup` find the page's records from linear page `low`/`high` (halves, page-aligned) in the current context. */
   remember(low: number, high: number, mode: CodeMode, table: number): void {
     const { u32 } = this.state;
-    const index = ((low >>> 12) & (CODE_TLB.entries - 1)) << CODE_TLB.entryShift;
-    const entry = (REGION.codeTlb.start + index) >>> 2;
-    u32[entry + CODE_TLB.tag / 4] = ((low & ~0xfff) | (u32[OFFSET.tlbContext >>> 2] as number)) >>> 0;
+    const context = u32[OFFSET.tlbContext >>> 2] as number;
+    const number = ((low >>> 12) + context * CODE_TLB.contextStride) & (CODE_TLB.entries - 1);
+    const entry = (REGION.codeTlb.start + (number << CODE_TLB.entryShift)) >>> 2;
+    u32[entry + CODE_TLB.tag / 4] = ((low & ~0xfff) | context) >>> 0;
     u32[entry + CODE_TLB.tag / 4 + 1] = high >>> 0;
     u32[entry + CODE_TLB.table / 4] = table;
     u32[entry + CODE_TLB.mode / 4] = mode;

@@ -117,14 +117,13 @@ function lookupFunction(): Code {
     linear.set(rip.add(load64(ZERO, OFFSET.segmentBase + 8 * SEGMENT.cs)).zeroExtend(32));
   });
   const page = code.let(linear.get().shrU(12));
-  const entry = code.let(
-    page
-      .wrap()
-      .and(CODE_TLB.entries - 1)
-      .shl(CODE_TLB.entryShift)
-      .add(REGION.codeTlb.start),
-  );
-  const tag = page.shl(12).or(load64(ZERO, OFFSET.tlbContext));
+  const context = code.let(load64(ZERO, OFFSET.tlbContext));
+  const number = page
+    .add(context.mul(CODE_TLB.contextStride))
+    .wrap()
+    .and(CODE_TLB.entries - 1);
+  const entry = code.let(number.shl(CODE_TLB.entryShift).add(REGION.codeTlb.start));
+  const tag = page.shl(12).or(context);
   const hit = load64(entry, CODE_TLB.tag).eq(tag).and(load32(entry, CODE_TLB.mode).eq(mode));
   code.if(hit, () => {
     const table = code.let(load32(entry, CODE_TLB.table));

@@ -23,6 +23,12 @@ const ROOM = PAGE + 2;
 /** Exceptions that push error code 0 when an instruction raises them through `Stage.faultIf`. */
 const WITH_ERROR_CODE: ReadonlySet<number> = new Set([VECTOR.gp, VECTOR.ss, VECTOR.ac]);
 
+/** What a record of a slow instruction leads to. */
+interface SlowRecord {
+  readonly instruction: DecodedInstruction;
+  readonly execute: SlowInstruction;
+}
+
 /** What the processor asks of the machine. */
 export interface ProcessorHooks {
   /** Whether an instruction breakpoint may lie at this page offset. */
@@ -57,7 +63,7 @@ export class Processor {
   private readonly compiles: boolean;
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
-  private instructions: (DecodedInstruction | undefined)[] = [undefined];
+  private instructions: (SlowRecord | undefined)[] = [undefined];
   /** Records of page-crossing instructions by stub record and second physical page. */
   private readonly crossings = new Map<number, number>();
 
@@ -289,7 +295,7 @@ export class Processor {
     const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
     if (!semantics || !form || form.operands.some((operand) => operand.kind === 'other')) {
       u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;
-      u32[(record + RECORD.instruction) >>> 2] = this.instructions.push(decoder.decoded()) - 1;
+      u32[(record + RECORD.instruction) >>> 2] = this.remember(decoder.decoded());
       return;
     }
     u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), form, semantics);
@@ -299,20 +305,20 @@ export class Processor {
   // ---- called from WebAssembly
 
   private slow(record: number): number {
-    const { state } = this;
-    const instruction = this.instructionOf(record);
-    const outcome = this.executeSlow(instruction);
+    const { u32 } = this.state;
+    const { instruction, execute } = this.instructionOf(record);
+    const outcome = execute(this.cpu, instruction);
     if (typeof outcome === 'object') return this.failed(outcome, record);
     if (outcome === NEXT.sequential) this.advance(instruction.length);
-    if (state.get32('attention') !== 0) {
-      state.set32('exitCode', EXIT.attention);
+    if (u32[OFFSET.attention >>> 2] !== 0) {
+      u32[OFFSET.exitCode >>> 2] = EXIT.attention;
       return 0;
     }
     return this.core.lookup();
   }
 
   /** The decoded instruction of a record; staged ones that give up (`Stage.slowIf`) are decoded when that happens. */
-  private instructionOf(record: number): DecodedInstruction {
+  private instructionOf(record: number): SlowRecord {
     const { u32, u16 } = this.state;
     const slot = (record + RECORD.instruction) >>> 2;
     const known = this.instructions[u32[slot] as number];
@@ -323,26 +329,29 @@ export class Processor {
     decoder.next();
     const decoded = decoder.decoded();
     decoder.free();
-    u32[slot] = this.instructions.push(decoded) - 1;
-    return decoded;
+    u32[slot] = this.remember(decoded);
+    return this.instructions[u32[slot] as number] as SlowRecord;
   }
 
-  private executeSlow(instruction: DecodedInstruction) {
-    if (instruction.mnemonic === Mnemonic.INVALID) return exception(VECTOR.ud);
-    const execute = this.slowTable.get(instruction.mnemonic);
-    if (!execute) {
-      return { kind: 'unimplemented', what: `instruction ${Mnemonic[instruction.mnemonic]?.toLowerCase()}` } as const;
-    }
-    return execute(this.cpu, instruction);
+  /** @returns the number that RECORD.instruction gets */
+  private remember(instruction: DecodedInstruction): number {
+    return this.instructions.push({ instruction, execute: this.slowInstruction(instruction.mnemonic) }) - 1;
   }
 
+  private slowInstruction(mnemonic: Mnemonic): SlowInstruction {
+    if (mnemonic === Mnemonic.INVALID) return () => exception(VECTOR.ud);
+    const what = `instruction ${Mnemonic[mnemonic]?.toLowerCase()}`;
+    return this.slowTable.get(mnemonic) ?? (() => ({ kind: 'unimplemented', what }));
+  }
+
+  /** RIP += length, truncated to 32 bits outside 64-bit mode. */
   private advance(length: number): void {
-    const { state } = this;
-    const next = state.get64('rip') + BigInt(length);
-    state.set64(
-      'rip',
-      state.get32('codeMode') === CODE_MODE.code64 ? BigInt.asUintN(64, next) : BigInt.asUintN(32, next),
-    );
+    const { u32 } = this.state;
+    const low = (u32[OFFSET.rip >>> 2] as number) + length;
+    u32[OFFSET.rip >>> 2] = low;
+    if (low <= 0xffff_ffff) return;
+    const high = (OFFSET.rip >>> 2) + 1;
+    u32[high] = u32[OFFSET.codeMode >>> 2] === CODE_MODE.code64 ? (u32[high] as number) + 1 : 0;
   }
 
   /** The target of a near branch when it lies in the branch's page; remembers it in the record. */
@@ -475,7 +484,7 @@ export class Processor {
     u16[(record + RECORD.nextOffset) >>> 1] = offset + length;
     this.state.bytes[record + RECORD.length] = length;
     this.fill(record, decoder);
-    u32[(record + RECORD.instruction) >>> 2] = this.instructions.push(decoder.decoded()) - 1;
+    u32[(record + RECORD.instruction) >>> 2] = this.remember(decoder.decoded());
     u32[(record + RECORD.next) >>> 2] = this.gotoRecord(page, offset + length);
     u32[(record + RECORD.target) >>> 2] = LINK.lookup;
     decoder.free();

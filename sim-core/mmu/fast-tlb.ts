@@ -110,7 +110,7 @@ export class FastTlb {
       const page = (low + i * 4096) >>> 0;
       this.dropAt(dataEntry(page), page, high);
       this.dropAt(dataEntry(page) + FAST_TLB.writeTag / 4, page, high);
-      this.dropAt(codeEntry(page), page, high);
+      for (const { id } of this.live) this.dropAt(codeEntry(page, id), page, high);
     }
   }
 
@@ -164,5 +164,6 @@ function matches(key: ContextKey, filter: ContextFilter): boolean {
 /** Index of an entry's first word. */
 const dataEntry = (low: number): number =>
   (REGION.fastTlb.start >>> 2) + (((low >>> 12) & (FAST_TLB.entries - 1)) << (FAST_TLB.entryShift - 2));
-const codeEntry = (low: number): number =>
-  (REGION.codeTlb.start >>> 2) + (((low >>> 12) & (CODE_TLB.entries - 1)) << (CODE_TLB.entryShift - 2));
+const codeEntry = (low: number, context: number): number =>
+  (REGION.codeTlb.start >>> 2) +
+  ((((low >>> 12) + context * CODE_TLB.contextStride) & (CODE_TLB.entries - 1)) << (CODE_TLB.entryShift - 2));

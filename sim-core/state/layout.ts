@@ -217,7 +217,8 @@ export const REGION = {
 export const FAST_TLB = { entries: 16_384, entryShift: 5, readTag: 0, writeTag: 8, addend: 16 } as const;
 
 /**
- * Entry of the engine's code TLB: linear page with the context id and, in its place for CODE_MODE, a bit pattern that
- * the filler chose: tag = page | context; `table` is the address of the decode cache's offset → record table.
+ * Entry of the engine's code TLB: a linear page address with the context id in its low 12 bits, the address of the decode
+ * cache's offset → record table, and the CODE_MODE that the table is for. Entry number = linear page number + context id
+ * × contextStride, modulo `entries`: VMM and guest often run the same linear pages.
  */
-export const CODE_TLB = { entries: 1024, entryShift: 4, tag: 0, table: 8, mode: 12 } as const;
+export const CODE_TLB = { entries: 1024, entryShift: 4, contextStride: 37, tag: 0, table: 8, mode: 12 } as const;
