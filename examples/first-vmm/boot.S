@@ -83,7 +83,7 @@ start_64:
         xor     %eax, %eax
         mov     %eax, %fs
         mov     %eax, %gs
-        /* A VM exit loads TR, so the host must have a task-state segment, used or not. Its address goes in by pieces. */
+        /* A VM exit loads TR, so the host must have a task-state segment. Its address goes in by pieces. */
         mov     $host_tss, %eax
         mov     %ax, gdt_tss + 2
         shr     $16, %eax

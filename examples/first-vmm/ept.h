@@ -1,4 +1,4 @@
-/* Extended page tables: from guest-physical to host-physical addresses (SDM volume 3C, "The Extended Page Table Mechanism"). */
+/* Extended page tables: from guest-physical to host-physical addresses (SDM volume 3C, chapter on EPT). */
 #pragma once
 #include <stdint.h>
 

@@ -200,8 +200,8 @@ struct mmio_instruction {
 };
 
 /*
- * An EPT violation does not tell which instruction it was or how long it is: read it from guest memory. Returns 0 unless
- * it is one of the two forms above with an address of [register], [register + disp8] or [register + disp32].
+ * An EPT violation does not tell which instruction it was or how long it is: read it from memory. Returns 0 unless it
+ * is one of the two forms above with an address of [register], [register + disp8] or [register + disp32].
  */
 static int decode_mmio(struct mmio_instruction *instruction)
 {

@@ -1,8 +1,8 @@
 /*
- * The machine that the VMM makes up for its guest: what a data sheet would say. The VMM and the guest both include this.
+ * The machine that the VMM makes up for its guest: what a data sheet would say. The VMM and the guest include this.
  *
- * The guest starts in 64-bit mode with interrupts off, at its ELF file's entry point, with its page tables' root (CR3) in
- * the lowest page of its ELF file.
+ * The guest starts in 64-bit mode with interrupts off, at its ELF file's entry point, with its page tables' root (CR3)
+ * in the lowest page of its ELF file.
  */
 #pragma once
 

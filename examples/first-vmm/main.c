@@ -15,7 +15,7 @@ struct multiboot_module {
 	uint32_t start, end, command_line, reserved;
 };
 
-/* The firmware may have left the timer running, and every interrupt would be a VM exit: silence the 8259 controllers. */
+/* The firmware may have left the timer running, and every interrupt would be a VM exit: silence the 8259s. */
 static void mask_interrupts(void)
 {
 	const uint16_t first_mask_port = 0x21, second_mask_port = 0xA1;

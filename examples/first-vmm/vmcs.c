@@ -39,7 +39,7 @@ void check_processor(void)
 
 void enter_vmx_operation(void)
 {
-	/* In VMX operation some bits of CR0 and CR4 are fixed: FIXED0 has those that must be 1, FIXED1 those that may. */
+	/* VMX fixes some bits of CR0 and CR4: FIXED0 has those that must be 1, FIXED1 those that may be 1. */
 	write_cr0((read_cr0() | rdmsr(IA32_VMX_CR0_FIXED0)) & rdmsr(IA32_VMX_CR0_FIXED1));
 	write_cr4((read_cr4() | rdmsr(IA32_VMX_CR4_FIXED0)) & rdmsr(IA32_VMX_CR4_FIXED1));
 	/* Both regions begin with the processor's VMCS revision identifier (bits 30:0); the rest is the processor's. */
@@ -59,8 +59,8 @@ void vmwrite(enum vmcs_field field, uint64_t value)
 }
 
 /*
- * Adds to the wanted controls those that the processor insists on. Low half of a capability MSR: controls that must be 1;
- * high half: controls that may be 1. The "true" MSRs let more of them be 0 than the old ones.
+ * Adds to the wanted controls those that the processor insists on. Low half of a capability MSR: controls that must be
+ * 1; high half: controls that may be 1. The "true" MSRs let more of them be 0 than the old ones.
  */
 static uint64_t adjust_controls(const char *name, uint32_t old_msr, uint32_t true_msr, uint64_t wanted)
 {
@@ -175,7 +175,7 @@ static void write_guest_segment(enum vmcs_field selector_field, struct segment s
 
 static void set_up_guest_segments(void)
 {
-	/* The guest has no GDT yet. It needs none: the processor uses what it has cached from descriptors, and that is here. */
+	/* The guest has no GDT yet and needs none: a segment register holds all of its descriptor, as below. */
 	const struct segment code = {0x08, 0, 0xFFFFFFFF, RIGHTS_CODE_64};
 	const struct segment data = {0x10, 0, 0xFFFFFFFF, RIGHTS_DATA};
 	const struct segment unusable = {0, 0, 0, RIGHTS_UNUSABLE};
@@ -198,9 +198,9 @@ static void set_up_guest_segments(void)
 static void set_up_guest_state(struct guest_image image)
 {
 	/*
-	 * Two truths for each control register. GUEST_CRn is what the processor obeys, and has the bits that VMX fixes. The
-	 * read shadow is what the guest sees in the bits of the mask; to change one of those is a VM exit. CR0.TS is left
-	 * to the guest.
+	 * Two truths for each control register. GUEST_CRn is what the processor obeys, and has the bits that VMX fixes.
+	 * The read shadow is what the guest sees in the bits of the mask; to change one of those is a VM exit. CR0.TS
+	 * is left to the guest.
 	 */
 	uint64_t cr0 = CR0_PE | CR0_ET | CR0_PG, cr4 = CR4_PAE;
 	vmwrite(GUEST_CR0, cr0 | rdmsr(IA32_VMX_CR0_FIXED0));

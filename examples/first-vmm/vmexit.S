@@ -1,6 +1,6 @@
 /*
- * The border between the VMM and the guest. VM entry and VM exit switch RIP, RSP, RFLAGS, segments and control registers
- * through the VMCS; the other general registers are ours to save and load.
+ * The border between the VMM and the guest. VM entry and VM exit switch RIP, RSP, RFLAGS, segments and control
+ * registers through the VMCS; the other general registers are ours to save and load.
  */
 
         .cfi_sections .debug_frame

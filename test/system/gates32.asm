@@ -1,4 +1,4 @@
-; Event delivery in 32-bit protected mode without paging: gates of 32 and 16 bits, checks, error codes, stack switches, IRET.
+; Event delivery in 32-bit protected mode without paging: gates, checks, error codes, stack switches, IRET.
 ; SDM volume 3A, "Interrupt and Exception Handling".
         %include "kernel.inc"
 
@@ -270,8 +270,8 @@ from_ring_3:
         endtrap
         ret
 
-; An inner stack that is no good raises #TS with its selector. The handler of #TS must then do without an inner stack: it
-; is reached through a conforming segment and runs in ring 3.
+; An inner stack that is no good raises #TS with its selector. The handler of #TS must then do without an inner stack:
+; it is reached through a conforming segment and runs in ring 3.
 tss_checks:
         mov     byte [GATE + RIGHTS], INTERRUPT_32 | DPL_3
         mov     dword [gdt_spare], 0x0000FFFF

@@ -1,6 +1,6 @@
 /**
  * For developers: runs the test kernels and the samples under QEMU and Bochs, and says where those do otherwise than
- * kernels.ts or the sample's expected-output.txt has it. Needs qemu-system-x86, bochs, seabios, grub-mkrescue and xorriso.
+ * kernels.ts or the sample's expected-output.txt has it. Needs qemu-system-x86, bochs, seabios, grub-mkrescue, xorriso.
  *
  *   node test/system/oracles.ts [NAME…]     names of kernels or samples; default: all
  */

@@ -5,7 +5,8 @@
 ; Descriptor at slot %1 of gdt_spare: base, limit (20 bits), access byte, flags (G, B, L in the high nibble).
 %macro descriptor 5
         mov     dword [gdt_spare + 8 * %1], ((%3) & 0xFFFF) | ((%2) & 0xFFFF) << 16
-        mov     dword [gdt_spare + 8 * %1 + 4], ((%2) >> 16 & 0xFF) | (%4) << 8 | ((%3) & 0xF0000) | (%5) << 20 | ((%2) & 0xFF000000)
+        mov     dword [gdt_spare + 8 * %1 + 4], ((%2) >> 16 & 0xFF) | ((%2) & 0xFF000000) | (%4) << 8 | \
+                ((%3) & 0xF0000) | (%5) << 20
 %endmacro
 %define SELECTOR(slot) (SPARE + 8 * (slot))
 

@@ -1,5 +1,5 @@
-; Code that changes itself. SDM volume 3A, "Handling Self- and Cross-Modifying Code": a store is seen by the fetches after
-; it, through the same linear address at once, through another after a serializing instruction or a jump that we do here.
+; Code that changes itself. SDM volume 3A, "Handling Self- and Cross-Modifying Code": a store is seen by the fetches
+; after it, through the same linear address at once, through another after a serializing instruction.
         %include "kernel.inc"
 
 OTHER_PAGE      equ 0x00800000          ; memory to put code into

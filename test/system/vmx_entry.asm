@@ -31,7 +31,7 @@ main:
         bits    64
         call    load_tss64
         call    start_vmx
-        put     GUEST_IDTR_LIMIT, 0             ; an exception in a guest that should not run is a triple fault: a VM exit
+        put     GUEST_IDTR_LIMIT, 0             ; an exception in a guest that should not run is then a VM exit
         call    good
         call    execution_controls
         call    exit_and_entry_controls
@@ -45,8 +45,8 @@ main:
         vmxoff
         jmp     finish64
 
-; Turns the bits RBX of field RAX round, tries to enter, and puts them back. result: flags and VM-instruction error for a
-; VM entry that failed early, else the exit reason and, in bits 63:32, the exit qualification.
+; Turns the bits RBX of field RAX round, tries to enter, and puts them back. result: flags and VM-instruction error for
+; a VM entry that failed early, else the exit reason and, in bits 63:32, the exit qualification.
 try_entry:
         mov     [field], rax
         vmread  rcx, rax
@@ -145,7 +145,8 @@ exit_and_entry_controls:
 event_injection:
         expect_error "type 1 is reserved", ENTRY_INTERRUPTION_INFORMATION, VALID | 1 << 8 | 0x30, CONTROLS
         expect_error "NMI with another vector than 2", ENTRY_INTERRUPTION_INFORMATION, VALID | TYPE_NMI | 3, CONTROLS
-        expect_error "hardware exception above 31", ENTRY_INTERRUPTION_INFORMATION, VALID | TYPE_EXCEPTION | 32, CONTROLS
+        expect_error "hardware exception above 31", ENTRY_INTERRUPTION_INFORMATION, \
+                VALID | TYPE_EXCEPTION | 32, CONTROLS
         expect_error "error code for #UD", ENTRY_INTERRUPTION_INFORMATION, \
                 VALID | TYPE_EXCEPTION | HAS_ERROR_CODE | UD, CONTROLS
         expect_error "no error code for #GP", ENTRY_INTERRUPTION_INFORMATION, VALID | TYPE_EXCEPTION | GP, CONTROLS

@@ -409,8 +409,8 @@ dr_accesses:
 .from:  mov     r9, dr7
         vmcall
 
-; Instruction information: scaling 1:0, first register 6:3, address size 9:7, register form 10, segment 17:15, index 21:18
-; (22: none), base 26:23 (27: none), second register 31:28.
+; Instruction information: scaling 1:0, first register 6:3, address size 9:7, register form 10, segment 17:15, index
+; 21:18 (22: none), base 26:23 (27: none), second register 31:28.
 MEMORY_BITS     equ 3 | 7 << 7 | 1 << 10 | 7 << 15 | 15 << 18 | 1 << 22 | 15 << 23 | 1 << 27
 SIZE_64         equ 2 << 7
 SEGMENT_DS      equ 3 << 15

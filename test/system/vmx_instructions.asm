@@ -1,5 +1,5 @@
-; VMX instructions: when they succeed, how they fail. SDM volume 3C, "VMX Instruction Reference" and "VM Instruction Error
-; Numbers".
+; VMX instructions: when they succeed, how they fail. SDM volume 3C, "VMX Instruction Reference" and "VM Instruction
+; Error Numbers".
         %include "kernel.inc"
         %include "vmx.inc"
 
