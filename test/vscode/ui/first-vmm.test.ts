@@ -9,18 +9,17 @@ const SAMPLE = join(ROOT, 'examples/first-vmm');
 
 /** The first line of a source file that contains a text. */
 function place(file: string, text: string): Place {
-  const lines = readFileSync(join(SAMPLE, file), 'utf8').split('\n');
-  const line = lines.findIndex((content) => content.includes(text)) + 1;
-  assert.notEqual(line, 0, `${file} has a line with "${text}"`);
-  return { file: basename(file), line };
+  const [before, after] = readFileSync(join(SAMPLE, file), 'utf8').split(text, 2);
+  assert.notEqual(after, undefined, `${file} contains "${text}"`);
+  return { file: basename(file), line: before?.split('\n').length ?? 0 };
 }
 
 const GUEST_START = place('guest/entry.S', 'stack_top(%rip)');
 const GUEST_CALL = place('guest/guest.c', '\tlook_at_processor();');
-const GUEST_FUNCTION = place('guest/guest.c', 'static void look_at_processor(void)');
 /** The inline function that both programs use. */
 const CPUID = place('cpu.h', '"cpuid"');
-const VM_EXIT = place('vmexit.S', '.cfi_undefined');
+const VM_EXIT = place('vmexit.S', ' save_guest_registers\n        mov');
+const VMRESUME = place('vmexit.S', ' vmresume');
 const HANDLER = place('exits.c', 'uint32_t leaf =');
 
 describe('a person who debugs first-vmm', function () {
@@ -55,7 +54,8 @@ describe('a person who debugs first-vmm', function () {
     await vscode.command('View: Show Run and Debug');
     for (const section of ['Variables', 'Watch', 'Breakpoints', 'VM Exits']) await vscode.setSection(section, false);
     await vscode.setSection('VMCS', true);
-    await vscode.dragSection('VMCS', 450);
+    await vscode.widenSideBar(120);
+    await vscode.dragSection('VMCS', 400);
     await vscode.expand(/^Guest register state/);
     guestStart = (await guestRip()).value;
     assert.ok(guestStart > 0n);
@@ -74,13 +74,59 @@ describe('a person who debugs first-vmm', function () {
   });
 
   it('steps from the guest’s CPUID into the VMM', async () => {
-    await vscode.runTo('F11', { ...GUEST_FUNCTION, line: GUEST_FUNCTION.line + 1 });
     await vscode.runTo('F11', CPUID);
     const before = await guestRip();
-    await vscode.runTo('F11', { file: 'vmexit.S', line: 106 });
+    await vscode.runTo('F11', VM_EXIT);
     const after = await guestRip();
     assert.ok(after.changed);
     assert.notEqual(after.value, before.value);
     await vscode.screenshot('4-vm-exit');
+  });
+
+  it('reaches the handler, then steps out of it and over VMRESUME back into the guest', async () => {
+    await vscode.runTo('F5', HANDLER);
+    await vscode.screenshot('5-handler');
+    const { value } = await guestRip();
+    await vscode.runTo('Shift+F11', place('exits.c', '.handle(registers) == END_GUEST'));
+    await vscode.toggleBreakpoint(VMRESUME.file, VMRESUME.line);
+    await vscode.runTo('F5', VMRESUME);
+    await vscode.press('F9');
+    await vscode.runTo('F11', CPUID);
+    const CPUID_LENGTH = 2n;
+    assert.equal((await guestRip()).value, value + CPUID_LENGTH, 'the handler skipped the instruction');
+    await vscode.screenshot('6-back-in-the-guest');
+  });
+
+  it('opens the EPT down to a page', async () => {
+    for (const entry of [/^EPT/, /^EPT PML4E 0/, /^EPT PDPTE 0/, /^EPT PDE 0/]) await vscode.expand(entry);
+    const label = await vscode.row(/^EPT PTE 1,/).getAttribute('aria-label');
+    assert.match(label ?? '', /guest-physical 0x1000, maps to 0x[0-9a-f]+, rights R/);
+    await vscode.screenshot('7-ept');
+  });
+
+  it('edits GUEST_RIP, so that the guest starts again', async () => {
+    await vscode.runTo('F5', HANDLER);
+    await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
+    await vscode.screenshot('overview');
+    const row = await vscode.findRow('VMCS', 'GUEST_RIP');
+    await row.hover();
+    await row.getByRole('button', { name: /Edit/ }).click();
+    // The handler adds the length of CPUID before it resumes.
+    await vscode.answer(`0x${(guestStart - 2n).toString(16)}`);
+    await vscode.page
+      .getByRole('treeitem', { name: new RegExp(`^GUEST_RIP 0x${(guestStart - 2n).toString(16)}`) })
+      .waitFor();
+    await vscode.row(/^Guest register state/).waitFor();
+    await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
+    await vscode.screenshot('8-edited');
+  });
+
+  it('runs to the end, with the CPUIDs of the guest’s two lives counted', async () => {
+    await vscode.command('Remove All Breakpoints');
+    await vscode.press('F5');
+    await vscode.page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
+    await vscode.openPanel('Terminal');
+    await vscode.waitForTerminal(/The guest has ended\..*\n\s*4 CPUID /);
+    await vscode.screenshot('9-end');
   });
 });

@@ -6,6 +6,9 @@ import { type Server, startServer } from '../../../scripts/vscode-server.ts';
 import { artifact, ROOT } from '../../project-files.ts';
 import { launchBrowser, remoteUri, workbenchUrl } from '../browser.ts';
 
+/** How long anything may take to appear, in milliseconds. */
+const WAIT = 30_000;
+
 const SIZE = { width: 1600, height: 1000 };
 
 /** Where the debugger shows that it stopped. */
@@ -35,7 +38,7 @@ export class Workbench {
     const server = await startServer({ port: 0, ...folders, testDriver: true });
     const browser = await launchBrowser();
     const page = await browser.newPage({ viewport: SIZE });
-    page.setDefaultTimeout(20_000);
+    page.setDefaultTimeout(WAIT);
     const payload = [
       ['extensionDevelopmentPath', remoteUri(server.port, ROOT)],
       ['skipWelcome', 'true'],
@@ -66,7 +69,7 @@ export class Workbench {
     const input = this.page.locator('.quick-input-widget input[type=text]');
     await input.waitFor();
     await input.pressSequentially(text);
-    await this.page.locator('.quick-input-list .monaco-list-row').filter({ hasText: row }).first().waitFor();
+    await this.page.locator('.quick-input-list .monaco-list-row.focused').filter({ hasText: row }).first().waitFor();
     await this.press('Enter');
     await input.waitFor({ state: 'hidden' });
   }
@@ -112,18 +115,43 @@ export class Workbench {
     await this.page.locator(`[aria-label="${title} Section"][aria-expanded="${open}"]`).waitFor();
   }
 
-  /** Drags the top of a section to a height on the page, in pixels. */
+  /** Drags the border above a section to a height on the page, in pixels. */
   async dragSection(title: string, y: number): Promise<void> {
-    const box = await this.page.getByRole('button', { name: `${title} Section` }).boundingBox();
-    if (!box) throw new Error(`${title} is not visible`);
-    await this.page.mouse.move(box.x + box.width / 2, box.y);
+    const header = await this.page.getByRole('button', { name: `${title} Section` }).boundingBox();
+    if (!header) throw new Error(`${title} is not visible`);
+    const borders = await this.page.locator('.sidebar .monaco-sash.horizontal').all();
+    const boxes = await Promise.all(borders.map((border) => border.boundingBox()));
+    const middles = boxes.flatMap((box) => (box ? [box.y + box.height / 2] : []));
+    const [border] = middles.sort((a, b) => Math.abs(a - header.y) - Math.abs(b - header.y));
+    const x = header.x + header.width / 2;
+    await this.drag({ x, y: border ?? header.y }, { x, y });
+  }
+
+  /** Drags the side bar's inner border, in pixels. */
+  async widenSideBar(by: number): Promise<void> {
+    const bar = await this.page.locator('.part.sidebar').boundingBox();
+    if (!bar) throw new Error('the side bar is not visible');
+    const border = { x: bar.x + bar.width + 2, y: bar.y + bar.height / 3 };
+    await this.drag(border, { x: border.x + by, y: border.y });
+  }
+
+  private async drag(from: { x: number; y: number }, to: { x: number; y: number }): Promise<void> {
+    await this.page.mouse.move(from.x, from.y);
     await this.page.mouse.down();
-    await this.page.mouse.move(box.x + box.width / 2, y, { steps: 5 });
+    await this.page.mouse.move(to.x, to.y, { steps: 5 });
     await this.page.mouse.up();
   }
 
   async openPanel(title: string): Promise<void> {
-    await this.page.getByRole('tab', { name: title }).click();
+    await this.page.locator('.panel').getByRole('tab', { name: title }).click();
+  }
+
+  /** Types into an input box that is open, in place of what it holds, and accepts it. */
+  async answer(text: string): Promise<void> {
+    const input = this.page.locator('.quick-input-widget input[type=text]');
+    await input.fill(text);
+    await this.press('Enter');
+    await input.waitFor({ state: 'hidden' });
   }
 
   /** The visible row of a tree whose accessible label begins so. */
@@ -149,9 +177,13 @@ export class Workbench {
     return row;
   }
 
-  /** The text of the terminal that is shown, a line each. */
-  async terminalText(): Promise<string> {
-    const rows = await this.page.locator('.xterm-rows > div').allInnerTexts();
-    return rows.map((row) => row.replaceAll('\u00a0', ' ').trimEnd()).join('\n');
+  /** Waits until the terminal that is shown holds a text. @throws what it holds instead */
+  async waitForTerminal(pattern: RegExp): Promise<void> {
+    const end = Date.now() + WAIT;
+    for (let text = ''; !pattern.test(text); ) {
+      if (Date.now() > end) throw new Error(`no ${pattern} in the terminal:\n${text}`);
+      const rows = await this.page.locator('.xterm-rows > div').allInnerTexts();
+      text = rows.map((row) => row.replaceAll('\u00a0', ' ').trimEnd()).join('\n');
+    }
   }
 }
