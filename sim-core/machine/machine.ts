@@ -14,6 +14,7 @@ import { resetCpu } from '../cpu/reset.ts';
 import { EXIT } from '../engine/record.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
+import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
 import type { Fault } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
@@ -23,6 +24,7 @@ import { Platform } from '../platform/platform.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
 import { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
+import { VMX_SEMANTICS } from '../vmx/staged.ts';
 import { Vmx } from '../vmx/vmx.ts';
 import type { BootRequest, BreakpointLocation, Machine, MachineConfig, SerialPort, World } from './api.ts';
 import { Processor } from './processor.ts';
@@ -109,11 +111,13 @@ class SimulatedMachine implements Machine {
     this.vmxUnit.attach(this.cpu);
     resetCpu(this.cpu);
     const slow = new Map([...CPU_INSTRUCTIONS, ...this.vmxUnit.instructions]);
-    this.processor = new Processor(this.cpu, slow, {
-      mayBreakAt: (offset) => this.breakpointOffsets.has(offset),
+    const hooks = {
+      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset),
       stopsHere: () => this.stopsHere(),
-      deliverFault: (fault) => this.deliverInSlice(fault),
-    });
+      deliverFault: (fault: Fault) => this.deliverInSlice(fault),
+    };
+    const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
+    this.processor = new Processor(this.cpu, slow, hooks, { semantics });
   }
 
   get vmx(): VmxView {

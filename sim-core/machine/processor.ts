@@ -4,6 +4,7 @@ import { CodeCache } from '../engine/code-cache.ts';
 import { buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
+import type { Semantics } from '../engine/stage.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
@@ -43,6 +44,8 @@ export interface ProcessorHooks {
 }
 
 export interface ProcessorOptions {
+  /** Staged semantics by mnemonic, when there are more than isa/ has. */
+  readonly semantics?: ReadonlyMap<number, Semantics>;
   /** False keeps everything in the interpreter: for comparing it with compiled code. Default true. */
   readonly compile?: boolean;
 }
@@ -61,6 +64,7 @@ export class Processor {
   private readonly handlers: HandlerTable;
   private readonly core: Core;
   private readonly compiles: boolean;
+  private readonly semantics: ReadonlyMap<number, Semantics>;
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
   private instructions: (SlowRecord | undefined)[] = [undefined];
@@ -74,6 +78,7 @@ export class Processor {
     options: ProcessorOptions = {},
   ) {
     this.compiles = options.compile ?? true;
+    this.semantics = options.semantics ?? SEMANTICS;
     this.hooks = hooks;
     this.cpu = cpu;
     this.state = cpu.state;
@@ -291,7 +296,7 @@ export class Processor {
   private fill(record: number, decoder: InstructionDecoder): void {
     const { u32 } = this.state;
     const { instruction } = decoder;
-    const semantics = SEMANTICS.get(instruction.mnemonic);
+    const semantics = this.semantics.get(instruction.mnemonic);
     const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
     if (!semantics || !form || form.operands.some((operand) => operand.kind === 'other')) {
       u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;

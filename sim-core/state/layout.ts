@@ -154,6 +154,9 @@ const FIELDS = {
 
   /** Data of an access that the fast TLB cannot serve (page crossing, MMIO). Writes are committed from here. */
   bounce: [64, 1],
+  /** Offsets in `vmcs` of fields that staged VMWRITEs have written since VM entry last looked; see vmx/staged.ts. */
+  vmcsWriteCount: [4, 1],
+  vmcsWrites: [4, 64],
   /** The current VMCS's data, cached; laid out by vmx/fields.ts, stored back by VMCLEAR and VMPTRLD. */
   vmcs: [4096, 1],
 } as const satisfies Record<string, readonly [number, number]>;
@@ -196,6 +199,8 @@ export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as co
 
 /** The regions of linear memory after the processor state. Sizes in bytes. */
 export const REGION = {
+  /** VMCS encoding → field, 2 bytes each; see vmx/staged.ts. */
+  vmcsFields: { start: 0x1_0000, size: 0x1_0000 },
   /** Direct-mapped code translations of the engine. 1024 entries of 16 bytes. */
   codeTlb: { start: 0x3_0000, size: 1024 * 16 },
   /** The architectural TLB (linear, guest-physical, combined mappings); see mmu/tlb.ts. */

@@ -39,6 +39,7 @@ export type EntryOutcome = Next | Fault | { readonly vmFail: 7 | 8 };
 /** Enters the guest of the current VMCS, whose launch state is right. */
 export function enterGuest(unit: VmxUnit, launch: boolean): EntryOutcome {
   const { vmcs, state } = unit;
+  vmcs.noteStagedWrites();
   const failed = vmcs.checks.firstFailure(vmcs.values, unit.facts);
   if (failed) return refuse(unit, failed);
   loadGuest(unit);

@@ -72,6 +72,16 @@ export class CurrentVmcs {
     this.state.u32[wordOf(VMCS_REGION.launchState)] = LAUNCH_STATE.launched;
   }
 
+  /** Tells the entry checks what staged VMWRITEs have written (vmx/staged.ts). */
+  noteStagedWrites(): void {
+    const { u32 } = this.state;
+    const count = u32[OFFSET.vmcsWriteCount >>> 2] as number;
+    for (let i = 0; i < count; i++) {
+      this.checks.fieldWritten(positionOf(u32[(OFFSET.vmcsWrites >>> 2) + i] as number));
+    }
+    u32[OFFSET.vmcsWriteCount >>> 2] = 0;
+  }
+
   /** Makes the VMCS at `pointer` current; the one that was goes back into its region. */
   load(pointer: bigint): void {
     if (pointer === this.pointer) return;

@@ -18,6 +18,7 @@ import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
 import { vmxInstructions } from './instructions.ts';
 import { eventCause, INTERCEPTS } from './intercepts.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
+import { fillFieldTable } from './staged.ts';
 import type { VmxCallbacks, VmxUnit } from './unit.ts';
 import { CurrentVmcs } from './vmcs.ts';
 
@@ -41,6 +42,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   attach(cpu: Cpu): void {
     const vmcs = new CurrentVmcs(cpu);
+    fillFieldTable(cpu.state);
     this.parts = { cpu, vmcs, facts: factsOf(cpu), msrs: capabilityMsrs(cpu.model) };
   }
 
