@@ -4,13 +4,13 @@ import { updateCodeMode } from '../../sim-core/cpu/modes.ts';
 import { readRflags, writeRflags } from '../../sim-core/cpu/rflags.ts';
 import { setSegment } from '../../sim-core/cpu/segments.ts';
 import { EXIT } from '../../sim-core/engine/record.ts';
-import { Processor } from '../../sim-core/machine/processor.ts';
+import { Processor, type ProcessorOptions } from '../../sim-core/machine/processor.ts';
 import type { Fault } from '../../sim-core/mmu/fault.ts';
 import { Mmu } from '../../sim-core/mmu/mmu.ts';
 import { PhysicalMemory } from '../../sim-core/mmu/physical-memory.ts';
 import { Tlb } from '../../sim-core/mmu/tlb.ts';
 import { CR0, CR4, EFER, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
-import { OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
+import { GPR, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
 import { State } from '../../sim-core/state/state.ts';
 import { ADDRESS, type Case, type MachineState, MODES, NO_EXCEPTION, type Outcome, type TestMode } from './layout.ts';
 
@@ -36,7 +36,7 @@ export class Simulated {
   private readonly processor: Processor;
   private readonly mmu: Mmu;
 
-  constructor(slowInstructions: SlowInstructionTable) {
+  constructor(slowInstructions: SlowInstructionTable, options: ProcessorOptions = {}) {
     const { state } = this;
     this.mmu = new Mmu(state, this.physical, new Tlb(state));
     const clock: Clock = { cycles: () => 0 };
@@ -46,7 +46,8 @@ export class Simulated {
     state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
     state.set32('cpl', 3);
-    this.processor = new Processor(cpu, slowInstructions, { mayBreakAt: () => false, stopsHere: () => false });
+    const hooks = { mayBreakAt: () => false, stopsHere: () => false };
+    this.processor = new Processor(cpu, slowInstructions, hooks, options);
     this.mmu.updateContext();
     this.physical.poke(ADDRESS.CODE, new Uint8Array(ADDRESS.CODE_SIZE).fill(HLT));
   }
@@ -69,6 +70,27 @@ export class Simulated {
     physical.poke(linear, new Uint8Array(test.code.length).fill(HLT));
     if (fault?.kind === 'unimplemented') return { unimplemented: fault.what };
     return { after: this.snapshot(), vector: fault ? vectorOf(fault) : NO_EXCEPTION };
+  }
+
+  /**
+   * Runs the case's code over and over as the body of a loop at `rip`, for a number of instructions or until it faults.
+   * 64-bit code only; R15 counts.
+   */
+  runLoop(test: Case, rip: number, instructions: number): MachineState {
+    const { state } = this;
+    this.setMode(test.mode);
+    this.load(test.before);
+    this.physical.poke(rip, loopAround(test.code));
+    state.set64('rip', BigInt(rip));
+    state.set64('gpr', 2n ** 63n, GPR.r15);
+    state.set32('exitCode', EXIT.budget);
+    this.processor.run(instructions);
+    return this.snapshot();
+  }
+
+  /** Regions compiled so far. */
+  get regions(): number {
+    return this.processor.regions;
   }
 
   private setMode(mode: TestMode): void {
@@ -118,4 +140,15 @@ export class Simulated {
 function vectorOf(fault: Fault): number {
   if (fault.kind === 'exception') return fault.vector;
   throw new Error(`unexpected fault ${fault.kind}`);
+}
+
+/** `body`, DEC R15, JNZ to the start, HLT. */
+function loopAround(body: Uint8Array): Uint8Array {
+  const tail = Uint8Array.of(0x49, 0xff, 0xcf, 0x0f, 0x85, 0, 0, 0, 0, HLT);
+  const code = new Uint8Array(body.length + tail.length);
+  code.set(body);
+  code.set(tail, body.length);
+  const end = code.length - 1;
+  new DataView(code.buffer).setInt32(end - 4, -end, true);
+  return code;
 }

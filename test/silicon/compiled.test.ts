@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
+import { casesOfForms } from './check.ts';
+import { describeCase, differences } from './differences.ts';
+import { formsOf, type TestForm } from './forms.ts';
+import type { Case } from './layout.ts';
+import { TESTED_MNEMONICS } from './mnemonics.ts';
+import { Simulated } from './simulated.ts';
+
+/** Instructions that move the stack pointer out of the window, or go elsewhere, cannot be repeated. */
+const NOT_REPEATABLE = new Set(['Jmp', 'Call', 'Ret', 'Push', 'Pop', 'Pushfq', 'Pushf', 'Enter', 'Leave']);
+
+/** Enough for the loop to be found hot and then to run compiled. */
+const INSTRUCTIONS = 110_000;
+const LOOP_PAGES = { first: 0x30_0000, count: 240 } as const;
+
+const isRepeatable = ({ mnemonic, operands }: TestForm): boolean =>
+  !NOT_REPEATABLE.has(mnemonic) && operands.every(({ kind }) => kind !== 'branch');
+
+describe('compiled code and the interpreter', () => {
+  it('agree on every instruction in a loop', () => {
+    const seed = randomInt(2 ** 32);
+    const cases = casesOfForms(formsOf(TESTED_MNEMONICS, 'code64').filter(isRepeatable), 1, seed);
+    const mismatches: string[] = [];
+    let regions = 0;
+    for (let from = 0; from < cases.length; from += LOOP_PAGES.count) {
+      // A page of its own for each loop: code of a page that is written often is compiled late.
+      const compiled = new Simulated(CPU_INSTRUCTIONS);
+      const interpreted = new Simulated(CPU_INSTRUCTIONS, { compile: false });
+      cases.slice(from, from + LOOP_PAGES.count).forEach((test: Case, i) => {
+        const rip = LOOP_PAGES.first + i * 0x1000 + 0x400;
+        const [a, b] = [interpreted, compiled].map((simulated) => simulated.runLoop(test, rip, INSTRUCTIONS));
+        assert(a && b);
+        const found = differences(test.mode, ['interpreter', a], ['compiled', b]);
+        if (found.length > 0) mismatches.push(describeCase(test, found));
+      });
+      regions += compiled.regions;
+    }
+    console.log(`      seed ${seed}: ${cases.length} loops, ${regions} regions compiled`);
+    assert.equal(mismatches.length, 0, mismatches.join('\n\n'));
+    assert(regions > cases.length / 2, 'most loops were compiled');
+  }).timeout(120_000);
+});
