@@ -28,7 +28,7 @@ describe('ByteWriter', () => {
   });
 
   it('writes signed LEB128 of 32 and 64 bits alike', () => {
-    // -2 is the WebAssembly specification's example; 2, 127, 128, 129 and their negatives are those of DWARF 5, table 7.8.
+    // 2, 127, 128, 129 and their negatives are the examples of DWARF 5, table 7.8.
     const vectors: readonly (readonly [number, string])[] = [
       [2, '02'],
       [-2, '7e'],
