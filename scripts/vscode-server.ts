@@ -36,6 +36,8 @@ export interface ServerOptions {
   readonly extensions: string;
   /** Lets a page name an extension under development and its tests. */
   readonly testDriver?: boolean;
+  /** More settings of VS Code, by their names. */
+  readonly settings?: Readonly<Record<string, unknown>>;
 }
 
 export interface Server {
@@ -96,17 +98,17 @@ function listen(server: ChildProcess): Promise<number> {
   });
 }
 
-function writeSettings(folder: string): void {
+function writeSettings(folder: string, settings: object): void {
   const file = join(folder, 'settings.json');
   if (existsSync(file)) return;
   mkdirSync(folder, { recursive: true });
-  writeFileSync(file, JSON.stringify(SETTINGS, undefined, 2));
+  writeFileSync(file, JSON.stringify(settings, undefined, 2));
 }
 
 /** Starts the server on the loopback interface; the caller ends its process. */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const vscode = installServer();
-  writeSettings(join(options.userData, 'User'));
+  writeSettings(join(options.userData, 'User'), { ...SETTINGS, ...options.settings });
   const token = options.connectionToken
     ? ['--connection-token', options.connectionToken]
     : ['--without-connection-token'];

@@ -9,6 +9,9 @@ import { launchBrowser, remoteUri, workbenchUrl } from '../browser.ts';
 /** How long anything may take to appear, in milliseconds. */
 const WAIT = 30_000;
 
+/** Without a GPU the terminal's text is in the page, where tests can read it. */
+const SETTINGS = { 'terminal.integrated.gpuAcceleration': 'off' };
+
 const SIZE = { width: 1600, height: 1000 };
 
 /** Where the debugger shows that it stopped. */
@@ -35,7 +38,7 @@ export class Workbench {
   static async open(folder: string): Promise<Workbench> {
     const home = mkdtempSync(join(tmpdir(), 'vmxray-ui-'));
     const folders = { userData: join(home, 'data'), extensions: join(home, 'extensions') };
-    const server = await startServer({ port: 0, ...folders, testDriver: true });
+    const server = await startServer({ port: 0, ...folders, testDriver: true, settings: SETTINGS });
     const browser = await launchBrowser();
     const page = await browser.newPage({ viewport: SIZE });
     page.setDefaultTimeout(WAIT);
