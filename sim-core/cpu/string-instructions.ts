@@ -7,11 +7,12 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import { checkSegmentAccess } from '../mmu/segmentation.ts';
+import { RFLAGS } from '../state/control-bits.ts';
 import { GPR, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next, type SlowInstruction } from './cpu.ts';
 import { in64BitMode } from './modes.ts';
-import { writeStatusFlags } from './rflags.ts';
+import { setResumeFlag, writeStatusFlags } from './rflags.ts';
 import type { NamedInstructions } from './table.ts';
 
 type ElementSize = 1 | 2 | 4 | 8;
@@ -145,6 +146,10 @@ function readCount(state: State, addressSize: number): number {
   return addressSize === 4 ? low : state.high('gpr', GPR.rcx) * 2 ** 32 + low;
 }
 
+/** Elements until the instruction looks up again: with RFLAGS.TF every iteration traps. */
+const roundOf = (state: State, count: number, size: ElementSize): number =>
+  Math.min(count, (state.get32('rflagsSystem') & RFLAGS.tf) !== 0 ? 1 : BYTES_PER_ROUND / size);
+
 const lastFault = (): Fault => {
   if (fault === undefined) throw new Error('no string element has faulted');
   return fault;
@@ -167,16 +172,27 @@ const repeated =
     if (!instruction.rep && !instruction.repne) return bulk(cpu, instruction, 1) === 1 ? NEXT.sequential : lastFault();
     const { addressSize } = instruction;
     const count = readCount(state, addressSize);
-    const round = Math.min(count, BYTES_PER_ROUND / size);
+    const round = roundOf(state, count, size);
     for (let done = 0; done < round; ) {
       const handled = bulk(cpu, instruction, round - done);
       if (handled === 0) return lastFault();
       addToRegister(state, GPR.rcx, addressSize, -handled);
       done += handled;
-      if (state.get32('attention') !== 0 && done < count) return NEXT.jumped;
+      if (state.get32('attention') !== 0 && done < count) return again(state);
     }
-    return round === count ? NEXT.sequential : NEXT.jumped;
+    return round === count ? finished(state) : again(state);
   };
+
+/** The instruction begins once more, with what its registers say is left. */
+function again(state: State): Next {
+  setResumeFlag(state, true);
+  return NEXT.jumped;
+}
+
+function finished(state: State): Next {
+  setResumeFlag(state, false);
+  return NEXT.sequential;
+}
 
 const movs =
   (size: ElementSize): Bulk =>
@@ -352,16 +368,17 @@ const comparison = (size: ElementSize, withSource: boolean): SlowInstruction => 
     const { addressSize } = instruction;
     const repeats = instruction.rep || instruction.repne;
     const count = repeats ? readCount(state, addressSize) : 1;
-    const round = Math.min(count, BYTES_PER_ROUND / size);
+    const round = roundOf(state, count, size);
     for (let done = 0; done < round; ) {
       const handled = bulk(cpu, instruction, round - done);
       if (handled === 0) return lastFault();
       if (repeats) addToRegister(state, GPR.rcx, addressSize, -handled);
       done += handled;
       setCompareFlags(state, size);
-      if (isEqual() !== instruction.rep) return NEXT.sequential;
+      if (isEqual() !== instruction.rep) return finished(state);
+      if (state.get32('attention') !== 0 && done < count) return again(state);
     }
-    return round === count ? NEXT.sequential : NEXT.jumped;
+    return round === count ? finished(state) : again(state);
   };
 };
 

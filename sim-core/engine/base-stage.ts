@@ -1,5 +1,6 @@
 import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
 import type { Callee, Code } from './code.ts';
+import { ACCESS_FLAGS } from './core.ts';
 import type { Form, OperandForm } from './form.ts';
 import type { Flags, Intent, Place, Stage, VectorPlace } from './stage.ts';
 import { type I32, type I64, type IntLoad, i32, load32, load64, loadInt } from './value.ts';
@@ -70,7 +71,7 @@ export abstract class BaseStage implements Stage {
     const form = this.operandForm(i);
     if (form.kind !== 'memory') return this.place(i, form);
     const linear = this.linearOperand(form.size, intent !== 'read', displacement);
-    return this.placeAt(linear, integerSize(form.size), intent);
+    return this.placeAt(linear, integerSize(form.size), intent, this.stackFlag());
   }
 
   vector(i: number, intent: Intent, aligned = false): VectorPlace {
@@ -82,7 +83,7 @@ export abstract class BaseStage implements Stage {
     if (form.kind !== 'memory') throw new TypeError(`operand ${i} of ${this.form.name} is no vector`);
     const linear = this.linearOperand(form.size, intent !== 'read');
     if (aligned) this.faultIf(linear.and(15).ne(0), 13);
-    const probe = this.lazyProbe(linear, form.size, intent);
+    const probe = this.lazyProbe(linear, form.size, intent, this.stackFlag());
     return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
   }
 
@@ -96,11 +97,18 @@ export abstract class BaseStage implements Stage {
         : based
           ? this.code.let(offset.add(load64(at, OFFSET.segmentBase)))
           : this.code.let(offset);
-    return this.placeAt(linear, size, intent);
+    return this.placeAt(linear, size, intent, i32(segment === SEGMENT.ss ? ACCESS_FLAGS.stack : 0));
   }
 
-  private placeAt(linear: I64, size: 1 | 2 | 4 | 8, intent: Intent): Place {
-    const probe = this.lazyProbe(linear, size, intent);
+  /** ACCESS_FLAGS.stack when the memory operand is in the stack segment. Evaluated in slow paths only. */
+  private stackFlag(): I32 {
+    return this.segmentOffset()
+      .eq(8 * SEGMENT.ss)
+      .mul(ACCESS_FLAGS.stack);
+  }
+
+  private placeAt(linear: I64, size: 1 | 2 | 4 | 8, intent: Intent, stack: I32): Place {
+    const probe = this.lazyProbe(linear, size, intent, stack);
     return {
       size,
       read: () => this.code.let(loadInt(INT_LOAD[size] as IntLoad, probe())),
@@ -131,23 +139,23 @@ export abstract class BaseStage implements Stage {
   private checkedLinear(at: I32, offset: I64, size: number, write: boolean): I64 {
     const top = load64(at, write ? OFFSET.segmentWriteTop : OFFSET.segmentReadTop);
     this.code.if(offset.add(size).gtU(top), () => {
-      const args = [at.shrU(3), offset.wrap(), i32(size | (write ? 0x100 : 0))];
+      const args = [at.shrU(3), offset.wrap(), i32(size | (write ? ACCESS_FLAGS.write : 0))];
       this.code.if(this.code.call('i32', this.callee('segment'), args).eqz(), () => this.leaveWithFault());
     });
     return this.code.let(load64(at, OFFSET.segmentBase).add(offset).zeroExtend(32));
   }
 
   /** Probes on first use, so that operand evaluation order is that of the semantics. */
-  private lazyProbe(linear: I64, size: number, intent: Intent): () => I32 {
+  private lazyProbe(linear: I64, size: number, intent: Intent, stack: I32): () => I32 {
     let host: I32 | undefined;
     return () => {
-      host ??= this.probe(linear, size, intent !== 'read');
+      host ??= this.probe(linear, size, intent !== 'read', stack);
       return host;
     };
   }
 
   /** The inline TLB probe; misses, page crossings and devices go to the MMU's slow path. Gives the data's address. */
-  private probe(linear: I64, size: number, write: boolean): I32 {
+  private probe(linear: I64, size: number, write: boolean, stack: I32): I32 {
     const { code } = this;
     const index = linear
       .shrU(12)
@@ -160,7 +168,8 @@ export abstract class BaseStage implements Stage {
       .or(this.tlbContext());
     const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB.addend)));
     code.if(load64(entry, write ? FAST_TLB.writeTag : FAST_TLB.readTag).ne(wanted), () => {
-      const args = [linear.wrap(), linear.shrU(32).wrap(), i32(size | (write ? 0x100 : 0))];
+      const what = i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack);
+      const args = [linear.wrap(), linear.shrU(32).wrap(), what];
       this.aroundSlowAccess(() => host.set(code.call('i32', this.callee('access'), args)));
       code.if(host.get().eqz(), () => this.leaveWithFault());
       this.afterSlowAccess();

@@ -22,6 +22,8 @@ interface CodePage {
 export class CodeCache {
   /** Counts `flush`: record addresses of an older generation are void. */
   generation = 0;
+  /** Told of each physical page that holds decoded code from now on: writes to it must be noticed. */
+  onHold: ((page: number) => void) | undefined;
   /** Told of each physical page whose records became stale. */
   onDrop: ((page: number) => void) | undefined;
   private readonly state: State;
@@ -78,7 +80,9 @@ export class CodeCache {
     if (length === 0) return;
     const last = Math.min(offset + length, PAGE) - 1;
     for (let chunk = Math.floor(offset / CHUNK); chunk <= Math.floor(last / CHUNK); chunk++) info.chunks[chunk] = 1;
-    if (page < this.holds.length) this.holds[page] = 1;
+    if (page >= this.holds.length || this.holds[page] === 1) return;
+    this.holds[page] = 1;
+    this.onHold?.(page);
   }
 
   /** About to write RAM at [physical, physical + length): drops decoded code there. */

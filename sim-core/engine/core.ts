@@ -32,6 +32,9 @@ export const FIXED_HANDLER = {
   count: 6,
 } as const;
 
+/** What `access` and `segment` are told beside the size in bits 7:0. */
+export const ACCESS_FLAGS = { write: 0x100, stack: 0x200 } as const;
+
 /** TypeScript functions that WebAssembly calls. Record addresses in, record address or 0 (leave the loop) out. */
 export interface EngineCallbacks {
   slow(record: number): number;
@@ -41,8 +44,8 @@ export interface EngineCallbacks {
   breakpoint(record: number): number;
   /** Resolves a near branch within its page: the target record, or 0 to look `state.rip` up. */
   link(record: number): number;
-  /** MMU slow path: linear address halves, size | write << 8; host address or 0. */
-  access(low: number, high: number, sizeAndWrite: number): number;
+  /** MMU slow path: linear address halves, size | ACCESS_FLAGS; host address or 0. */
+  access(low: number, high: number, what: number): number;
   /** Finishes a write to the bounce buffer. */
   commit(): void;
   /** Segment check outside 64-bit mode: segment, offset, size | write << 8; 1 when the access is allowed. */

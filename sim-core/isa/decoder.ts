@@ -73,6 +73,7 @@ const FLOW = new Map<number, Flow>([
   [FlowControl.IndirectCall, 'indirectCall'],
   [FlowControl.Return, 'return'],
 ]);
+const LEGACY_PREFIXES = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
 const NEAR = new Set<number>([OpKind.NearBranch16, OpKind.NearBranch32, OpKind.NearBranch64]);
 const FAR = new Set<number>([OpKind.FarBranch16, OpKind.FarBranch32]);
 
@@ -107,6 +108,23 @@ export class InstructionDecoder {
       default:
         return 'invalid';
     }
+  }
+
+  /**
+   * Whether the instruction that `next` found invalid would be a valid one without some of its prefixes, and is too long
+   * only with them.
+   */
+  isTooLong(): boolean {
+    const start = this.offset - this.start;
+    for (let skipped = 1; LEGACY_PREFIXES.has(this.bytes[start + skipped - 1] ?? 0); skipped++) {
+      const rest = new Decoder(BITNESS[this.mode], this.bytes.subarray(start + skipped, start + skipped + 15), 0);
+      const instruction = rest.decode();
+      const length = rest.lastError === DecoderError.None ? instruction.length : 0;
+      instruction.free();
+      rest.free();
+      if (length > 0) return skipped + length > 15;
+    }
+    return false;
   }
 
   free(): void {

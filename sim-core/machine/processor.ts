@@ -1,7 +1,7 @@
 import { Mnemonic, Register } from 'iced-x86';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
 import { CodeCache } from '../engine/code-cache.ts';
-import { buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
+import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
 import type { Semantics } from '../engine/stage.ts';
@@ -9,7 +9,7 @@ import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
 import { ENDS_BLOCK, FAR_THROUGH_MEMORY, SEMANTICS } from '../isa/semantics.ts';
-import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
+import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { checkSegmentAccess } from '../mmu/segmentation.ts';
 import { CODE_MODE, type CodeMode, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
@@ -90,7 +90,7 @@ export class Processor {
       crossing: (record: number) => this.crossing(record),
       breakpoint: (_record: number) => (this.hooks.stopsHere() ? 1 : 0),
       link: (record: number) => this.link(record),
-      access: (low: number, high: number, sizeAndWrite: number) => this.access(low, high, sizeAndWrite),
+      access: (low: number, high: number, what: number) => this.access(low, high, what),
       commit: () => this.commit(),
       segment: (segment: number, offset: number, sizeAndWrite: number) => this.segment(segment, offset, sizeAndWrite),
       raise: (vector: number) => this.raise(vector),
@@ -98,8 +98,10 @@ export class Processor {
     this.core = buildCore(this.state.memory, this.handlers.table, callbacks);
     const { lookup, fault, storeFlags } = this.core;
     this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
+    this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
     this.cache.onDrop = (page) => this.handlers.dropRegions(page);
     cpu.mmu.codeWatch = this.cache;
+    cpu.mmu.onDataBreakpoint = () => this.kick();
     cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
   }
 
@@ -284,6 +286,7 @@ export class Processor {
     u16[(record + RECORD.nextOffset) >>> 1] = offset + length;
     this.state.bytes[record + RECORD.length] = length;
     if (truncated) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.crossing;
+    else if (outcome === 'invalid') this.fillInvalid(record, decoder);
     else this.fill(record, decoder);
     if (this.hooks.mayBreakAt(offset)) {
       u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
@@ -305,6 +308,15 @@ export class Processor {
     }
     u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), form, semantics);
     fillOperands(this.state, record, decoder.decoded());
+  }
+
+  /** #UD, or #GP(0) for an instruction of more than 15 bytes (SDM Vol. 3A, "Interrupt 13"). */
+  private fillInvalid(record: number, decoder: InstructionDecoder): void {
+    const { u32 } = this.state;
+    const fault = decoder.isTooLong() ? generalProtection() : exception(VECTOR.ud);
+    u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;
+    u32[(record + RECORD.instruction) >>> 2] =
+      this.instructions.push({ instruction: decoder.decoded(), execute: () => fault }) - 1;
   }
 
   // ---- called from WebAssembly
@@ -380,11 +392,15 @@ export class Processor {
     return found;
   }
 
-  private access(low: number, high: number, sizeAndWrite: number): number {
+  private access(low: number, high: number, what: number): number {
     const { mmu } = this.cpu;
-    const host = mmu.access(low >>> 0, high >>> 0, sizeAndWrite & 0xff, (sizeAndWrite & 0x100) !== 0);
-    if (host === 0) this.fault = mmu.fault;
-    return host;
+    const host = mmu.access(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
+    if (host !== 0) return host;
+    const { fault } = mmu;
+    // The MMU knows no segments: an address that is not canonical is #SS(0) through the stack segment.
+    const isStack = (what & ACCESS_FLAGS.stack) !== 0 && fault?.kind === 'exception' && fault.vector === VECTOR.gp;
+    this.fault = isStack ? exception(VECTOR.ss, 0) : fault;
+    return 0;
   }
 
   private commit(): void {

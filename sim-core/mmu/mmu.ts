@@ -1,5 +1,6 @@
 import { countOf, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
@@ -71,6 +72,12 @@ export class Mmu {
   /** The fault of the last `access` or `fetch` that returned 0 or -1. */
   fault: MemoryFault | undefined;
   codeWatch: CodeWatch | undefined;
+  /** Breakpoints in DR0…DR3. Pages with a data breakpoint are never in the engine's fast TLB. */
+  readonly breakpoints = new Breakpoints();
+  /** Told of an access that a data breakpoint traps: the processor must stop after the instruction in hand. */
+  onDataBreakpoint: (() => void) | undefined;
+  /** Told when breakpoints in the debug registers may have changed. */
+  onBreakpointsChanged: (() => void) | undefined;
 
   private readonly world = new World();
   private readonly walker: Walker;
@@ -139,7 +146,24 @@ export class Mmu {
   private accessAs(low: number, high: number, size: number, write: boolean, user: boolean, implicit: boolean): number {
     this.pieces[0].length = 0;
     const inFirst = 4096 - (low & 0xfff);
-    if (inFirst < size) return this.accessAcross(low, high, size, inFirst, write, user, implicit);
+    const host =
+      inFirst < size
+        ? this.accessAcross(low, high, size, inFirst, write, user, implicit)
+        : this.accessWithin(low, high, size, write, user, implicit);
+    if (host !== 0 && !implicit && this.breakpoints.data.length !== 0) {
+      this.noteDataBreakpoints(this.breakpoints.matchData(low, high, size, write));
+    }
+    return host;
+  }
+
+  private accessWithin(
+    low: number,
+    high: number,
+    size: number,
+    write: boolean,
+    user: boolean,
+    implicit: boolean,
+  ): number {
     const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, user, implicit);
     if (physical < 0) return 0;
     if (!this.physical.isRamPage(physical)) {
@@ -152,13 +176,31 @@ export class Mmu {
     const page = Math.floor(physical / 4096);
     const holdsCode = this.codeWatch?.holdsCode(page) ?? false;
     if (write && holdsCode) this.codeWatch?.written(physical, size);
-    if (!implicit && !this.world.alignmentChecks) {
+    if (!implicit && !this.world.alignmentChecks && !this.isWatched(low, high)) {
       const { rights } = this;
       const readable = this.allows(rights, ACCESS.read, user, false);
       const writable = !holdsCode && this.allows(rights, ACCESS.write, user, false);
       this.tlb.fast.fill(low, high, host - (physical % 4096), readable, writable);
     }
     return host;
+  }
+
+  private noteDataBreakpoints(bits: number): void {
+    if (bits === 0) return;
+    notePending(this.state, bits);
+    this.onDataBreakpoint?.();
+  }
+
+  private isWatched(low: number, high: number): boolean {
+    return this.breakpoints.data.length !== 0 && this.breakpoints.watchesPage(low, high);
+  }
+
+  /** Must be called after any change of DR0…DR3 and DR7. */
+  updateBreakpoints(): void {
+    const { breakpoints } = this;
+    breakpoints.update(this.state);
+    for (const { low, high } of breakpoints.data) this.tlb.fast.dropPages(low, high, 1);
+    this.onBreakpointsChanged?.();
   }
 
   private accessAcross(
@@ -171,12 +213,15 @@ export class Mmu {
     implicit: boolean,
   ): number {
     const access = write ? ACCESS.write : ACCESS.read;
-    const first = this.translate(low, high, access, user, implicit);
-    if (first < 0) return 0;
     const nextLow = (low + inFirst) >>> 0;
     // Outside 4-level paging linear addresses have 32 bits and wrap.
     const carry = nextLow === 0 && this.world.paging === PAGING.fourLevel ? 1 : 0;
-    const second = this.translate(nextLow, (high + carry) >>> 0, access, user, implicit);
+    const nextHigh = (high + carry) >>> 0;
+    // All bytes must be canonical before any page is looked at.
+    if (!this.isCanonical(high) || !this.isCanonical(nextHigh)) return 0;
+    const first = this.translate(low, high, access, user, implicit);
+    if (first < 0) return 0;
+    const second = this.translate(nextLow, nextHigh, access, user, implicit);
     if (second < 0) return 0;
     this.fillBounce(0, first, inFirst);
     this.fillBounce(inFirst, second, size - inFirst);
@@ -241,14 +286,18 @@ export class Mmu {
     return this.translate(lowHalf(linear), highHalf(linear), ACCESS.execute, this.world.user, false);
   }
 
+  /** Whether the upper half of a linear address is canonical where that matters; leaves #GP(0) in `fault` otherwise. */
+  private isCanonical(high: number): boolean {
+    if (this.world.paging !== PAGING.fourLevel || (high << 16) >> 16 === (high | 0)) return true;
+    this.fault = generalProtection();
+    return false;
+  }
+
   /** The whole translation of one byte: TLB, walk, TLB fill. @returns the physical address or -1 with `fault` set. */
   private translate(low: number, high: number, access: AccessCode, user: boolean, implicit: boolean): number {
     const { world, tlb, walker } = this;
     if (world.paging === PAGING.none) return this.translateUnpaged(low, access);
-    if (world.paging === PAGING.fourLevel && (high << 16) >> 16 !== (high | 0)) {
-      this.fault = generalProtection();
-      return -1;
-    }
+    if (!this.isCanonical(high)) return -1;
     const kind = world.eptOn ? MAPPING.combined : MAPPING.linear;
     const entry = tlb.find(kind, low, high, world.largeOrder, world);
     if (entry >= 0 && this.allows(tlb.rights(entry), access, user, implicit)) {
@@ -332,7 +381,8 @@ export class Mmu {
   }
 
   /**
-   * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP.
+   * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP,
+   * and of DR7.
    */
   updateContext(): void {
     const { world } = this;
@@ -342,6 +392,8 @@ export class Mmu {
     this.key.eptLow = world.eptLow;
     this.key.eptHigh = world.eptHigh;
     this.tlb.fast.enter(this.key);
+    // VM entries and exits change DR7, too.
+    if (this.breakpoints.isStale(this.state)) this.updateBreakpoints();
   }
 
   /**
