@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { CONTROL_FIELDS } from '../sim-core/vmx/controls.ts';
 import { assertNone, projectFiles, ROOT, readText, stripComments } from './project-files.ts';
 
 interface Manifest {
@@ -87,6 +88,16 @@ describe('documents', () => {
           .map((target) => `${path}: ${target}`),
       );
     assertNone(broken);
+  });
+
+  it('name every VMX control that is not simulated among the limits', () => {
+    const words = readText('docs/limits.md').replace(/\s+/g, ' ');
+    const missing = CONTROL_FIELDS.flatMap(({ field, bits }) =>
+      bits
+        .filter(({ simulated, title }) => !simulated && !words.includes(title))
+        .map(({ title }) => `${field}: ${title}`),
+    );
+    assertNone(missing);
   });
 
   it('tell of this version in the change log', () => {
