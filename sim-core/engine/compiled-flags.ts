@@ -9,7 +9,7 @@ import { type I32, type I64, i32, type Word } from './value.ts';
  * compiled code is left (or something rare asks for them).
  */
 
-/** What the locals `a`, `b`, `result` mean. `memory`: nothing, the cells in memory are current. */
+/** What the locals `a`, `b`, `result` mean; numbered in order from 0. `memory`: nothing, the cells in memory are current. */
 export const PRODUCER = {
   memory: 0,
   add: 1,
@@ -266,19 +266,17 @@ const minimum = (size: number, like: Word): Word => like.like(1n << BigInt(8 * s
  * the locals carry it.
  */
 export function storeCellsFunction(code: Code): void {
-  const kind = code.parameter(0, 'i32');
   const values = [1, 2, 3].map((i) => code.parameter(i, 'i64')) as [I64, I64, I64];
   const flags = new LazyFlags(code, memoryFlagCells(code));
-  for (const name of Object.keys(PRODUCER) as ProducerKind[]) {
-    if (name === 'memory') continue;
-    for (const size of [1, 2, 4, 8]) {
+  const kinds = Object.keys(PRODUCER) as ProducerKind[];
+  const cases = kinds.flatMap((kind) =>
+    [1, 2, 4, 8].map((size) => () => {
       const [a, b, result] = values.map((value) => (size === 8 ? value : value.wrap())) as [Word, Word, Word];
-      code.if(kind.eq(PRODUCER[name] * 4 + Math.log2(size)), () => {
-        writeCells(code, flags, name, size, a, b, result);
-        code.return();
-      });
-    }
-  }
+      if (kind !== 'memory') writeCells(code, flags, kind, size, a, b, result);
+      code.return();
+    }),
+  );
+  code.switch(code.parameter(0, 'i32'), cases);
 }
 
 function writeCells(

@@ -137,8 +137,7 @@ export class CompiledStage extends BaseStage {
     this.leaveIfAsked(() => this.leaveAt(target));
     const offset = code.let(target.sub(region.codeBase));
     code.if(offset.ltU(PAGE), () => {
-      const slot = load32(ZERO, OFFSET.codeTable).add(offset.wrap().shl(2));
-      const record = code.let(load32(slot));
+      const record = code.let(load32(offset.wrap().shl(2), region.table));
       code.if(record, () => {
         code.if(load32(record, RECORD.handler).eq(region.self), () => {
           region.goToBlock(entryOf(record));

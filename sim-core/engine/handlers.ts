@@ -116,7 +116,7 @@ export class HandlerTable {
     if (blocks.length === 0) return false;
     const { builder, callees } = this.newModule();
     const index = this.allocate();
-    builder.add(new RegionBuilder(this.state, callees, blocks, index).build());
+    builder.add(new RegionBuilder(this.state, callees, blocks, index, table).build());
     const [region] = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
     this.table.set(index, region);
     const heads = blocks.map(({ instructions }) => instructions[0]?.record ?? 0);

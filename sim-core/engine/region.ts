@@ -43,6 +43,8 @@ export class RegionBuilder {
   readonly tlbContext: I64;
   /** Table index that the region will have. */
   readonly self: number;
+  /** The page's table offset → record. */
+  readonly table: number;
   /** Nonzero after a slow access that wants the region left after the instruction. */
   readonly leaving: Variable<'i32'>;
   private readonly gprs: (Variable<'i64'> | undefined)[] = [];
@@ -58,12 +60,13 @@ export class RegionBuilder {
   private again: () => void = () => {};
   private leave: () => void = () => {};
 
-  constructor(state: State, callees: HandlerCallees, blocks: readonly RegionBlock[], self: number) {
+  constructor(state: State, callees: HandlerCallees, blocks: readonly RegionBlock[], self: number, table: number) {
     const { code } = this;
     this.state = state;
     this.callees = callees;
     this.blocks = blocks;
     this.self = self;
+    this.table = table;
     blocks.forEach((block, number) => {
       this.numbers.set((block.instructions[0] as RegionInstruction).record, number);
     });
