@@ -12,6 +12,7 @@ import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import { SYSTEM_CALLS } from './system-calls.ts';
 import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
+import { X87_INSTRUCTIONS } from './x87/instructions.ts';
 
 describe('The table of slow instructions', () => {
   const scalar = [
@@ -24,6 +25,7 @@ describe('The table of slow instructions', () => {
     STRING_INSTRUCTIONS,
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
+    X87_INSTRUCTIONS,
   ];
 
   it('has every instruction once; CMPSD alone names two', () => {

@@ -30,6 +30,7 @@ const CLEARED: readonly StateField[] = [
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
   'cpl', 'activity', 'interruptibility', 'nmiRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
+  'x87Cs', 'x87Ds',
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {
   fastStrings: 1n,

@@ -259,9 +259,8 @@ const nothing: Semantics = () => {};
 
 /** Memory is always in order here: fences, hints and cache-line write-backs have nothing to do. */
 const NOTHING = [
-  'Nop', 'Fnop', 'Endbr64', 'Endbr32', 'Mfence', 'Lfence', 'Sfence', 'Prefetcht0', 'Prefetcht1', 'Prefetcht2',
+  'Nop', 'Endbr64', 'Endbr32', 'Mfence', 'Lfence', 'Sfence', 'Prefetcht0', 'Prefetcht1', 'Prefetcht2',
   'Prefetchnta', 'Prefetchw', 'Prefetch', 'Prefetchwt1', 'Prefetchit0', 'Prefetchit1', 'Cldemote', 'Reservednop',
-  'Wait',
 ]; // biome-ignore format: a table reads better in rows
 
 export const TRANSFER: Readonly<Record<string, Semantics>> = {

@@ -114,7 +114,10 @@ const FIELDS = {
   mxcsr: [4, 1],
   /** YMM0…YMM15, 32 bytes each; the low 16 bytes are XMM. */
   ymm: [32, 16],
-  /** x87 registers by physical number, 16 bytes each with 10 used, then control, status and tag words. */
+  /**
+   * x87 registers by physical number, 16 bytes each with 10 used, then control, status and tag words. Of the tag word
+   * only which registers are empty (3) counts; instruction and data pointers have a selector outside 64-bit mode.
+   */
   x87: [16, 8],
   x87Control: [4, 1],
   x87Status: [4, 1],
@@ -122,6 +125,8 @@ const FIELDS = {
   x87Opcode: [4, 1],
   x87Ip: [8, 1],
   x87Dp: [8, 1],
+  x87Cs: [4, 1],
+  x87Ds: [4, 1],
 
   /** One of ACTIVITY. */
   activity: [4, 1],
