@@ -6,7 +6,6 @@ import { REGISTERS } from '../isa/registers.ts';
 import { exception, type Fault, generalProtection, undefinedOpcode, VECTOR } from '../mmu/fault.ts';
 import { BLOCKING, CR0, CR4, DR6, DR7_GD } from '../state/control-bits.ts';
 import { SEGMENT, type SegmentIndex } from '../state/layout.ts';
-import type { State } from '../state/state.ts';
 import { writeCr0, writeCr3, writeCr4, writeCr8 } from './control-registers.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { in64BitMode } from './modes.ts';
@@ -144,17 +143,19 @@ function movDebug(cpu: Cpu, encoded: number, gpr: Operand | undefined, read: boo
     writeRegister(state, registerOf(gpr), state.get64('dr', dr));
     return NEXT.sequential;
   }
-  return writeDebug(state, dr, readRegister(state, registerOf(gpr))) ?? NEXT.sequential;
+  return writeDebug(cpu, dr, readRegister(state, registerOf(gpr))) ?? NEXT.sequential;
 }
 
-function writeDebug(state: State, dr: number, value: bigint): Fault | undefined {
+function writeDebug({ state, mmu }: Cpu, dr: number, value: bigint): Fault | undefined {
   if (dr < 4) {
     state.set64('dr', value, dr);
+    mmu.updateBreakpoints();
     return undefined;
   }
   if (value >> 32n !== 0n) return generalProtection();
   const [ones, writable] = dr === 6 ? [DR6_ONES, DR6_WRITABLE] : [DR7_ONES, DR7_WRITABLE];
   state.set64('dr', ones | (value & writable), dr);
+  if (dr === 7) mmu.updateBreakpoints();
   return undefined;
 }
 

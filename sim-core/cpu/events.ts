@@ -5,12 +5,16 @@ import type { Cpu } from './cpu.ts';
 import type { FaultStep } from './fault-step.ts';
 import type { VectoredEvent } from './intercepts.ts';
 import { deliverThroughIdt } from './interrupt-delivery.ts';
+import { setResumeFlag } from './rflags.ts';
 
 /** What became of an event. After `delivered` and `vmExit` the processor goes on at `state.rip`. */
 export type Delivery =
   | { readonly kind: 'delivered' | 'vmExit' }
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
   | { readonly kind: 'unimplemented'; readonly what: string };
+
+/** B3:B0 of DR6, in the same places in the pending debug exceptions. */
+const DR6_BREAKPOINTS = 0xfn;
 
 const DELIVERED: Delivery = { kind: 'delivered' };
 const VM_EXIT: Delivery = { kind: 'vmExit' };
@@ -30,16 +34,32 @@ export function deliverFault(cpu: Cpu, fault: Fault): Delivery {
     case 'unimplemented':
       return { kind: 'unimplemented', what: fault.what };
     case 'exception':
+      // What the instruction has met on its way to the fault is forgotten: it will be executed again.
+      cpu.state.set64('pendingDebug', 0n);
       return deliver(cpu, toEvent(fault), true);
     case 'softwareInterrupt': {
       const { vector, type, instructionLength } = fault;
+      const debugStatus = type === 5 ? { debugStatus: mergePendingDebug(cpu) } : {};
+      dropPendingStep(cpu);
       // INT n is no exception: the exception bitmap does not see it.
-      return deliver(cpu, { vector, type, instructionLength }, type !== 4);
+      return deliver(cpu, { vector, type, instructionLength, ...debugStatus }, type !== 4);
     }
     default:
       cpu.intercepts.exitForFault(fault, undefined);
       return VM_EXIT;
   }
+}
+
+/** INT1 is a #DB of its own: data breakpoints that MOV SS has held back are reported with it. */
+function mergePendingDebug({ state }: Cpu): bigint {
+  const bits = state.get64('pendingDebug') & DR6_BREAKPOINTS;
+  state.set64('pendingDebug', 0n);
+  return bits;
+}
+
+/** Delivery clears TF: a single-step trap that MOV SS has held back until now is lost, data breakpoints are not. */
+function dropPendingStep({ state }: Cpu): void {
+  if (state.low('pendingDebug') !== 0) state.set64('pendingDebug', state.get64('pendingDebug') & ~BigInt(DR6.bs));
 }
 
 /**
@@ -92,7 +112,8 @@ function noteAddressAndStatus(cpu: Cpu, event: VectoredEvent): void {
   if (event.type !== 3 && event.type !== 5) return;
   if (event.vector === VECTOR.pf && event.linearAddress !== undefined) state.set64('cr2', event.linearAddress);
   if (event.vector !== VECTOR.db || event.debugStatus === undefined) return;
-  state.set64('dr', state.get64('dr', 6) | event.debugStatus, 6);
+  // B3:B0 are those of this exception; the other bits are cleared by software only.
+  state.set64('dr', (state.get64('dr', 6) & ~DR6_BREAKPOINTS) | event.debugStatus, 6);
   state.set64('dr', state.get64('dr', 7) & ~BigInt(DR7_GD), 7);
 }
 
@@ -194,6 +215,20 @@ export function endShadow(state: State, shadow: number, wasNonRoot: number): voi
   if (wasNonRoot === 0 && state.get32('nonRoot') !== 0) return;
   state.set32('interruptibility', state.get32('interruptibility') & ~shadow);
 }
+
+export const isResuming = (state: State): boolean => (state.get32('rflagsSystem') & RFLAGS.rf) !== 0;
+
+/**
+ * RFLAGS.RF lasts for one instruction, which runs alone. @returns whether it was set; it is cleared, so that the
+ * instruction may set it, and put back by `undoResume` when the instruction did not complete
+ */
+export function beginResume(state: State): boolean {
+  if (!isResuming(state)) return false;
+  setResumeFlag(state, false);
+  return true;
+}
+
+export const undoResume = (state: State): void => setResumeFlag(state, true);
 
 /** RFLAGS.TF: the next instruction runs alone, then `trapSingleStep` is called if it completed without a fault. */
 export const isSingleStepping = (state: State): boolean => (state.get32('rflagsSystem') & RFLAGS.tf) !== 0;

@@ -301,8 +301,7 @@ function setReturnedFlags(cpu: Cpu, flags: number, width: number, oldCpl: number
   const { state } = cpu;
   let changed =
     RFLAGS.cf | RFLAGS.pf | RFLAGS.af | RFLAGS.zf | RFLAGS.sf | RFLAGS.tf | RFLAGS.df | RFLAGS.of | RFLAGS.nt;
-  // RF would last for one instruction and holds off instruction breakpoints only, which are not simulated.
-  if (width > 2) changed |= RFLAGS.ac | RFLAGS.id;
+  if (width > 2) changed |= RFLAGS.rf | RFLAGS.ac | RFLAGS.id;
   if (oldCpl <= ioPrivilegeLevel(state)) changed |= RFLAGS.if;
   if (oldCpl === 0) changed |= RFLAGS.iopl;
   if (oldCpl === 0 && width > 2 && inProtectedMode(state)) changed |= RFLAGS.vif | RFLAGS.vip;

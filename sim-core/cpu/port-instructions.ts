@@ -1,13 +1,14 @@
 /** IN, OUT, INS, OUTS and the I/O permission bitmap (SDM Vol. 1, "I/O-Sensitive Instructions"). */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
+import { notePending } from '../mmu/breakpoints.ts';
 import { type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { SYSTEM_TYPE } from '../state/control-bits.ts';
 import { GPR, SEGMENT } from '../state/layout.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086 } from './modes.ts';
 import { readGpr, readOperand, readRegister, writeGpr, writeRegister } from './operands.ts';
-import { ioPrivilegeLevel } from './rflags.ts';
+import { ioPrivilegeLevel, setResumeFlag } from './rflags.ts';
 import { segmentAddress, systemType } from './segments.ts';
 import { readTss } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
@@ -44,6 +45,10 @@ function checkIo(cpu: Cpu, instruction: DecodedInstruction, port: number, size: 
   return cpu.intercepts.instruction({ kind: 'io', port, size, input, string: false, rep: false, immediate });
 }
 
+/** I/O breakpoints trap after the access. */
+const notePorts = ({ state, mmu }: Cpu, port: number, size: PortSize): void =>
+  notePending(state, mmu.breakpoints.matchIo(state, port, size));
+
 function portOperand(cpu: Cpu, instruction: DecodedInstruction, index: number): number {
   const value = readOperand(cpu, instruction, index);
   return typeof value === 'object' ? 0 : Number(value & 0xffffn);
@@ -61,6 +66,7 @@ function input(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   if (problem) return problem;
   const target = instruction.operands[0];
   const value = BigInt(cpu.ports.read(port, size) >>> 0);
+  notePorts(cpu, port, size);
   if (target?.kind === 'register') writeRegister(cpu.state, target.register, value);
   return NEXT.sequential;
 }
@@ -73,6 +79,7 @@ function output(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const from = instruction.operands[1];
   const value = from?.kind === 'register' ? readRegister(cpu.state, from.register) : 0n;
   cpu.ports.write(port, size, Number(value & 0xffff_ffffn));
+  notePorts(cpu, port, size);
   return NEXT.sequential;
 }
 
@@ -88,12 +95,16 @@ const stringIo =
     const repeats = instruction.rep || instruction.repne;
     let left = repeats ? readGpr(state, GPR.rcx, addressSize) : 1n;
     for (let i = 0; left > 0n; i++) {
-      if (i === ITERATIONS_PER_ROUND || (i > 0 && state.get32('attention') !== 0)) return NEXT.jumped;
+      if (i === ITERATIONS_PER_ROUND || (i > 0 && state.get32('attention') !== 0)) {
+        setResumeFlag(state, true);
+        return NEXT.jumped;
+      }
       const problem = transferElement(cpu, instruction, size, isInput);
       if (problem) return problem;
       left--;
       if (repeats) writeCount(cpu, addressSize, left);
     }
+    setResumeFlag(state, false);
     return NEXT.sequential;
   };
 
@@ -128,6 +139,7 @@ function transferElement(
     if (typeof value === 'object') return value;
     cpu.ports.write(port, size, Number(value));
   }
+  notePorts(cpu, port, size);
   const step = BigInt(size) * BigInt(state.get32('stringStep') | 0);
   writeGpr(state, register, addressSize, BigInt.asUintN(8 * addressSize, offset + step));
   return undefined;

@@ -65,5 +65,14 @@ export function writeSystemFlags(state: State, flags: number): void {
   state.set32('stringStep', (flags & RFLAGS.df) !== 0 ? -1 : 1);
 }
 
+/**
+ * Sets or clears RFLAGS.RF. A string instruction that is interrupted between its iterations leaves it set, so that an
+ * instruction breakpoint is met once only.
+ */
+export function setResumeFlag(state: State, on: boolean): void {
+  const flags = state.get32('rflagsSystem');
+  state.set32('rflagsSystem', on ? flags | RFLAGS.rf : flags & ~RFLAGS.rf);
+}
+
 /** IOPL, 0…3. */
 export const ioPrivilegeLevel = (state: State): number => (state.get32('rflagsSystem') & RFLAGS.iopl) >>> 12;

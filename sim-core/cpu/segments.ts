@@ -217,7 +217,9 @@ export function dropInnerSegments(state: State): void {
   for (const index of [SEGMENT.es, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs]) {
     const rights = state.get32('segmentRights', index);
     if ((rights & RIGHTS.unusable) !== 0 || (isCode(rights) && isConforming(rights))) continue;
-    if (privilegeOf(rights) < cpl) setNullSegment(state, index, 0);
+    if (privilegeOf(rights) >= cpl) continue;
+    // FS and GS keep their bases, which 64-bit mode uses in spite of the null selector.
+    setSegment(state, index, 0, state.get64('segmentBase', index), 0, RIGHTS.unusable);
   }
 }
 

@@ -1,12 +1,15 @@
 import type { Clock, Cpu } from '../cpu/cpu.ts';
 import {
+  beginResume,
   type Delivery,
   deliverFault,
   endShadow,
+  isResuming,
   isSingleStepping,
   serviceBoundary,
   shadowOf,
   trapSingleStep,
+  undoResume,
 } from '../cpu/events.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
@@ -16,11 +19,12 @@ import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
-import type { Fault } from '../mmu/fault.ts';
+import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import { Platform } from '../platform/platform.ts';
+import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
 import { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
@@ -55,6 +59,11 @@ class SimulatedMachine implements Machine {
   private readonly vmxUnit: Vmx;
   private breakpoints: readonly BreakpointLocation[] = [];
   private breakpointOffsets = new Set<number>();
+  /** Page offsets at which the guest's own debug registers have ever had an instruction breakpoint. */
+  private readonly guestBreakpointOffsets = new Set<number>();
+  private decodesAnew = false;
+  /** RFLAGS.RF was set when the instruction in hand began: it ignores the guest's instruction breakpoints. */
+  private resuming = false;
   /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
   private stop: StopReason | undefined;
   /** RIP at which `run` started: its breakpoint does not stop the first instruction. */
@@ -112,12 +121,13 @@ class SimulatedMachine implements Machine {
     resetCpu(this.cpu);
     const slow = new Map([...CPU_INSTRUCTIONS, ...this.vmxUnit.instructions]);
     const hooks = {
-      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset),
+      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset) || this.guestBreakpointOffsets.has(offset),
       stopsHere: () => this.stopsHere(),
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
     this.processor = new Processor(this.cpu, slow, hooks, { semantics });
+    this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
   }
 
   get vmx(): VmxView {
@@ -148,9 +158,31 @@ class SimulatedMachine implements Machine {
 
   /** Asked in front of an instruction whose page offset has a breakpoint. */
   private stopsHere(): boolean {
+    if (this.stopsForDebugger()) return true;
+    const ignored = this.resuming && this.processor.executed <= 1;
+    return this.mmu.breakpoints.code.length > 0 && !ignored && !isResuming(this.state) && this.hitsGuest() !== 0;
+  }
+
+  private stopsForDebugger(): boolean {
     const rip = this.processor.linearRip();
     if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
     return this.breakpoints.some(({ address, world }) => address === rip && (world ?? this.world) === this.world);
+  }
+
+  /** DR6 bits of the guest's own instruction breakpoints at RIP. */
+  private hitsGuest(): number {
+    return this.mmu.breakpoints.matchCode(this.processor.linearRip());
+  }
+
+  /** Code that was decoded without a look at a new breakpoint's offset is decoded anew at the next boundary. */
+  private noteGuestBreakpoints(): void {
+    for (const { address } of this.mmu.breakpoints.code) {
+      const offset = Number(address & 0xfffn);
+      if (this.guestBreakpointOffsets.has(offset)) continue;
+      this.guestBreakpointOffsets.add(offset);
+      this.decodesAnew = true;
+      this.state.set32('attention', 1);
+    }
   }
 
   requestStop(): void {
@@ -209,6 +241,10 @@ class SimulatedMachine implements Machine {
   /** Events at an instruction boundary; a stop reason when one ends the run. */
   private boundary(): StopReason | undefined {
     this.state.set32('attention', 0);
+    if (this.decodesAnew) {
+      this.decodesAnew = false;
+      this.processor.flush();
+    }
     for (;;) {
       const delivery = serviceBoundary(this.cpu);
       if (!delivery) return undefined;
@@ -247,20 +283,31 @@ class SimulatedMachine implements Machine {
     const { state, processor } = this;
     const shadow = shadowOf(state);
     const stepping = isSingleStepping(state);
+    const resume = beginResume(state);
+    this.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
     const wasNonRoot = state.get32('nonRoot');
     this.deadline = this.nextDeadline();
     const untilDeadline = Math.ceil(this.deadline - this.cycles);
-    processor.run(shadow !== 0 || stepping ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
+    const alone = shadow !== 0 || stepping || resume;
+    processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
     const exit = state.get32('exitCode');
     const completed = exit === EXIT.budget || exit === EXIT.attention;
     processor.retire();
+    if (resume && !completed) undoResume(state);
     if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);
     if (completed && stepping) trapSingleStep(state);
-    if (exit === EXIT.breakpoint) return { kind: 'breakpoint', address: processor.linearRip() };
+    if (exit === EXIT.breakpoint) return this.breakpoint();
     if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
     const { outcome } = this;
     this.outcome = undefined;
     return outcome;
+  }
+
+  /** A breakpoint of the debugger, or else one of the guest's own: #DB before the instruction. */
+  private breakpoint(): StopReason | undefined {
+    if (this.stopsForDebugger()) return { kind: 'breakpoint', address: this.processor.linearRip() };
+    const debugStatus = BigInt(this.hitsGuest());
+    return this.afterDelivery(deliverFault(this.cpu, { ...exception(VECTOR.db), debugStatus }));
   }
 
   /** Absolute cycle at which something happens by itself. */

@@ -108,6 +108,7 @@ export class Mmu {
   forgetFastTranslations(): void {
     this.tlb.fast.wipe();
     this.updateContext();
+    this.updateBreakpoints();
   }
 
   /**

@@ -207,7 +207,7 @@ function noteAttention({ state, vmcs }: VmxUnit): void {
     u32[OFFSET.pendingDebug >>> 2] === 0 &&
     u32[OFFSET.interruptibility >>> 2] === 0 &&
     u32[OFFSET.activity >>> 2] === ACTIVITY.active &&
-    ((u32[OFFSET.rflagsSystem >>> 2] as number) & RFLAGS.tf) === 0 &&
+    ((u32[OFFSET.rflagsSystem >>> 2] as number) & (RFLAGS.tf | RFLAGS.rf)) === 0 &&
     (vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & windows) === 0 &&
     state.f64[OFFSET.preemptionDeadline >>> 3] === Number.POSITIVE_INFINITY;
   if (!quiet) state.set32('attention', 1);

@@ -64,6 +64,11 @@ export const KERNELS: readonly Kernel[] = [
   { name: 'self_modifying', qemu: [], bochs: [] },
   { name: 'strings64', qemu: [], bochs: [] },
   { name: 'stepping', qemu: [], bochs: [] },
+  {
+    name: 'breakpoints32',
+    qemu: 'TCG takes an instruction breakpoint behind MOV SS',
+    bochs: ['RF is saved set between iterations'],
+  },
   { name: 'interrupts32', qemu: ['MOV SS: one more instruction'], bochs: [] },
   { name: 'vmx_instructions', qemu: TCG_LACKS_VMX, bochs: [] },
   { name: 'vmx_vmcall_in_root', qemu: TCG_LACKS_VMX, bochs: 'Bochs stops at VMCALL in VMX root operation' },
