@@ -1,5 +1,5 @@
 /**
- * The suite inside VS Code (suite/), run once; each of its tests becomes one here. VMXRAY_VSCODE names a desktop VS Code
+ * The suite inside VS Code (suite/), run once; each of its tests becomes one here. VMXRAY_VSCODE names a desktop one
  * to run it in; without it the VS Code server stands in.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 /**
- * Stands in for a desktop VS Code: takes the arguments that @vscode/test-electron gives to it, and runs the tests in the
- * VS Code server with a headless browser as its window. Exits with the tests' status. What VS Code and the tests print
- * goes into a log among the test artefacts: VS Code alone prints hundreds of lines about services that are not there.
+ * Stands in for a desktop VS Code: takes the arguments that @vscode/test-electron gives to it, and runs the tests in
+ * the VS Code server with a headless browser as its window. Exits with the tests' status. What VS Code and the tests
+ * print goes into a log among the test artefacts: VS Code alone prints hundreds of lines about services that are not
+ * there.
  */
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

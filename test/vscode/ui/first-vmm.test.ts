@@ -50,7 +50,8 @@ describe('a person who debugs first-vmm', function () {
   });
 
   it('presses F5 and stops at the guest’s first instruction', async () => {
-    await vscode.runTo('F5', GUEST_START);
+    await vscode.startDebugging();
+    await vscode.stoppedAt(GUEST_START);
     await vscode.command('View: Show Run and Debug');
     for (const section of ['Variables', 'Watch', 'Breakpoints', 'VM Exits']) await vscode.setSection(section, false);
     await vscode.setSection('VMCS', true);
@@ -74,7 +75,7 @@ describe('a person who debugs first-vmm', function () {
   });
 
   it('steps from the guest’s CPUID into the VMM', async () => {
-    await vscode.runTo('F11', CPUID);
+    await vscode.runTo('F11', place('guest/guest.c', 'cpuid(CPUID_HYPERVISOR, 0)'));
     const before = await guestRip();
     await vscode.runTo('F11', VM_EXIT);
     const after = await guestRip();
@@ -108,14 +109,10 @@ describe('a person who debugs first-vmm', function () {
     await vscode.runTo('F5', HANDLER);
     await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
     await vscode.screenshot('overview');
-    const row = await vscode.findRow('VMCS', 'GUEST_RIP');
-    await row.hover();
-    await row.getByRole('button', { name: /Edit/ }).click();
     // The handler adds the length of CPUID before it resumes.
-    await vscode.answer(`0x${(guestStart - 2n).toString(16)}`);
-    await vscode.page
-      .getByRole('treeitem', { name: new RegExp(`^GUEST_RIP 0x${(guestStart - 2n).toString(16)}`) })
-      .waitFor();
+    const beforeStart = `0x${(guestStart - 2n).toString(16)}`;
+    await vscode.editRow(await vscode.findRow('VMCS', 'GUEST_RIP'), beforeStart);
+    await vscode.row(new RegExp(`^GUEST_RIP ${beforeStart}`)).waitFor();
     await vscode.row(/^Guest register state/).waitFor();
     await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
     await vscode.screenshot('8-edited');

@@ -34,7 +34,7 @@ export class Workbench {
     this.home = home;
   }
 
-  /** @param folder absolute path of the workspace */
+  /** @param folder absolute path of the workspace, which holds a README.md */
   static async open(folder: string): Promise<Workbench> {
     const home = mkdtempSync(join(tmpdir(), 'vmxray-ui-'));
     const folders = { userData: join(home, 'data'), extensions: join(home, 'extensions') };
@@ -48,7 +48,7 @@ export class Workbench {
     ] as const;
     await page.goto(workbenchUrl(server.port, folder, payload));
     const workbench = new Workbench(page, server, browser, home);
-    await page.getByRole('treeitem', { name: 'exits.c' }).waitFor();
+    await page.getByRole('treeitem', { name: 'README.md' }).waitFor();
     return workbench;
   }
 
@@ -101,13 +101,30 @@ export class Workbench {
       .waitFor();
   }
 
+  /** Presses F5; again if VS Code was not ready for it, for then it only shows the Run and Debug view. */
+  async startDebugging(): Promise<void> {
+    const toolbar = this.page.locator('.debug-toolbar');
+    for (const timeout of [5_000, 5_000, WAIT]) {
+      await this.press('F5');
+      const started = await toolbar.waitFor({ timeout }).then(
+        () => true,
+        () => false,
+      );
+      if (started) return;
+    }
+    throw new Error('F5 started no session');
+  }
+
   /** Presses a key that makes the machine run, and waits for the stop at a place. */
-  async runTo(key: string, { file, line }: Place): Promise<void> {
+  async runTo(key: string, place: Place): Promise<void> {
     await this.press(key);
+    await this.stoppedAt(place);
+  }
+
+  async stoppedAt({ file, line }: Place): Promise<void> {
     await this.page.getByRole('tab', { name: file, selected: true }).waitFor();
-    await this.page
-      .locator('.margin .codicon-debug-stackframe, .margin .codicon-debug-breakpoint-stackframe')
-      .waitFor();
+    const marks = '.margin .codicon-debug-stackframe, .margin .codicon-debug-breakpoint-stackframe';
+    await this.page.locator(marks).waitFor();
     await this.page.getByRole('button', { name: new RegExp(`^Ln ${line},`) }).waitFor();
   }
 
@@ -149,14 +166,6 @@ export class Workbench {
     await this.page.locator('.panel').getByRole('tab', { name: title }).click();
   }
 
-  /** Types into an input box that is open, in place of what it holds, and accepts it. */
-  async answer(text: string): Promise<void> {
-    const input = this.page.locator('.quick-input-widget input[type=text]');
-    await input.fill(text);
-    await this.press('Enter');
-    await input.waitFor({ state: 'hidden' });
-  }
-
   /** The visible row of a tree whose accessible label begins so. */
   row(label: RegExp): Locator {
     return this.page.getByRole('treeitem', { name: label }).first();
@@ -178,6 +187,16 @@ export class Workbench {
     const row = this.row(new RegExp(`^${name} `));
     await row.waitFor();
     return row;
+  }
+
+  /** Gives a value of a view another one, by the row's pencil. */
+  async editRow(row: Locator, value: string): Promise<void> {
+    await row.hover();
+    await row.getByRole('button', { name: /Edit/ }).click();
+    const input = this.page.locator('.quick-input-widget input[type=text]');
+    await input.fill(value);
+    await this.press('Enter');
+    await input.waitFor({ state: 'hidden' });
   }
 
   /** Waits until the terminal that is shown holds a text. @throws what it holds instead */
