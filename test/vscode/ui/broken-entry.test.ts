@@ -30,7 +30,7 @@ describe('a person who debugs broken-entry', function () {
     await vscode.editRow(await vscode.findRow('VMCS', 'HOST_TR_SELECTOR'), '0x18');
     await vscode.row(/^HOST_TR_SELECTOR 0x18/).waitFor();
     await vscode.command('VMXray: Check VM Entry Now');
-    await vscode.page.getByText('would succeed').first().waitFor();
+    await vscode.preview().getByText('VM entry would succeed').waitFor();
     await vscode.screenshot('broken-entry-2-corrected');
   });
 });

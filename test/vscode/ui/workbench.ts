@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Browser, Locator, Page } from 'playwright-core';
+import type { Browser, FrameLocator, Locator, Page } from 'playwright-core';
 import { type Server, startServer } from '../../../scripts/vscode-server.ts';
 import { artifact, ROOT } from '../../project-files.ts';
 import { launchBrowser, remoteUri, workbenchUrl } from '../browser.ts';
@@ -187,6 +187,11 @@ export class Workbench {
     const row = this.row(new RegExp(`^${name} `));
     await row.waitFor();
     return row;
+  }
+
+  /** The document that is shown as a page: webviews sit in two nested frames. */
+  preview(): FrameLocator {
+    return this.page.frameLocator('iframe.webview').frameLocator('#active-frame');
   }
 
   /** Gives a value of a view another one, by the row's pencil. */
