@@ -1,6 +1,7 @@
 /** The command line of `vmxray`. */
 
 import { parseArgs } from 'node:util';
+import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
 import type { ImageFormat } from '../sim-core/loaders/boot-request.ts';
 import { exitStatusHelp } from './exit-status.ts';
 
@@ -22,12 +23,19 @@ export interface RunOptions {
   /** Seconds of real time; Infinity: no limit. */
   readonly timeout: number;
   readonly json: boolean;
+  /** Name of a processor model (sim-core/cpu/models.ts). */
+  readonly cpu: string;
+  /** Keep hot code in the interpreter, too. */
+  readonly interpret: boolean;
 }
 
 export interface DapOptions {
   /** Undefined: standard input and output. */
   readonly port: number | undefined;
 }
+
+/** The first model is the default. */
+const DEFAULT_MODEL = MODEL_NAMES[0] ?? '';
 
 export const HELP = `Usage: vmxray <command> [options]
 
@@ -37,6 +45,8 @@ export const HELP = `Usage: vmxray <command> [options]
     --format F                  auto (default), multiboot1, elf64, elf32 or flat (raw code: 32-bit mode at 1 MiB)
     --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
     --cpus N                    processors (1 for now)
+    --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
+    --interpret                 do not compile hot code: slower, for comparing
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
     --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
@@ -97,6 +107,8 @@ export function parseRun(args: readonly string[]): RunOptions {
       format: { type: 'string', default: 'auto' },
       memory: { type: 'string', default: '512M' },
       cpus: { type: 'string', default: '1' },
+      cpu: { type: 'string', default: DEFAULT_MODEL },
+      interpret: { type: 'boolean', default: false },
       'max-instructions': { type: 'string' },
       timeout: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -112,6 +124,9 @@ export function parseRun(args: readonly string[]): RunOptions {
   if (positive('--cpus', values.cpus, true) !== 1) {
     throw new UsageError(`--cpus ${values.cpus}: the machine has one processor for now (docs/limits.md)`);
   }
+  if (!MODEL_NAMES.includes(values.cpu)) {
+    throw new UsageError(`--cpu ${values.cpu}: choose from ${MODEL_NAMES.join(', ')}`);
+  }
   return {
     image,
     commandLine: values.cmdline,
@@ -121,6 +136,8 @@ export function parseRun(args: readonly string[]): RunOptions {
     maxInstructions: positive('--max-instructions', values['max-instructions'], true),
     timeout: positive('--timeout', values.timeout, false),
     json: values.json,
+    cpu: values.cpu,
+    interpret: values.interpret,
   };
 }
 

@@ -16,6 +16,8 @@ export interface MachineConfig {
   readonly cpuModel?: string;
   /** False hides VMX from CPUID and makes its instructions #UD. Default true. */
   readonly vmx?: boolean;
+  /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
+  readonly compile?: boolean;
 }
 
 export type { BootModule, BootRequest } from '../loaders/boot-request.ts';

@@ -126,7 +126,7 @@ class SimulatedMachine implements Machine {
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
-    this.processor = new Processor(this.cpu, slow, hooks, { semantics });
+    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile: config.compile ?? true });
     this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
   }
 
