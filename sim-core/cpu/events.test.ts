@@ -186,13 +186,13 @@ describe('Event delivery in 32-bit protected mode', () => {
     }
   });
 
-  it('says that task gates are not simulated', () => {
+  it('reports #GP for the TSS selector of a task gate, with the EXT flag', () => {
     const cpu = enter32(newCpu());
     setGate32(cpu, 0x40, TASK, 0);
-    assert.deepEqual(deliverEvent(cpu, { vector: 0x40, type: 0 }), {
-      kind: 'unimplemented',
-      what: 'task gate in the IDT (vector 64)',
-    });
+    cpu.mmu.physical.write(AT.idt + 8 * 0x40 + 2, 2, 4);
+    const outcome = deliverEvent(cpu, { vector: 0x40, type: 0 });
+    const story = outcome.kind === 'tripleFault' ? outcome.story : [];
+    assert.match(story[0]?.description ?? '', /interrupt 64 could not be delivered: #GP, error code 0x5/);
   });
 });
 

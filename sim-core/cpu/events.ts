@@ -16,6 +16,9 @@ export type Delivery =
 /** B3:B0 of DR6, in the same places in the pending debug exceptions. */
 const DR6_BREAKPOINTS = 0xfn;
 
+/** Pending debug exceptions that DR6 shows: breakpoints, single step, task switch. */
+const PENDING_IN_DR6 = DR6_BREAKPOINTS | BigInt(DR6.bs | DR6.bt);
+
 const DELIVERED: Delivery = { kind: 'delivered' };
 const VM_EXIT: Delivery = { kind: 'vmExit' };
 
@@ -172,7 +175,7 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
 function takePendingDebug(cpu: Cpu): Delivery | undefined {
   const { state } = cpu;
   if (state.low('pendingDebug') === 0) return undefined;
-  const debugStatus = state.get64('pendingDebug') & 0x400fn;
+  const debugStatus = state.get64('pendingDebug') & PENDING_IN_DR6;
   state.set64('pendingDebug', 0n);
   if (debugStatus === 0n) return undefined;
   return deliver(cpu, { vector: VECTOR.db, type: 3, debugStatus }, true);

@@ -89,10 +89,14 @@ describe('Far jumps and calls', () => {
     assert.deepEqual(words(cpu, rsp(cpu), 4), [BigInt(AT.code + 2), 0x1bn, BigInt(AT.stack), 0x23n]);
   });
 
-  it('say that task switches are not simulated', () => {
+  it('cause VM exits for task switches in VMX non-root operation', () => {
     const cpu = enter32(newCpu());
     cpu.mmu.physical.write(AT.gdt + SELECTOR.tss + 4, 4, 0x0000_8900);
-    assert.equal(run(cpu, 'ea 00 00 00 00 28 00')?.kind, 'unimplemented');
+    cpu.state.set32('nonRoot', 1);
+    const fault = run(cpu, 'ea 00 00 00 00 28 00');
+    assert.ok(fault?.kind === 'vmExit');
+    // SDM Vol. 3C, "Exit Qualification for Task Switches": JMP is 2 in bits 31:30.
+    assert.deepEqual([fault.reason, fault.qualification], [9, (2n << 30n) | 0x28n]);
   });
 
   it('use paragraphs in real-address mode', () => {

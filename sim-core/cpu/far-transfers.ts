@@ -1,4 +1,4 @@
-/** Far JMP, CALL and RET, IRET (SDM Vol. 2). Task switches are not simulated. */
+/** Far JMP, CALL and RET, IRET (SDM Vol. 2). */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
@@ -28,11 +28,13 @@ import {
   loadRealSegment,
   privilegeOf,
   readDescriptor,
+  setPrivilege,
   systemType,
 } from './segments.ts';
-import { peekFrame, pushFrame, setStackPointer, stackPointer, writeFrame } from './stack.ts';
+import { peekFrame, pushFrame, readTss, setStackPointer, stackPointer, writeFrame } from './stack.ts';
 import { innerFrameAddress, innerStack, takeStack } from './stack-switch.ts';
 import type { NamedInstructions } from './table.ts';
+import { switchTask, TASK_SWITCH, type TaskSwitchSource } from './task-switch.ts';
 
 interface FarPointer {
   readonly selector: number;
@@ -60,6 +62,7 @@ function farJump(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   if (hasRealSegments(cpu.state)) return jumpReal(cpu, pointer);
   const target = farTarget(cpu, pointer);
   if (isFault(target)) return target;
+  if ('task' in target) return switchByBranch(cpu, instruction, target.task, TASK_SWITCH.jump);
   const { code, offset } = target;
   // A jump keeps the CPL, even through a gate.
   if (!isConforming(code.rights) && privilegeOf(code.rights) !== cpu.state.get32('cpl')) {
@@ -76,6 +79,23 @@ function jumpReal(cpu: Cpu, { selector, offset }: FarPointer): Next | Fault {
   return NEXT.jumped;
 }
 
+/** A far jump or call to another task. */
+interface TaskTarget {
+  /** Selector of its TSS. */
+  readonly task: number;
+}
+
+function switchByBranch(
+  cpu: Cpu,
+  instruction: DecodedInstruction,
+  selector: number,
+  source: TaskSwitchSource,
+): Next | Fault {
+  const instructionPointer = nextRip(cpu, instruction);
+  const flags = readRflags(cpu.state);
+  return switchTask(cpu, { selector, source, instructionPointer, flags, external: 0 }) ?? NEXT.jumped;
+}
+
 /** Where a far jump or call leads, through a call gate or not. */
 interface FarTarget {
   readonly code: Descriptor;
@@ -89,7 +109,7 @@ interface CallGate {
   readonly parameters: number;
 }
 
-function farTarget(cpu: Cpu, { selector, offset }: FarPointer): FarTarget | Fault {
+function farTarget(cpu: Cpu, { selector, offset }: FarPointer): FarTarget | TaskTarget | Fault {
   if (isNull(selector)) return generalProtection();
   const descriptor = readDescriptor(cpu, selector);
   if (isFault(descriptor)) return descriptor;
@@ -104,12 +124,12 @@ function farTarget(cpu: Cpu, { selector, offset }: FarPointer): FarTarget | Faul
   return { code: descriptor, offset, gate: undefined };
 }
 
-function gateTarget(cpu: Cpu, gate: Descriptor): FarTarget | Fault {
+function gateTarget(cpu: Cpu, gate: Descriptor): FarTarget | TaskTarget | Fault {
   const long = inLongMode(cpu.state);
   const type = systemType(gate.rights);
   const wrong = generalProtection(gate.selector & 0xfffc);
   if (!long && (type === SYSTEM_TYPE.taskGate || type === SYSTEM_TYPE.tss16 || type === SYSTEM_TYPE.tss32)) {
-    return { kind: 'unimplemented', what: 'task switch by a far jump or call' };
+    return taskTarget(cpu, gate, type);
   }
   if (type !== SYSTEM_TYPE.callGate32 && (long || type !== SYSTEM_TYPE.callGate16)) return wrong;
   const dpl = privilegeOf(gate.rights);
@@ -123,6 +143,14 @@ function gateTarget(cpu: Cpu, gate: Descriptor): FarTarget | Fault {
   if (isFault(code)) return code;
   const width = long ? 8 : wide ? 4 : 2;
   return { code, offset: offset | (upper << 32n), gate: { width, parameters: long ? 0 : gate.high & 0x1f } };
+}
+
+function taskTarget(cpu: Cpu, descriptor: Descriptor, type: number): TaskTarget | Fault {
+  const dpl = privilegeOf(descriptor.rights);
+  const { selector } = descriptor;
+  if (dpl < cpu.state.get32('cpl') || dpl < (selector & 3)) return generalProtection(selector & 0xfffc);
+  if (type !== SYSTEM_TYPE.taskGate) return { task: selector };
+  return isPresent(descriptor.rights) ? { task: descriptor.low >>> 16 } : exception(VECTOR.np, selector & 0xfffc);
 }
 
 /** Offset bits 63:32 of a 64-bit call gate, which takes two descriptor slots. */
@@ -158,6 +186,7 @@ function farCall(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   }
   const target = farTarget(cpu, pointer);
   if (isFault(target)) return target;
+  if ('task' in target) return switchByBranch(cpu, instruction, target.task, TASK_SWITCH.call);
   const { code, offset, gate } = target;
   const problem = checkCodeOffset(cpu, code, offset);
   if (problem) return problem;
@@ -246,10 +275,10 @@ function completeReturn(
 
 const iret =
   (width: 2 | 4 | 8) =>
-  (cpu: Cpu): Next | Fault => {
+  (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const { state } = cpu;
-    if (inVirtual8086(state)) return { kind: 'unimplemented', what: 'IRET in virtual-8086 mode' };
-    const fault = inProtectedMode(state) ? iretProtected(cpu, width) : iretReal(cpu, width);
+    if (inVirtual8086(state) && ioPrivilegeLevel(state) < 3) return generalProtection();
+    const fault = hasRealSegments(state) ? iretReal(cpu, width) : iretProtected(cpu, width, instruction);
     if (fault) return fault;
     state.set32('interruptibility', state.get32('interruptibility') & ~BLOCKING.byNmi);
     state.set32('attention', 1);
@@ -265,22 +294,54 @@ function iretReal(cpu: Cpu, width: number): Fault | undefined {
   const outcome = jumpReal(cpu, { selector: Number(cs & 0xffffn), offset: rip });
   if (typeof outcome === 'object') return outcome;
   setStackPointer(state, stackPointer(state) + BigInt(3 * width));
-  // VM, VIF and VIP stay as they are.
-  setReturnedFlags(cpu, Number(flags & 0xffff_ffffn), width, 0);
+  // VM, VIF and VIP stay as they are, in virtual-8086 mode (CPL 3) IOPL, too.
+  setReturnedFlags(cpu, Number(flags & 0xffff_ffffn), width, state.get32('cpl'));
   return undefined;
 }
 
-function iretProtected(cpu: Cpu, width: number): Fault | undefined {
+/** IRET with RFLAGS.NT: back to the task that the current TSS links to. */
+function iretFromTask(cpu: Cpu, instruction: DecodedInstruction): Fault | undefined {
+  const link = readTss(cpu, 0, 2, 0);
+  if (typeof link === 'object') return link;
+  return switchTask(cpu, {
+    selector: Number(link),
+    source: TASK_SWITCH.iret,
+    instructionPointer: nextRip(cpu, instruction),
+    flags: readRflags(cpu.state),
+    external: 0,
+  });
+}
+
+/** IRETD at CPL 0 with VM set in the flags that it pops. */
+function iretToVirtual8086(cpu: Cpu, [rip, cs, flags]: readonly [bigint, bigint, bigint]): Fault | undefined {
+  const { state } = cpu;
+  const rest = peekFrame(cpu, 6, 4, 12);
+  if (isFault(rest)) return rest;
+  if (rip > 0xffffn) return generalProtection();
+  writeRflags(state, Number(flags & 0xffff_ffffn));
+  setPrivilege(cpu, 3);
+  const [rsp = 0n, ...selectors] = rest;
+  loadRealSegment(state, SEGMENT.cs, Number(cs & 0xffffn));
+  const order = [SEGMENT.ss, SEGMENT.es, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const;
+  order.forEach((segment, i) => {
+    loadRealSegment(state, segment, Number((selectors[i] ?? 0n) & 0xffffn));
+  });
+  state.set64('gpr', rsp, GPR.rsp);
+  state.set64('rip', rip);
+  return undefined;
+}
+
+function iretProtected(cpu: Cpu, width: number, instruction: DecodedInstruction): Fault | undefined {
   const { state } = cpu;
   if ((state.get32('rflagsSystem') & RFLAGS.nt) !== 0) {
-    return inLongMode(state) ? generalProtection() : { kind: 'unimplemented', what: 'IRET from a nested task' };
+    return inLongMode(state) ? generalProtection() : iretFromTask(cpu, instruction);
   }
   const frame = peekFrame(cpu, 3, width);
   if (isFault(frame)) return frame;
   const [rip, cs, flags] = frame as [bigint, bigint, bigint];
   const oldCpl = state.get32('cpl');
   if (oldCpl === 0 && !inLongMode(state) && width === 4 && (flags & BigInt(RFLAGS.vm)) !== 0n) {
-    return { kind: 'unimplemented', what: 'IRET to virtual-8086 mode' };
+    return iretToVirtual8086(cpu, [rip, cs, flags]);
   }
   const code = returnCode(cpu, Number(cs & 0xffffn));
   if (isFault(code)) return code;

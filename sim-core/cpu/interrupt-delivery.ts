@@ -5,7 +5,7 @@ import { BLOCKING, RFLAGS, RIGHTS, SYSTEM_TYPE } from '../state/control-bits.ts'
 import { ACTIVITY, GPR, SEGMENT } from '../state/layout.ts';
 import type { Cpu } from './cpu.ts';
 import type { VectoredEvent } from './intercepts.ts';
-import { hasRealSegments, inLongMode, inVirtual8086, isCanonical } from './modes.ts';
+import { inLongMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
 import { readRflags, writeSystemFlags } from './rflags.ts';
 import {
   type Descriptor,
@@ -19,12 +19,14 @@ import {
   markAccessed,
   privilegeOf,
   readDescriptor,
+  setNullSegment,
   setPrivilege,
   setSegmentFrom,
   toLinear,
 } from './segments.ts';
 import { pushFrame, stackPointer, writeFrame } from './stack.ts';
 import { type InnerStack, innerFrameAddress, innerStack, takeStack } from './stack-switch.ts';
+import { switchTask, TASK_SWITCH } from './task-switch.ts';
 
 interface Gate {
   readonly selector: number;
@@ -32,6 +34,7 @@ interface Gate {
   /** Operand size of the gate in bytes: what one pushed value takes. */
   readonly width: 2 | 4 | 8;
   readonly isInterruptGate: boolean;
+  readonly isTaskGate: boolean;
   readonly ist: number;
 }
 
@@ -62,8 +65,7 @@ function savedFlags(cpu: Cpu, event: VectoredEvent): bigint {
 /** Delivers the event. On a fault nothing has changed but accessed flags. CR2 and DR6 are the caller's. */
 export function deliverThroughIdt(cpu: Cpu, event: VectoredEvent): Fault | undefined {
   const { state } = cpu;
-  if (inVirtual8086(state)) return { kind: 'unimplemented', what: 'event delivery in virtual-8086 mode' };
-  const fault = hasRealSegments(state) ? deliverReal(cpu, event) : deliverProtected(cpu, event);
+  const fault = inProtectedMode(state) ? deliverProtected(cpu, event) : deliverReal(cpu, event);
   if (fault) return fault;
   state.set32('interruptibility', state.get32('interruptibility') & ~(BLOCKING.bySti | BLOCKING.byMovSs));
   state.set32('activity', ACTIVITY.active);
@@ -89,19 +91,38 @@ function deliverProtected(cpu: Cpu, event: VectoredEvent): Fault | undefined {
   const external = isSoftware(event) ? 0 : 1;
   const gate = readGate(cpu, event, external);
   if (isFault(gate)) return gate;
+  if (gate.isTaskGate) return deliverByTask(cpu, event, gate, external);
   const code = handlerSegment(cpu, gate, external);
   if (isFault(code)) return code;
   if (!inLongMode(cpu.state) && gate.offset > BigInt(descriptorLimit(code))) return generalProtection(external);
   if (inLongMode(cpu.state) && !isCanonical(gate.offset)) return generalProtection(external);
   const cpl = cpu.state.get32('cpl');
   const newCpl = isConforming(code.rights) ? cpl : privilegeOf(code.rights);
+  const virtual8086 = inVirtual8086(cpu.state);
+  if (virtual8086 && newCpl !== 0) return generalProtection((gate.selector & 0xfffc) | external);
   const switched = newCpl !== cpl || (inLongMode(cpu.state) && gate.ist > 0);
   const fault =
     switched || inLongMode(cpu.state)
       ? pushOnNewStack(cpu, event, gate, newCpl, switched, external)
       : pushFrame(cpu, frame(cpu, event), gate.width);
   if (fault) return fault;
+  if (virtual8086) for (const segment of SAVED_BY_VIRTUAL_8086) setNullSegment(cpu.state, segment, 0);
   return enterHandler(cpu, gate, code, newCpl);
+}
+
+/** Segment registers that leaving virtual-8086 mode pushes above SS, the last one highest, and makes null. */
+const SAVED_BY_VIRTUAL_8086 = [SEGMENT.es, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const;
+
+/** A task gate: the old task saves what a frame would have held. */
+function deliverByTask(cpu: Cpu, event: VectoredEvent, gate: Gate, external: number): Fault | undefined {
+  return switchTask(cpu, {
+    selector: gate.selector,
+    source: TASK_SWITCH.gate,
+    instructionPointer: returnAddress(cpu, event),
+    flags: Number(savedFlags(cpu, event)),
+    external,
+    errorCode: event.errorCode,
+  });
 }
 
 /** RIP, CS, RFLAGS with the error code below them: lowest address first. */
@@ -127,10 +148,8 @@ function readGate(cpu: Cpu, event: VectoredEvent, external: number): Gate | Faul
   const type = rights & 0x1f;
   const wide = type === SYSTEM_TYPE.interruptGate32 || type === SYSTEM_TYPE.trapGate32;
   const narrow = type === SYSTEM_TYPE.interruptGate16 || type === SYSTEM_TYPE.trapGate16;
-  if (type === SYSTEM_TYPE.taskGate && !long) {
-    return { kind: 'unimplemented', what: `task gate in the IDT (vector ${event.vector})` };
-  }
-  if (!wide && (long || !narrow)) return wrong;
+  const isTaskGate = type === SYSTEM_TYPE.taskGate && !long;
+  if (!wide && !isTaskGate && (long || !narrow)) return wrong;
   if (isSoftware(event) && privilegeOf(rights) < state.get32('cpl')) return wrong;
   if (!isPresent(rights)) return exception(VECTOR.np, idtError(event.vector, external));
   const low = (value & 0xffffn) | (wide ? (value >> 32n) & 0xffff_0000n : 0n);
@@ -138,6 +157,7 @@ function readGate(cpu: Cpu, event: VectoredEvent, external: number): Gate | Faul
     selector: Number((value >> 16n) & 0xffffn),
     offset: low | ((upper & 0xffff_ffffn) << 32n),
     width: long ? 8 : wide ? 4 : 2,
+    isTaskGate,
     isInterruptGate: type === SYSTEM_TYPE.interruptGate32 || type === SYSTEM_TYPE.interruptGate16,
     ist: long ? Number((value >> 32n) & 7n) : 0,
   };
@@ -174,6 +194,9 @@ function pushOnNewStack(
   }
   const values = frame(cpu, event);
   values.push(state.get64('gpr', GPR.rsp), BigInt(state.get32('segmentSelector', SEGMENT.ss)));
+  if (inVirtual8086(state)) {
+    values.push(...SAVED_BY_VIRTUAL_8086.map((segment) => BigInt(state.get32('segmentSelector', segment))));
+  }
   const size = values.length * gate.width;
   const source = stack?.pointer ?? stackPointer(state);
   const pointer = long ? source & ~0xfn : source;

@@ -196,12 +196,22 @@ function dataProblem(state: State, descriptor: Descriptor): Fault | undefined {
   return isPresent(rights) ? undefined : exception(VECTOR.np, selector & 0xfffc);
 }
 
+/** What every segment register is outside protected mode, CS too: writable data. */
+const REAL_RIGHTS = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.writable | RIGHTS.accessed;
+
 /** Real-address and virtual-8086 mode: base = selector × 16. */
 export function loadRealSegment(state: State, index: SegmentIndex, selector: number): void {
   const base = BigInt(selector) << 4n;
-  if (inVirtual8086(state)) setSegment(state, index, selector, base, 0xffff, 0xf3);
-  else
-    setSegment(state, index, selector, base, state.get32('segmentLimit', index), state.get32('segmentRights', index));
+  if (inVirtual8086(state)) {
+    setSegment(state, index, selector, base, 0xffff, REAL_RIGHTS | RIGHTS.dpl);
+    return;
+  }
+  // The limit and the default sizes stay as protected mode has left them ("unreal" mode).
+  const rights = state.get32('segmentRights', index);
+  const unusable = (rights & RIGHTS.unusable) !== 0;
+  const limit = unusable ? 0xffff : state.get32('segmentLimit', index);
+  const kept = unusable ? 0 : rights & (RIGHTS.big | RIGHTS.granularity);
+  setSegment(state, index, selector, base, limit, REAL_RIGHTS | kept);
 }
 
 /** Sets CPL, which translations depend on. */

@@ -6,9 +6,9 @@ import { EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
 import { GPR, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
-import { in64BitMode, inLongMode, inProtectedMode, isCanonical } from './modes.ts';
+import { in64BitMode, inLongMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
 import { operandAddress, readOperand, sizeOf } from './operands.ts';
-import { readRflags, writeRflags } from './rflags.ts';
+import { ioPrivilegeLevel, readRflags, writeRflags } from './rflags.ts';
 import { setPrivilege, setSegment } from './segments.ts';
 import type { NamedInstructions } from './table.ts';
 
@@ -110,6 +110,7 @@ const softwareInterrupt = (vector: number, type: 4 | 5 | 6, instruction: Decoded
 });
 
 function intN(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  if (inVirtual8086(cpu.state) && ioPrivilegeLevel(cpu.state) < 3) return generalProtection();
   const vector = readOperand(cpu, instruction, 0);
   return typeof vector === 'object' ? vector : softwareInterrupt(Number(vector & 0xffn), 4, instruction);
 }

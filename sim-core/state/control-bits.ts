@@ -49,5 +49,5 @@ export const SYSTEM_TYPE = {
 export const BLOCKING = { bySti: 0x1, byMovSs: 0x2, byNmi: 0x8 } as const;
 
 /** DR6 bits, and pending debug exceptions in the same places. */
-export const DR6 = { bd: 0x2000, bs: 0x4000 } as const;
+export const DR6 = { bd: 0x2000, bs: 0x4000, bt: 0x8000 } as const;
 export const DR7_GD = 0x2000;

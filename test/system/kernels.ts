@@ -65,6 +65,21 @@ export const KERNELS: readonly Kernel[] = [
   { name: 'strings64', qemu: [], bochs: [] },
   { name: 'stepping', qemu: [], bochs: [] },
   {
+    name: 'virtual8086',
+    qemu: ['IRETD to a 32-bit EIP beyond the limit', 'access beyond 64 KiB', 'handler of CPL 3'],
+    bochs: ['IRETD to a 32-bit EIP beyond the limit'],
+  },
+  {
+    name: 'tasks32',
+    qemu: [
+      'new task with code that cannot be read in DS',
+      'new task with a TSS in ES',
+      'new task with data in FS that is not present',
+      'new task with GS beyond the GDT',
+    ],
+    bochs: [],
+  },
+  {
     name: 'breakpoints32',
     qemu: 'TCG takes an instruction breakpoint behind MOV SS',
     bochs: ['RF is saved set between iterations'],
