@@ -5,6 +5,14 @@ import type { OperandSource, TestForm } from './forms.ts';
 import { ADDRESS, type Case, MODES, PAGE_BOUNDARY, type TestMode } from './layout.ts';
 import type { Random } from './random.ts';
 import { undefinedFlags, undefinedResult } from './undefined.ts';
+import {
+  isOutsideRange,
+  randomExtended,
+  randomX87,
+  TRANSCENDENTAL,
+  undefinedRelation,
+  undefinedStatus,
+} from './x87.ts';
 
 /** Random cases of a form: operands, addresses, and a state in which the instruction stays inside the mapped pages. */
 
@@ -47,6 +55,7 @@ class Builder {
   readonly gpr: bigint[];
   readonly xmm = new Uint8Array(256);
   readonly memory = new Uint8Array(ADDRESS.WINDOW_SIZE);
+  readonly x87: Uint8Array;
   /** Registers whose values an address depends on. */
   private readonly pinned = new Set<number>([GPR.rsp]);
   /** Linear address of the memory operand. */
@@ -72,6 +81,7 @@ class Builder {
       form.mnemonic === 'Leave' || form.mnemonic === 'Enter' ? BigInt(this.offsetNearBoundary()) : random.integer();
     this.fillVectors(this.xmm, 0);
     this.fillVectors(this.memory, 0);
+    this.x87 = randomX87(random, form.mnemonic);
     this.instruction.code = form.code;
   }
 
@@ -105,6 +115,14 @@ class Builder {
     new DataView(this.memory.buffer).setBigUint64(address - ADDRESS.WINDOW, low64(value), true);
   }
 
+  /** 80-bit numbers at the end of `size` bytes, after an environment that has few unmasked exceptions. */
+  private pokeExtended(address: number, size: number): void {
+    const start = address - ADDRESS.WINDOW;
+    for (let at = start + (size % 10 === 0 ? 0 : size - 80); at < start + size; at += 10) {
+      this.memory.set(randomExtended(this.random), Math.max(at, start));
+    }
+  }
+
   // ---- operands
 
   fillOperands(rip: number): void {
@@ -124,6 +142,10 @@ class Builder {
         return this.setRegister(i, this.chooseGpr(operand.size));
       case 'xmm':
         return this.setRegister(i, XMMS[random.below(this.registers)] as Register);
+      case 'mm':
+        return this.setRegister(i, Register.MM0 + random.below(8));
+      case 'st':
+        return this.setRegister(i, Register.ST0 + (operand.fixed ? 0 : random.below(8)));
       case 'fixed':
         return this.setRegister(i, Register[operand.register]);
       case 'memory':
@@ -224,6 +246,7 @@ class Builder {
     this.address = target;
     instruction.setOpKind(i, OpKind.Memory);
     this.fillVectors(this.memory, target - ADDRESS.WINDOW);
+    if (size >= 10 && this.form.mnemonic.startsWith('F')) this.pokeExtended(target, size);
     if (this.form.mode === 'code16') return this.fillMemory16(target - this.segments.dataBase);
     if (this.form.mode === 'code32') return this.fillMemory32(target);
     if (this.form.text.includes('moffs')) return this.absolute(target, 8);
@@ -402,14 +425,17 @@ function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | u
       mode: form.mode,
       text: `${form.text} (${form.operands.map((operand) => operand.kind).join(', ')}) in ${form.mode}`,
       code,
-      undefinedFlags: undefinedFlags(form.mnemonic, size, count),
-      undefinedResult: undefinedResult(form.mnemonic, size, count),
+      undefinedFlags: undefinedFlags(form.mnemonic, size, count) | undefinedRelation(form.mnemonic, builder.x87),
+      undefinedResult: undefinedResult(form.mnemonic, size, count) || isOutsideRange(form.mnemonic, builder.x87),
+      undefinedStatus: undefinedStatus(form.mnemonic),
+      ...(TRANSCENDENTAL.has(form.mnemonic) ? { approximate: form.mnemonic } : {}),
       before: {
         gpr: visible(form, builder.gpr),
         rflags: BigInt((random.next() & STATUS_AND_DIRECTION) | 2),
         rip: BigInt(rip),
         mxcsr: MXCSR_DEFAULT,
         xmm: builder.xmm,
+        x87: builder.x87,
         memory: builder.memory,
       },
     };

@@ -1,6 +1,7 @@
 import { MXCSR_STATUS } from '../../sim-core/isa/sse-operands.ts';
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
 import { ADDRESS, type Case, type MachineState, type TestMode } from './layout.ts';
+import { x87Parts } from './x87.ts';
 
 /** How two machine states differ, in words. */
 
@@ -12,7 +13,12 @@ const hexBytes = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex
 const xmmOf = ({ xmm }: MachineState, i: number): string => hexBytes(xmm.subarray(16 * i, 16 * i + 16));
 
 /** Parts of a state by name, as text. */
-function parts(mode: TestMode, state: MachineState, withResults: boolean): Map<string, string> {
+function parts(
+  mode: TestMode,
+  state: MachineState,
+  withResults: boolean,
+  undefinedStatus: number,
+): Map<string, string> {
   const all = new Map([['rip', hex(state.rip)]]);
   for (const name of FLAG_NAMES) all.set(name, (state.rflags & BigInt(RFLAGS[name])) === 0n ? '0' : '1');
   // The simulator does not track MXCSR's status flags.
@@ -24,10 +30,18 @@ function parts(mode: TestMode, state: MachineState, withResults: boolean): Map<s
     all.set(name, hex(BigInt.asUintN(bits, state.gpr[i] as bigint)));
   });
   for (let i = 0; i < 16; i++) all.set(`xmm${i}`, xmmOf(state, i));
+  for (const [name, value] of x87Parts(state.x87, undefinedStatus)) all.set(name, value);
   for (let i = 0; i < state.memory.length; i += 8) {
     all.set(`bytes at ${hex(ADDRESS.WINDOW + i)}`, hexBytes(state.memory.subarray(i, i + 8)));
   }
   return all;
+}
+
+/** RFLAGS and x87 status-word bits that are not compared, and whether results are not. */
+interface UndefinedParts {
+  readonly flags: number;
+  readonly results: boolean;
+  readonly status: number;
 }
 
 /** A state and who arrived at it. */
@@ -35,17 +49,16 @@ type Named = readonly [name: string, state: MachineState];
 
 /**
  * Differences as texts. XMM registers and memory are given byte by byte from the lowest address.
- * @param undefinedParts RFLAGS bits that are not compared, and whether results are not
  */
 export function differences(
   mode: TestMode,
   [firstName, first]: Named,
   [secondName, second]: Named,
-  undefinedParts: { readonly flags: number; readonly results: boolean } = { flags: 0, results: false },
+  undefinedParts: UndefinedParts = { flags: 0, results: false, status: 0 },
 ): string[] {
   const found: string[] = [];
-  const others = parts(mode, second, !undefinedParts.results);
-  for (const [name, value] of parts(mode, first, !undefinedParts.results)) {
+  const others = parts(mode, second, !undefinedParts.results, undefinedParts.status);
+  for (const [name, value] of parts(mode, first, !undefinedParts.results, undefinedParts.status)) {
     const flag = FLAG_NAMES.find((candidate) => candidate === name);
     const isDefined = flag === undefined || (undefinedParts.flags & RFLAGS[flag]) === 0;
     const other = others.get(name);
@@ -64,5 +77,6 @@ export function describeCase(test: Case, found: readonly string[]): string {
     ...found.map((difference) => `  ${difference}`),
     `  before: ${registers} rflags=${hex(before.rflags)}`,
     ...(text.includes('xmm') ? [`  ${vectors}`] : []),
+    ...(/^f|mm,|mm$/i.test(text) ? [`  ${[...x87Parts(before.x87)].map((part) => part.join('=')).join(' ')}`] : []),
   ].join('\n');
 }

@@ -16,6 +16,9 @@ import { MODES, type TestMode } from './layout.ts';
 export type OperandSource =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
   | { readonly kind: 'xmm' }
+  | { readonly kind: 'mm' }
+  /** ST(i), or always ST(0). */
+  | { readonly kind: 'st'; readonly fixed: boolean }
   | { readonly kind: 'fixed'; readonly register: 'AL' | 'CL' | 'AX' | 'EAX' | 'RAX' }
   | { readonly kind: 'memory'; readonly size: number }
   /** Immediate of `size` bytes, sign-extended to `extended` bytes. */
@@ -51,6 +54,7 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.r16_reg, gpr(2)], [Kind.r16_rm, gpr(2)], [Kind.r16_opcode, gpr(2)],
   [Kind.r32_reg, gpr(4)], [Kind.r32_rm, gpr(4)], [Kind.r32_opcode, gpr(4)],
   [Kind.r64_reg, gpr(8)], [Kind.r64_rm, gpr(8)], [Kind.r64_opcode, gpr(8)],
+  [Kind.st0, { kind: 'st', fixed: true }], [Kind.sti_opcode, { kind: 'st', fixed: false }],
   [Kind.xmm_reg, XMM], [Kind.xmm_rm, XMM],
   [Kind.al, { kind: 'fixed', register: 'AL' }], [Kind.cl, { kind: 'fixed', register: 'CL' }],
   [Kind.ax, { kind: 'fixed', register: 'AX' }], [Kind.eax, { kind: 'fixed', register: 'EAX' }],

@@ -23,6 +23,8 @@
 #define INT3 0xcc
 #define BREAKPOINT 3
 
+enum { X87_BYTES = 160 };
+
 struct input {
   uint64_t gpr[16];
   uint64_t rflags;
@@ -34,6 +36,7 @@ struct input {
   uint64_t code_base;
   uint8_t code[32];
   uint8_t xmm[256];
+  uint8_t x87[X87_BYTES];
   uint8_t memory[WINDOW_SIZE];
 };
 
@@ -44,6 +47,7 @@ struct output {
   uint32_t mxcsr;
   uint32_t vector;
   uint8_t xmm[256];
+  uint8_t x87[X87_BYTES];
   uint8_t memory[WINDOW_SIZE];
 };
 
@@ -52,6 +56,9 @@ static const int GREGS[16] = {
   REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
 };
 static const uint64_t SETTABLE_FLAGS = 0xcd5;
+
+/* The frame's FXSAVE area: x87 control to pointers, MXCSR and its mask, x87 registers, XMM; then the XSAVE header. */
+enum { X87_BYTES_BEFORE_MXCSR = 24, X87_REGISTERS = 32, XSAVE_HEADER = 512, X87_AND_SSE = 3 };
 
 static struct input *inputs;
 static struct output *outputs;
@@ -70,6 +77,11 @@ static void start(ucontext_t *context) {
   gregs[REG_EFL] = (greg_t)((gregs[REG_EFL] & ~SETTABLE_FLAGS) | (in->rflags & SETTABLE_FLAGS));
   memcpy(context->uc_mcontext.fpregs->_xmm, in->xmm, sizeof in->xmm);
   context->uc_mcontext.fpregs->mxcsr = in->mxcsr;
+  uint8_t *area = (uint8_t *)context->uc_mcontext.fpregs;
+  memcpy(area, in->x87, X87_BYTES_BEFORE_MXCSR);
+  memcpy(area + X87_REGISTERS, in->x87 + X87_REGISTERS, X87_BYTES - X87_REGISTERS);
+  /* Parts that were in their initial state when the signal came are restored, too. */
+  area[XSAVE_HEADER] |= X87_AND_SSE;
   memcpy((void *)WINDOW, in->memory, WINDOW_SIZE);
   memcpy((void *)(in->code_base + in->rip), in->code, in->length);
 }
@@ -85,6 +97,7 @@ static void finish(const ucontext_t *context) {
   out->rip = (uint64_t)gregs[REG_RIP] - (out->vector == BREAKPOINT ? 1 : 0);
   memcpy(out->xmm, context->uc_mcontext.fpregs->_xmm, sizeof out->xmm);
   out->mxcsr = context->uc_mcontext.fpregs->mxcsr;
+  memcpy(out->x87, context->uc_mcontext.fpregs, X87_BYTES);
   memcpy(out->memory, (void *)WINDOW, WINDOW_SIZE);
   memset((void *)(in->code_base + in->rip), INT3, in->length);
 }

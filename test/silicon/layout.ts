@@ -17,6 +17,8 @@ export const ADDRESS = {
 export const PAGE_BOUNDARY = ADDRESS.WINDOW + 256;
 const XMM_BYTES = 256;
 const CODE_BYTES = 32;
+/** Bytes of an FXSAVE64 area up to the end of the x87 registers. */
+export const X87_BYTES = 160;
 
 /** The processor's state that instructions under test see, apart from the code. */
 export interface MachineState {
@@ -27,6 +29,8 @@ export interface MachineState {
   readonly mxcsr: number;
   /** XMM0…XMM15, 16 bytes each. */
   readonly xmm: Uint8Array;
+  /** The x87 state as FXSAVE64 stores it; the bytes of MXCSR and its mask do not count. */
+  readonly x87: Uint8Array;
   /** Bytes of the window. */
   readonly memory: Uint8Array;
 }
@@ -46,6 +50,10 @@ export interface Case {
   /** RFLAGS bits, and whether also results, that the manual leaves undefined. */
   readonly undefinedFlags: number;
   readonly undefinedResult: boolean;
+  /** x87 status-word bits that are not compared. */
+  readonly undefinedStatus: number;
+  /** A transcendental instruction's name: its result may differ by one unit in the last place. */
+  readonly approximate?: string;
   readonly before: MachineState;
 }
 
@@ -60,8 +68,8 @@ export const NO_EXCEPTION = 3;
 
 const HEAD = 16 * 8 + 8 + 8 + 4 + 4;
 const INPUT_HEAD = HEAD + 8 + 8;
-const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + XMM_BYTES + ADDRESS.WINDOW_SIZE;
-const OUTPUT_SIZE = HEAD + XMM_BYTES + ADDRESS.WINDOW_SIZE;
+const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + XMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
+const OUTPUT_SIZE = HEAD + XMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
 
 /** Cases as the harness's `struct input`. */
 export function encodeCases(cases: readonly Case[]): Uint8Array {
@@ -81,7 +89,8 @@ export function encodeCases(cases: readonly Case[]): Uint8Array {
     view.setBigUint64(at + 160, BigInt(MODES[mode].codeBase), true);
     bytes.set(code, at + INPUT_HEAD);
     bytes.set(before.xmm, at + INPUT_HEAD + CODE_BYTES);
-    bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES);
+    bytes.set(before.x87, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES);
+    bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES + X87_BYTES);
   });
   return bytes;
 }
@@ -99,7 +108,8 @@ export function decodeOutcomes(bytes: Uint8Array): Outcome[] {
         rip: view.getBigUint64(at + 136, true),
         mxcsr: view.getUint32(at + 144, true),
         xmm: bytes.slice(at + HEAD, at + HEAD + XMM_BYTES),
-        memory: bytes.slice(at + HEAD + XMM_BYTES, at + OUTPUT_SIZE),
+        x87: bytes.slice(at + HEAD + XMM_BYTES, at + HEAD + XMM_BYTES + X87_BYTES),
+        memory: bytes.slice(at + HEAD + XMM_BYTES + X87_BYTES, at + OUTPUT_SIZE),
       },
       vector: view.getUint32(at + 148, true),
     };

@@ -1,4 +1,6 @@
 import { Mnemonic } from 'iced-x86';
+import { byMnemonic } from '../../sim-core/cpu/table.ts';
+import { X87_INSTRUCTIONS } from '../../sim-core/cpu/x87/instructions.ts';
 import { SEMANTICS } from '../../sim-core/isa/semantics.ts';
 
 /** Slow instructions (sim-core/cpu) that user mode may execute and that depend on nothing but the compared state. */
@@ -11,10 +13,12 @@ const SLOW: readonly number[] = [
   Mnemonic.Aaa, Mnemonic.Aas, Mnemonic.Aam, Mnemonic.Aad, Mnemonic.Daa, Mnemonic.Das, Mnemonic.Salc, Mnemonic.Bound,
 ]; // biome-ignore format: a list reads better in rows
 
+const X87: readonly number[] = byMnemonic(X87_INSTRUCTIONS).map(([mnemonic]) => mnemonic);
+
 /** Hints of one vendor that the other answers with #UD. */
 const VENDOR_SPECIFIC: ReadonlySet<number> = new Set([Mnemonic.Reservednop]);
 
 /** What the oracle tests: every staged instruction, and the slow ones above. */
 export const TESTED_MNEMONICS: ReadonlySet<number> = new Set(
-  [...SEMANTICS.keys(), ...SLOW].filter((mnemonic) => !VENDOR_SPECIFIC.has(mnemonic)),
+  [...SEMANTICS.keys(), ...SLOW, ...X87].filter((mnemonic) => !VENDOR_SPECIFIC.has(mnemonic)),
 );

@@ -7,6 +7,8 @@ import {
   ADDRESS, type Case, decodeOutcomes, encodeCases, MODES, NO_EXCEPTION, type Outcome, type TestMode,
 } from './layout.ts'; // biome-ignore format: a list reads better in rows
 
+import { INITIAL_X87 } from './x87.ts';
+
 const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
 
 /** Why this machine cannot run the harness; undefined when it can. */
@@ -54,12 +56,14 @@ const nopIn = (mode: TestMode): Case => ({
   code: Uint8Array.of(0x90),
   undefinedFlags: 0,
   undefinedResult: false,
+  undefinedStatus: 0,
   before: {
     gpr: Array.from({ length: 16 }, () => 0n),
     rflags: 2n,
     rip: BigInt(ADDRESS.CODE + 0x800 - MODES[mode].codeBase),
     mxcsr: 0x1f80,
     xmm: new Uint8Array(256),
+    x87: INITIAL_X87,
     memory: new Uint8Array(ADDRESS.WINDOW_SIZE),
   },
 });

@@ -29,6 +29,9 @@ try {
   const report = check(cases, native, new Simulated(CPU_INSTRUCTIONS));
   for (const mismatch of report.mismatches) console.log(`${mismatch}\n`);
   for (const what of report.unimplemented) console.log(`not simulated: ${what}`);
+  for (const [name, { cases: all, differed }] of report.lastBits) {
+    console.log(`${name.toLowerCase()}: ${differed} of ${all} results differ in the last bit`);
+  }
   console.log(
     `seed ${seed}: ${forms.length} forms, ${report.cases} cases, ${report.mismatches.length} forms with mismatches, ` +
       `${report.unimplemented.length} not simulated`,

@@ -2,6 +2,7 @@ import { Code, Encoder, Instruction, Register } from 'iced-x86';
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
 import { ADDRESS, type Case, PAGE_BOUNDARY } from './layout.ts';
 import type { Random } from './random.ts';
+import { INITIAL_X87 } from './x87.ts';
 
 /**
  * Short random sequences: instructions that set flags, then ones that use them. Single instructions do not show whether
@@ -100,12 +101,14 @@ export function randomSequence(random: Random): Case {
     code,
     undefinedFlags,
     undefinedResult: false,
+    undefinedStatus: 0,
     before: {
       gpr: Array.from({ length: 16 }, (_, i) => (i === 4 ? BigInt(PAGE_BOUNDARY) : random.integer())),
       rflags: BigInt((random.next() & ALL) | 2),
       rip: BigInt(ADDRESS.CODE + 0x800),
       mxcsr: 0x1f80,
       xmm: new Uint8Array(256),
+      x87: INITIAL_X87,
       memory: new Uint8Array(ADDRESS.WINDOW_SIZE),
     },
   };

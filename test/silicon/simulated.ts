@@ -14,6 +14,8 @@ import { GPR, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
 import { State } from '../../sim-core/state/state.ts';
 import { ADDRESS, type Case, type MachineState, MODES, NO_EXCEPTION, type Outcome, type TestMode } from './layout.ts';
 
+import { setX87, x87Of } from './x87.ts';
+
 const RAM_SIZE = 4 << 20;
 /** Fills the code pages: decoding ahead stops at it, and no case executes it. */
 const HLT = 0xf4;
@@ -42,7 +44,7 @@ export class Simulated {
     const clock: Clock = { cycles: () => 0 };
     // No instruction under test asks for ports, interrupts or VMX.
     const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
-    state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp));
+    state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp | CR0.ne));
     state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
     state.set32('cpl', 3);
@@ -116,6 +118,7 @@ export class Simulated {
     state.set64('rip', before.rip);
     state.set32('mxcsr', before.mxcsr);
     for (let i = 0; i < 16; i++) state.bytes.set(before.xmm.subarray(16 * i, 16 * i + 16), OFFSET.ymm + 32 * i);
+    setX87(state, before.x87);
     this.physical.poke(ADDRESS.WINDOW, before.memory);
   }
 
@@ -131,6 +134,7 @@ export class Simulated {
       rip: state.get64('rip'),
       mxcsr: state.get32('mxcsr'),
       xmm,
+      x87: x87Of(state),
       memory: this.physical.peek(ADDRESS.WINDOW, ADDRESS.WINDOW_SIZE),
     };
   }

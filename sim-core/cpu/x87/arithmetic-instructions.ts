@@ -7,7 +7,7 @@ import type { State } from '../../state/state.ts';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu.ts';
 import { readRflags, writeRflags } from '../rflags.ts';
 import type { NamedInstructions } from '../table.ts';
-import { Arithmetic, classify, type Float80, type FloatClass, zero } from './float80.ts';
+import { Arithmetic, classify, FLAG, type Float80, type FloatClass, zero } from './float80.ts';
 import { computing, hasMemoryOperand, isFault, type MemoryKind, readNumber, stackNumber } from './instruction.ts';
 import {
   absolute, add, type BinaryOperation, changeSign, compare, divide, extract, multiply, type Relation, remainder,
@@ -18,7 +18,7 @@ import {
 } from './registers.ts'; // biome-ignore format: a list reads better in rows
 import {
   angle, cosineInstruction, logarithm, logarithmPlusOne, ONE, powerMinusOne, sineAndCosine, sineInstruction,
-  tangentInstruction, type Trigonometric,
+  type Trigonometric, tangentInstruction, 
 } from './transcendental.ts'; // biome-ignore format: a list reads better in rows
 
 const newArithmetic = (state: State): Arithmetic => new Arithmetic(state.get32('x87Control'));
@@ -184,16 +184,18 @@ const extractParts = withSecondResult((arithmetic, value) => {
 const partialRemainder = (nearest: boolean): SlowInstruction =>
   computing(({ state }) => {
     const arithmetic = newArithmetic(state);
-    setConditions(state, 0);
+    setC2(state, false);
     const write = (value: Float80) => writeStack(state, 0, value);
     if (isEmpty(state, 0) || isEmpty(state, 1)) return underflow(state, arithmetic, write);
     const { value, quotient } = remainder(arithmetic, readStack(state, 0), readStack(state, 1), nearest);
-    arithmetic.roundedUp = ((quotient ?? 0n) & 1n) !== 0n;
+    const bits = typeof quotient === 'bigint' ? quotient : 0n;
+    arithmetic.roundedUp = (bits & 1n) !== 0n;
     settle(state, arithmetic);
     if (arithmetic.isPrevented) return NEXT.sequential;
     write(value);
-    if (quotient === undefined) setConditions(state, STATUS.c2);
-    else setConditions(state, ((quotient & 4n) !== 0n ? STATUS.c0 : 0) | ((quotient & 2n) !== 0n ? STATUS.c3 : 0));
+    if (quotient === 'incomplete') setConditions(state, STATUS.c2);
+    else if (quotient !== 'none')
+      setConditions(state, ((bits & 4n) !== 0n ? STATUS.c0 : 0) | ((bits & 2n) !== 0n ? STATUS.c3 : 0));
     return NEXT.sequential;
   });
 
@@ -252,9 +254,9 @@ const comparisonToFlags = (quietIsInvalid: boolean, pops: number): SlowInstructi
       : compare(arithmetic, readStack(state, 0), readStack(state, other), quietIsInvalid);
     if (empty) stackUnderflow(state, arithmetic);
     else settle(state, arithmetic);
-    if (arithmetic.isPrevented) return NEXT.sequential;
-    writeRflags(state, (readRflags(state) & ~STATUS_FLAGS) | FLAGS_OF_RELATION[relation]);
-    popTimes(state, pops);
+    const unmaskedInvalid = (arithmetic.flags & ~arithmetic.masks & FLAG.invalid) !== 0;
+    if (!unmaskedInvalid) writeRflags(state, (readRflags(state) & ~STATUS_FLAGS) | FLAGS_OF_RELATION[relation]);
+    if (!arithmetic.isPrevented) popTimes(state, pops);
     return NEXT.sequential;
   });
 

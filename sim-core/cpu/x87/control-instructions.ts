@@ -11,7 +11,7 @@ import type { NamedInstructions } from '../table.ts';
 import { readArea, writeArea } from './area.ts';
 import { ALL_EXCEPTIONS } from './float80.ts';
 import { control, hasMemoryOperand, memorySize, pendingError, waiting } from './instruction.ts';
-import { ALL_EMPTY, DEFAULT_CONTROL, fullTags, STATUS, setTags, summarise, topOf } from './registers.ts';
+import { ALL_EMPTY, DEFAULT_CONTROL, fullTags, STATUS, setTags, setTop, summarise, topOf } from './registers.ts';
 
 /** Control-word bits that can be written; bit 6 reads as 1. */
 const CONTROL_BITS = 0x1f3f;
@@ -214,7 +214,7 @@ const wait: SlowInstruction = ({ state }) => {
 /** FENI, FDISI and FSETPM of the 8087 and 80287 do nothing. */
 const nothing = control(() => NEXT.sequential);
 
-/** EMMS leaves MMX technology's use of the registers. */
+/** EMMS ends MMX technology's use of the registers (SDM Vol. 3A, "Effects of MMX Instructions on x87 FPU State"). */
 const emms: SlowInstruction = ({ state }) => {
   const cr0 = state.low('cr0');
   if ((cr0 & CR0.em) !== 0) return undefinedOpcode();
@@ -222,6 +222,7 @@ const emms: SlowInstruction = ({ state }) => {
   const pending = pendingError(state);
   if (pending) return pending;
   state.set32('x87Tag', ALL_EMPTY);
+  setTop(state, 0);
   return NEXT.sequential;
 };
 

@@ -89,6 +89,12 @@ export class Arithmetic {
     return INDEFINITE;
   }
 
+  /** Forgets that a result was inexact. */
+  withdrawRounding(): void {
+    this.flags &= ~FLAG.precision;
+    this.roundedUp = false;
+  }
+
   /** Notes a denormal operand. @returns whether that exception is unmasked, so that the operation is not done */
   denormal(...kinds: readonly FloatClass[]): boolean {
     if (!kinds.includes('denormal')) return false;
@@ -124,7 +130,8 @@ export class Arithmetic {
 
   /**
    * Rounds to a format with the exceptions of SDM Vol. 1, "Numeric Overflow", "Numeric Underflow" (tininess is detected
-   * after rounding) and "Inexact Result". Unmasked overflow and underflow give a result with an adjusted exponent.
+   * after rounding) and "Inexact Result". Unmasked overflow and underflow give a result with an adjusted exponent, or,
+   * where that is not enough (FSCALE), infinity and the masked response.
    */
   roundTo(value: Exact, format: FloatFormat): Rounded {
     const { precision, minimum, maximum, adjustment } = format;
@@ -136,12 +143,11 @@ export class Arithmetic {
     const kept = exponent === leading ? unbounded.kept : unbounded.kept >> 1n;
     if (exponent <= maximum) return { infinite: false, exponent, kept };
     this.flags |= FLAG.overflow;
-    if (!this.isMasked(FLAG.overflow)) {
-      const adjusted = exponent - adjustment;
-      return { infinite: adjusted > maximum, exponent: adjusted, kept };
-    }
+    const adjusted = exponent - adjustment;
+    const unmasked = !this.isMasked(FLAG.overflow);
+    if (unmasked && adjusted <= maximum) return { infinite: false, exponent: adjusted, kept };
     this.flags |= FLAG.precision;
-    this.roundedUp = this.roundsAway(value.sign);
+    this.roundedUp = unmasked || this.roundsAway(value.sign);
     return { infinite: this.roundedUp, exponent: maximum, kept: (1n << BigInt(precision)) - 1n };
   }
 

@@ -107,24 +107,30 @@ export const fromBits = (bits: bigint): Float80 => ({
 export const toBits = ({ sign, exponent, significand }: Float80): bigint =>
   (BigInt((sign << 15) | exponent) << 64n) | significand;
 
-/** Linear-memory address of the operand's ten bytes. */
-function locate(cpu: Cpu, instruction: DecodedInstruction, write: boolean): number | Fault {
-  const linear = operandAddress(cpu, instruction, 0, EXTENDED_SIZE, write);
+/** Linear-memory address of the operand. */
+function locate(cpu: Cpu, instruction: DecodedInstruction, size: number, write: boolean): number | Fault {
+  const linear = operandAddress(cpu, instruction, 0, size, write);
   if (typeof linear === 'object') return linear;
   const { mmu } = cpu;
-  return mmu.locate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), EXTENDED_SIZE, write) || mmu.lastFault();
+  return mmu.locate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), size, write) || mmu.lastFault();
+}
+
+/** The fault that a write to the memory operand would have. */
+export function probeForWriting(cpu: Cpu, instruction: DecodedInstruction, size: number): Fault | undefined {
+  const at = locate(cpu, instruction, size, true);
+  return typeof at === 'object' ? at : undefined;
 }
 
 /** The 80 bits of the memory operand. */
 export function readExtended(cpu: Cpu, instruction: DecodedInstruction): bigint | Fault {
-  const at = locate(cpu, instruction, false);
+  const at = locate(cpu, instruction, EXTENDED_SIZE, false);
   if (typeof at === 'object') return at;
   const { view } = cpu.state;
   return (BigInt(view.getUint16(at + 8, true)) << 64n) | view.getBigUint64(at, true);
 }
 
 export function writeExtended(cpu: Cpu, instruction: DecodedInstruction, value: bigint): Fault | undefined {
-  const at = locate(cpu, instruction, true);
+  const at = locate(cpu, instruction, EXTENDED_SIZE, true);
   if (typeof at === 'object') return at;
   cpu.state.view.setBigUint64(at, BigInt.asUintN(64, value), true);
   cpu.state.view.setUint16(at + 8, Number(value >> 64n), true);

@@ -236,8 +236,8 @@ export function extract(arithmetic: Arithmetic, a: Float80): { exponent: Float80
 
 export interface Remainder {
   readonly value: Float80;
-  /** Low bits of the quotient; undefined when the reduction is not complete. */
-  readonly quotient: bigint | undefined;
+  /** 'none' when there is nothing to divide. */
+  readonly quotient: bigint | 'incomplete' | 'none';
 }
 
 /** Exponents further apart than this are reduced by several instructions. */
@@ -247,8 +247,8 @@ const COMPLETE = 64;
 export function remainder(arithmetic: Arithmetic, a: Float80, b: Float80, nearest: boolean): Remainder {
   const [aKind, bKind] = [classify(a), classify(b)];
   const special = arithmetic.special(a, aKind, b, bKind);
-  if (special) return { value: special, quotient: 0n };
-  if (aKind === 'infinity' || bKind === 'zero') return { value: arithmetic.invalid(), quotient: 0n };
+  if (special) return { value: special, quotient: 'none' };
+  if (aKind === 'infinity' || bKind === 'zero') return { value: arithmetic.invalid(), quotient: 'none' };
   if (arithmetic.denormal(aKind, bKind) || aKind === 'zero') return { value: a, quotient: 0n };
   if (bKind === 'infinity') return { value: arithmetic.round(exactly(a), 64), quotient: 0n };
   const [x, y] = [normalised(a), normalised(b)];
@@ -288,7 +288,7 @@ function partialRemainder(arithmetic: Arithmetic, x: Exact, y: Exact, distance: 
   const rest = (x.significand << BigInt(reduction)) % y.significand;
   const scale = x.scale - reduction;
   const value = rest === 0n ? zero(x.sign) : arithmetic.round({ ...x, significand: rest, scale }, 64);
-  return { value, quotient: undefined };
+  return { value, quotient: 'incomplete' };
 }
 
 export const changeSign: UnaryOperation = (_, a) => withSign(a, opposite(a.sign));

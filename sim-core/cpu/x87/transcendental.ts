@@ -79,6 +79,12 @@ export const LOADED_CONSTANTS = {
   Fldln2: fromConstant(LN2),
 } as const;
 
+/** Processors do not look whether a result happens to be exact. */
+function neverExact(arithmetic: Arithmetic, result: Float80): Float80 {
+  arithmetic.flags |= result.exponent === 0 ? FLAG.precision | FLAG.underflow : FLAG.precision;
+  return result;
+}
+
 // ---- powers and logarithms
 
 /** F2XM1; for operands outside [-1, 1], which the manual leaves undefined, the operand itself. */
@@ -88,7 +94,7 @@ export const powerMinusOne: UnaryOperation = (arithmetic, x) => {
   if (special) return special;
   if (kind === 'infinity') return x.sign === 0 ? x : { ...ONE, sign: 1 };
   if (kind === 'zero' || arithmetic.denormal(kind)) return x;
-  if (x.exponent >= BIAS) return powerOfOne(x);
+  if (x.exponent >= BIAS) return neverExact(arithmetic, powerOfOne(x));
   const exact = exactly(x);
   const logarithm = times(exact, fromConstant(LN2));
   if (leadingExponent(logarithm) < TINY) return arithmetic.round(logarithm, 64);
@@ -101,7 +107,7 @@ function powerOfOne(x: Float80): Float80 {
   return x.sign === 0 ? ONE : { ...ONE, sign: 1, exponent: BIAS - 1 };
 }
 
-/** Binary logarithm of a positive finite number; exact for powers of two. */
+/** Binary logarithm of a positive finite number; undefined for 1, whose logarithm is zero. */
 function binaryLogarithm(x: Exact): Exact | undefined {
   const length = bitLength(x.significand);
   const isPower = x.significand === 1n << BigInt(length - 1);
@@ -141,9 +147,11 @@ export const logarithm: BinaryOperation = (arithmetic, x, y) => {
   if (arithmetic.denormal(xKind, yKind)) return x;
   const sign = x.exponent < BIAS ? opposite(y.sign) : y.sign;
   if (xKind === 'infinity' || yKind === 'infinity') return infinity(sign);
-  if (yKind === 'zero' || isOne) return zero(sign);
+  if (yKind === 'zero') return zero(sign);
   const factor = binaryLogarithm(exactly(x));
-  return factor ? arithmetic.round(times(factor, exactly(y)), 64) : zero(sign);
+  if (!factor) return zero(sign);
+  const result = arithmetic.round(times(factor, exactly(y)), 64);
+  return neverExact(arithmetic, result);
 };
 
 /** FYL2XP1: y × log2 (x + 1); for x below -1, which the manual leaves undefined, an invalid operation. */

@@ -23,8 +23,8 @@ import {
   type FloatSize, fromPackedBcd, toMemoryFormat, toMemoryInteger, toPackedBcd,
 } from './formats.ts'; // biome-ignore format: a list reads better in rows
 import {
-  computing, EXTENDED_SIZE, hasMemoryOperand, isFault, memorySize, readExtended, readNumber, stackNumber,
-  toBits, writeExtended,
+  computing, EXTENDED_SIZE, hasMemoryOperand, isFault, memorySize, probeForWriting, readExtended, readNumber,
+  stackNumber, toBits, writeExtended,
 } from './instruction.ts'; // biome-ignore format: a list reads better in rows
 import { fromInteger } from './operations.ts';
 import {
@@ -51,7 +51,9 @@ const load = (
       return NEXT.sequential;
     }
     settle(state, arithmetic);
-    if (!arithmetic.isPrevented) push(state, value);
+    // An unmasked denormal operand is reported, but loaded.
+    const prevented = (arithmetic.flags & ~arithmetic.masks & FLAG.invalid) !== 0;
+    if (!prevented) push(state, value);
     return NEXT.sequential;
   });
 
@@ -93,6 +95,9 @@ const toBcd: Conversion = (arithmetic, value) => toPackedBcd(arithmetic, value);
 /** Exceptions that keep a store to memory from being done when unmasked. */
 const PREVENTS_STORE = FLAG.invalid | FLAG.overflow | FLAG.underflow;
 
+const write = (cpu: Cpu, instruction: DecodedInstruction, size: number, bits: bigint): Fault | undefined =>
+  size === EXTENDED_SIZE ? writeExtended(cpu, instruction, bits) : writeMemoryOperand(cpu, instruction, 0, size, bits);
+
 const storeMemory = (convert: Conversion, pops: boolean): SlowInstruction =>
   computing((cpu, instruction) => {
     const { state } = cpu;
@@ -102,13 +107,10 @@ const storeMemory = (convert: Conversion, pops: boolean): SlowInstruction =>
     const bits = convert(arithmetic, empty ? INDEFINITE : readStack(state, 0), size);
     if (empty) arithmetic.flags = FLAG.invalid | FLAG.stackFault;
     const prevented = (arithmetic.flags & ~arithmetic.masks & PREVENTS_STORE) !== 0;
-    if (!prevented) {
-      const fault =
-        size === EXTENDED_SIZE
-          ? writeExtended(cpu, instruction, bits)
-          : writeMemoryOperand(cpu, instruction, 0, size, bits);
-      if (fault) return fault;
-    }
+    // What is not stored is not rounded; its memory must be accessible all the same.
+    if (prevented) arithmetic.withdrawRounding();
+    const fault = prevented ? probeForWriting(cpu, instruction, size) : write(cpu, instruction, size, bits);
+    if (fault) return fault;
     settle(state, arithmetic);
     if (pops && !prevented) pop(state);
     return NEXT.sequential;
@@ -156,7 +158,6 @@ const conditionalMove = (flags: number, wanted: boolean): SlowInstruction =>
       if (response) writeStack(state, 0, response);
       return NEXT.sequential;
     }
-    settle(state, arithmetic);
     if (((readRflags(state) & flags) !== 0) === wanted) writeStack(state, 0, readStack(state, source));
     return NEXT.sequential;
   });
@@ -172,7 +173,8 @@ const rotate = (by: number): SlowInstruction =>
 const free = (pops: boolean): SlowInstruction =>
   computing(({ state }, instruction) => {
     setEmpty(state, stackNumber(instruction, 0));
-    if (pops) setTop(state, topOf(state) + 1);
+    if (pops) pop(state);
+    settle(state, newArithmetic(state));
     return NEXT.sequential;
   });
 
