@@ -11,24 +11,27 @@ describe('command line', () => {
       memory: 512 * 2 ** 20,
       maxInstructions: Number.POSITIVE_INFINITY,
       timeout: Number.POSITIVE_INFINITY,
+      cpu: 'westmere',
+      interpret: false,
       json: false,
     });
   });
 
   it('takes every option', () => {
-    const text = '--cmdline quiet --module a.img --module=b --memory 1G --cpus 1 --max-instructions 5000 --timeout 0.5';
-    const options = parseRun([...text.split(' '), '--format', 'flat', '--json', 'code.bin']);
+    const text =
+      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 1 --max-instructions 5000 --timeout 0.5 --cpu max';
+    const options = parseRun([...text.split(' '), '--format', 'flat', '--json', '--interpret', 'code.bin']);
     assert.deepEqual(options, {
       image: 'code.bin',
       commandLine: 'quiet',
       modules: ['a.img', 'b'],
-      cpu: 'westmere',
-      interpret: false,
       format: 'flat',
       memory: 2 ** 30,
       maxInstructions: 5000,
       timeout: 0.5,
       json: true,
+      cpu: 'max',
+      interpret: true,
     });
   });
 
