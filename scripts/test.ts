@@ -59,7 +59,15 @@ function run([command = '', ...args]: readonly string[], env: NodeJS.ProcessEnv)
 /** Mocha reports its counts in a file; without one it did not come to its end, which is one failure. */
 function runMocha(step: Step, files: readonly string[], folder: string): Counts {
   const counts = join(folder, `${step.name}.json`);
-  const mocha = ['node', 'node_modules/mocha/bin/mocha.js', '--reporter', 'test/reporter.ts', '--forbid-only'];
+  // A failed test may leave a session or a server behind, which must not keep the run from ending.
+  const mocha = [
+    'node',
+    'node_modules/mocha/bin/mocha.js',
+    '--reporter',
+    'test/reporter.ts',
+    '--forbid-only',
+    '--exit',
+  ];
   const ok = run([...mocha, ...(step.mocha ?? []), ...files], { ...process.env, VMXRAY_COUNTS: counts });
   try {
     const result: Counts = JSON.parse(readFileSync(counts, 'utf8'));
