@@ -127,7 +127,9 @@ export class Stepper {
     return stop === 'reached' ? undefined : stop;
   }
 
-  /** Whether the step has led out of the user's code: by a VM exit, or by an event delivered instead of an instruction. */
+  /**
+   * Whether the step has led out of the user's code: by a VM exit, or by an event delivered instead of an instruction.
+   */
   private hasLeft(before: Position): boolean {
     const now = this.position();
     if (now.world !== before.world) return before.world === 'guest';

@@ -4,12 +4,15 @@ import type { Flags } from './stage.ts';
 import { type I32, type I64, i32, type Word } from './value.ts';
 
 /**
- * Status flags in compiled code. While staging, the last producer is known and conditions are computed from its operands;
- * where control flow joins, the producer travels in four locals; memory gets the three cells of engine/flags.ts only when
- * compiled code is left (or something rare asks for them).
+ * Status flags in compiled code. While staging, the last producer is known and conditions are computed from its
+ * operands; where control flow joins, the producer travels in four locals; memory gets the three cells of
+ * engine/flags.ts only when compiled code is left (or something rare asks for them).
  */
 
-/** What the locals `a`, `b`, `result` mean; numbered in order from 0. `memory`: nothing, the cells in memory are current. */
+/**
+ * What the locals `a`, `b`, `result` mean; numbered in order from 0. `memory`: nothing, the cells in memory are
+ * current.
+ */
 export const PRODUCER = {
   memory: 0,
   add: 1,
@@ -262,8 +265,8 @@ function overflowOf({ kind, size, a, b, result }: Producer): I32 {
 const minimum = (size: number, like: Word): Word => like.like(1n << BigInt(8 * size - 1));
 
 /**
- * The function store(kind, a, b, result) of the core module: writes the three cells of engine/flags.ts from a producer as
- * the locals carry it.
+ * The function store(kind, a, b, result) of the core module: writes the three cells of engine/flags.ts from a producer
+ * as the locals carry it.
  */
 export function storeCellsFunction(code: Code): void {
   const values = [1, 2, 3].map((i) => code.parameter(i, 'i64')) as [I64, I64, I64];

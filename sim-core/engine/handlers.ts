@@ -43,7 +43,10 @@ export class HandlerTable {
   private readonly handlers: (Handler | undefined)[] = [];
   private readonly waiting: number[] = [];
   private next: number = FIXED_HANDLER.count;
-  /** Compiled regions by the address of their page's offset table (the last one may grow), and table indices of regions that are gone. */
+  /**
+   * Compiled regions by the address of their page's offset table (the last one may grow), and table indices of regions
+   * that are gone.
+   */
   private readonly regions = new Map<number, Region[]>();
   private readonly free: number[] = [];
   private readonly dropped = new Map<number, number>();

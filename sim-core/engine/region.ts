@@ -11,8 +11,8 @@ import type { Semantics } from './stage.ts';
 import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
 
 /**
- * A region: blocks of one page compiled to one function, with general-purpose registers and flags in locals. The function
- * has the signature of a handler; the records of its blocks' first instructions lead to it.
+ * A region: blocks of one page compiled to one function, with general-purpose registers and flags in locals. The
+ * function has the signature of a handler; the records of its blocks' first instructions lead to it.
  */
 
 export interface RegionInstruction {

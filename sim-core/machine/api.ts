@@ -32,8 +32,8 @@ export interface BreakpointLocation {
 }
 
 /**
- * The whole simulated computer, synchronous: `run` returns after at most the given number of instructions. A caller that
- * must stay responsive runs short slices. Nothing here reads a clock or a file.
+ * The whole simulated computer, synchronous: `run` returns after at most the given number of instructions. A caller
+ * that must stay responsive runs short slices. Nothing here reads a clock or a file.
  */
 export interface Machine {
   readonly config: MachineConfig;
@@ -73,7 +73,9 @@ export interface Machine {
   readonly serial: SerialPort;
   readonly vmx: VmxView;
 
-  /** Decodes the instruction at a linear address of the current world; undefined when it cannot be read or is invalid. */
+  /**
+   * Decodes the instruction at a linear address of the current world; undefined when it cannot be read or is invalid.
+   */
   decodeAt(linear: bigint): DecodedInstruction | undefined;
 }
 

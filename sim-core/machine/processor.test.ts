@@ -11,7 +11,9 @@ import { Processor } from './processor.ts';
 
 const ORIGIN = 0x10_0000;
 
-/** A processor in 64-bit mode without paging: linear addresses are physical. Parts that no test here reaches are absent. */
+/**
+ * A processor in 64-bit mode without paging: linear addresses are physical. Parts that no test here reaches are absent.
+ */
 function processorWith(source: string, breakpoints: readonly number[] = []) {
   const state = new State(4 << 20);
   const physical = new PhysicalMemory(state);

@@ -49,7 +49,9 @@ const FIELDS = {
   exitRecord: [4, 1],
   /** Set by slow paths that need the dispatch loop to return after the instruction in hand (see machine/run.ts). */
   attention: [4, 1],
-  /** Set when decoded code was dropped because its bytes were written; compiled code then leaves after its instruction. */
+  /**
+   * Set when decoded code was dropped because its bytes were written; compiled code then leaves after its instruction.
+   */
   codeDropped: [4, 1],
   /** Scratch for values that cross between WebAssembly and TypeScript without BigInt. */
   scratch: [8, 4],
@@ -183,8 +185,8 @@ function layOut(): { offsets: Record<StateField, number>; end: number } {
 const LAYOUT = layOut();
 
 /**
- * Byte address of each field in linear memory. Element i of an array field is at OFFSET.x + i × width. The copy by spread
- * matters: JavaScript engines keep an object filled by computed keys as a hash table, ten times slower to read.
+ * Byte address of each field in linear memory. Element i of an array field is at OFFSET.x + i × width. The copy by
+ * spread matters: JavaScript engines keep an object filled by computed keys as a hash table, ten times slower to read.
  */
 export const OFFSET: Readonly<Record<StateField, number>> = { ...LAYOUT.offsets };
 /** Bytes [STATE_START, STATE_END) hold the whole processor state; copying them copies the processor. */
@@ -227,8 +229,8 @@ export const REGION = {
 export const FAST_TLB = { entries: 16_384, entryShift: 5, readTag: 0, writeTag: 8, addend: 16 } as const;
 
 /**
- * Entry of the engine's code TLB: a linear page address with the context id in its low 12 bits, the address of the decode
- * cache's offset → record table, and the CODE_MODE that the table is for. Entry number = linear page number + context id
- * × contextStride, modulo `entries`: VMM and guest often run the same linear pages.
+ * Entry of the engine's code TLB: a linear page address with the context id in its low 12 bits, the address of the
+ * decode cache's offset → record table, and the CODE_MODE that the table is for. Entry number = linear page number +
+ * context id × contextStride, modulo `entries`: VMM and guest often run the same linear pages.
  */
 export const CODE_TLB = { entries: 1024, entryShift: 4, contextStride: 37, tag: 0, table: 8, mode: 12 } as const;

@@ -1,7 +1,7 @@
 /**
  * VMREAD and VMWRITE of the VMM in 64-bit mode, staged like ordinary instructions over the cached VMCS. Whatever is not
- * the plain case (another mode or privilege, no current VMCS, a field that does not exist or may not be written) is left to
- * the slow instructions, which decide it by the manual.
+ * the plain case (another mode or privilege, no current VMCS, a field that does not exist or may not be written) is
+ * left to the slow instructions, which decide it by the manual.
  */
 
 import { Mnemonic } from 'iced-x86';
@@ -13,8 +13,8 @@ import { fieldExists } from './controls.ts';
 import { VMCS_FIELDS } from './fields.ts';
 
 /**
- * Entry of the table encoding → field, 2 bytes each: the field's offset in the cached VMCS (a multiple of 8), bits 2:1 the
- * bits that its width leaves out of 64 in units of 16, bit 0 whether VMWRITE may write it. 0: no such field here.
+ * Entry of the table encoding → field, 2 bytes each: the field's offset in the cached VMCS (a multiple of 8), bits 2:1
+ * the bits that its width leaves out of 64 in units of 16, bit 0 whether VMWRITE may write it. 0: no such field here.
  */
 const ENTRY = { writable: 1, missing: 6, offset: 0xff8 } as const;
 const ENCODINGS = REGION.vmcsFields.size / 2;
