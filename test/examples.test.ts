@@ -1,4 +1,7 @@
-/** The built samples in the repository are what their sources build to, and name no path of the machine they were built on. */
+/**
+ * The built samples in the repository are what their sources build to, and name no path of the machine they were built
+ * on.
+ */
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
