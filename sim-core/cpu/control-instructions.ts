@@ -118,7 +118,7 @@ function readControl(cpu: Cpu, cr: ControlRegister): bigint {
     case 4:
       return guest ? intercepts.guestView(4, state.get64('cr4')) : state.get64('cr4');
     case 8:
-      return BigInt(cpu.interrupts.getTaskPriority());
+      return BigInt((guest ? intercepts.taskPriority() : undefined) ?? cpu.interrupts.getTaskPriority());
   }
 }
 

@@ -126,6 +126,7 @@ export function writeCr4(cpu: Cpu, value: bigint): Fault | undefined {
 /** The task-priority class, 0…15. */
 export function writeCr8(cpu: Cpu, value: bigint): Fault | undefined {
   if (value > 15n) return generalProtection();
+  if (cpu.state.get32('nonRoot') !== 0 && cpu.intercepts.setTaskPriority(Number(value))) return undefined;
   cpu.interrupts.setTaskPriority(Number(value));
   cpu.state.set32('attention', 1);
   return undefined;

@@ -21,6 +21,8 @@ export interface InterruptController {
   /** CR8: the task-priority class, 0…15. */
   getTaskPriority(): number;
   setTaskPriority(priority: number): void;
+  /** The interrupt of highest priority in service ends. */
+  endOfInterrupt(): void;
 }
 
 /** Virtual time: counted, never the host's. */

@@ -1,5 +1,6 @@
 import { type ExceptionFault, exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { BLOCKING, DR6, DR7_GD, RFLAGS } from '../state/control-bits.ts';
+import { MONITOR_TRAP } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
 import type { FaultStep } from './fault-step.ts';
@@ -89,7 +90,10 @@ function deliver(cpu: Cpu, first: VectoredEvent, asks: boolean): Delivery {
     }
     noteAddressAndStatus(cpu, event);
     const fault = deliverThroughIdt(cpu, event);
-    if (fault === undefined) return DELIVERED;
+    if (fault === undefined) {
+      trapMonitored(state);
+      return DELIVERED;
+    }
     story.push(step(cpu, event, fault));
     if (fault.kind === 'unimplemented') return { kind: 'unimplemented', what: fault.what };
     if (fault.kind !== 'exception') {
@@ -163,10 +167,12 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   const { state } = cpu;
   const blocking = state.get32('interruptibility');
   const shadow = (blocking & (BLOCKING.bySti | BLOCKING.byMovSs)) !== 0;
+  const nonRoot = state.get32('nonRoot') !== 0;
+  if (nonRoot && cpu.intercepts.trap()) return VM_EXIT;
   const debug = (blocking & BLOCKING.byMovSs) === 0 ? takePendingDebug(cpu) : undefined;
   if (debug) return debug;
-  const nonRoot = state.get32('nonRoot') !== 0;
-  if (nonRoot && cpu.intercepts.boundary()) return VM_EXIT;
+  const due = nonRoot && cpu.intercepts.boundary();
+  if (due) return due === true ? VM_EXIT : deliverEvent(cpu, due);
   if (state.get32('nmiRequest') !== 0 && (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0) return takeNmi(cpu);
   if (state.get32('interruptRequest') !== 0 && !shadow) return takeInterrupt(cpu);
   return undefined;
@@ -218,6 +224,16 @@ export function endShadow(state: State, shadow: number, wasNonRoot: number): voi
   if (wasNonRoot === 0 && state.get32('nonRoot') !== 0) return;
   state.set32('interruptibility', state.get32('interruptibility') & ~shadow);
 }
+
+/** Monitor trap flag: an instruction or the delivery of an event is complete. */
+export function trapMonitored(state: State): void {
+  if (state.get32('monitorTrap') !== MONITOR_TRAP.armed) return;
+  state.set32('monitorTrap', MONITOR_TRAP.pending);
+  state.set32('attention', 1);
+}
+
+/** Whether the next instruction runs alone because of the monitor trap flag; then `trapMonitored` is called. */
+export const isMonitored = (state: State): boolean => state.get32('monitorTrap') !== MONITOR_TRAP.off;
 
 export const isResuming = (state: State): boolean => (state.get32('rflagsSystem') & RFLAGS.rf) !== 0;
 

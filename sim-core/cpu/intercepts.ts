@@ -70,10 +70,24 @@ export interface Intercepts {
     vectoring: VectoredEvent | undefined,
   ): void;
   /**
-   * At an instruction boundary in non-root operation, before interrupts are looked at: performs the VM exit that is due
-   * there by itself (preemption timer, interrupt window, NMI window). @returns whether there was one.
+   * At an instruction boundary in non-root operation, before debug traps are looked at: performs the trap-like VM exit
+   * that the last instruction has brought about (APIC-write emulation, monitor trap flag). @returns whether there was one.
    */
-  boundary(): boolean;
+  trap(): boolean;
+  /**
+   * At an instruction boundary in non-root operation, before interrupts are looked at: performs the VM exit that is due
+   * there by itself (preemption timer, interrupt window, NMI window).
+   * @returns whether there was one, or the virtual interrupt to deliver
+   */
+  boundary(): boolean | VectoredEvent;
+  /** The guest's CR8, 0…15; undefined when it has the processor's. */
+  taskPriority(): number | undefined;
+  /** @returns false when the guest has the processor's CR8 */
+  setTaskPriority(priority: number): boolean;
+  /** What RDMSR in the guest gets instead of the processor's MSR. */
+  readMsr(msr: number): bigint | undefined;
+  /** WRMSR in the guest. @returns undefined when it is to write the processor's MSR; 'fault' for #GP(0) */
+  writeMsr(msr: number, value: bigint): 'written' | 'fault' | undefined;
   /** CR0/CR4 as the guest reads them: read shadow where the guest/host mask is 1. */
   guestView(cr: 0 | 4, real: bigint): bigint;
   /** The value that a guest write of `value` leaves in the real register: masked bits keep `real`. */

@@ -40,11 +40,20 @@ const constant = (name: string, value: bigint): MsrRow => ({ name, read: () => v
 
 const segmentBase = (name: string, index: SegmentIndex): MsrRow => stored(name, 'segmentBase', canonical, index);
 
-/** IA32_TIME_STAMP_COUNTER as RDTSC and RDMSR give it, the VMX TSC offset included. */
+/** IA32_TIME_STAMP_COUNTER without what VMX does to it for a guest. */
+export const hostTimeStampCounter = (cpu: Cpu): bigint =>
+  BigInt.asUintN(64, BigInt(Math.floor(cpu.clock.cycles())) + cpu.state.get64('tscAdjustment'));
+
+/** Fraction bits of the VMX TSC multiplier. */
+const TSC_FRACTION = 48n;
+
+/** IA32_TIME_STAMP_COUNTER as RDTSC and RDMSR give it, the VMX TSC multiplier and offset included. */
 export function readTimeStampCounter(cpu: Cpu): bigint {
   const { state } = cpu;
-  const cycles = BigInt(Math.floor(cpu.clock.cycles()));
-  return BigInt.asUintN(64, cycles + state.get64('tscAdjustment') + state.get64('tscOffset'));
+  const multiplier = state.get64('tscMultiplier');
+  const host = hostTimeStampCounter(cpu);
+  const scaled = multiplier === 0n ? host : (host * multiplier) >> TSC_FRACTION;
+  return BigInt.asUintN(64, scaled + state.get64('tscOffset'));
 }
 
 function writeTimeStampCounter(cpu: Cpu, value: bigint): boolean {

@@ -73,7 +73,8 @@ function rdmsr(cpu: Cpu): Next | Fault {
   const msr = low32(state, GPR.rcx);
   const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'rdmsr', msr });
   if (problem) return problem;
-  const value = readMsr(cpu, msr);
+  const guest = state.get32('nonRoot') !== 0;
+  const value = (guest ? cpu.intercepts.readMsr(msr) : undefined) ?? readMsr(cpu, msr);
   if (value === undefined) return generalProtection();
   setPair(state, value);
   return NEXT.sequential;
@@ -84,7 +85,10 @@ function wrmsr(cpu: Cpu): Next | Fault {
   const msr = low32(state, GPR.rcx);
   const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'wrmsr', msr });
   if (problem) return problem;
-  return writeMsr(cpu, msr, pair(state)) ? NEXT.sequential : generalProtection();
+  const value = pair(state);
+  const taken = state.get32('nonRoot') === 0 ? undefined : cpu.intercepts.writeMsr(msr, value);
+  if (taken !== undefined) return taken === 'written' ? NEXT.sequential : generalProtection();
+  return writeMsr(cpu, msr, value) ? NEXT.sequential : generalProtection();
 }
 
 function halt({ state }: Cpu): void {

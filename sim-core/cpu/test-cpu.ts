@@ -45,6 +45,11 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
     exitForFault: (fault, vectoring) => {
       log.push(`exit for ${fault.kind} during ${vectoring?.vector ?? 'nothing'}`);
     },
+    trap: () => false,
+    taskPriority: () => undefined,
+    setTaskPriority: () => false,
+    readMsr: () => undefined,
+    writeMsr: () => undefined,
     boundary: () => false,
     guestView: (_cr, real) => real,
     mergeGuestWrite: (_cr, value) => value,
@@ -77,6 +82,7 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
         return index === 0x80b;
       },
       getTaskPriority: () => cpu.taskPriority,
+      endOfInterrupt: () => {},
       setTaskPriority: (priority) => {
         cpu.taskPriority = priority;
       },

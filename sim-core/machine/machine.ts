@@ -4,10 +4,12 @@ import {
   type Delivery,
   deliverFault,
   endShadow,
+  isMonitored,
   isResuming,
   isSingleStepping,
   serviceBoundary,
   shadowOf,
+  trapMonitored,
   trapSingleStep,
   undoResume,
 } from '../cpu/events.ts';
@@ -288,7 +290,8 @@ class SimulatedMachine implements Machine {
     const wasNonRoot = state.get32('nonRoot');
     this.deadline = this.nextDeadline();
     const untilDeadline = Math.ceil(this.deadline - this.cycles);
-    const alone = shadow !== 0 || stepping || resume;
+    const monitored = isMonitored(state);
+    const alone = shadow !== 0 || stepping || resume || monitored;
     processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
     const exit = state.get32('exitCode');
     const completed = exit === EXIT.budget || exit === EXIT.attention;
@@ -296,6 +299,7 @@ class SimulatedMachine implements Machine {
     if (resume && !completed) undoResume(state);
     if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);
     if (completed && stepping) trapSingleStep(state);
+    if (completed && monitored) trapMonitored(state);
     if (exit === EXIT.breakpoint) return this.breakpoint();
     if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
     const { outcome } = this;

@@ -23,6 +23,8 @@ const EW = 2n;
 const X = 4n;
 const RWX = 7n;
 const WB = 6n << 3n;
+/** Ignored without mode-based execute control. */
+const USER_EXECUTE = 0x400n;
 const EA = 0x100n;
 const ED = 0x200n;
 
@@ -46,7 +48,7 @@ function build(eptp = EPTP): Nested {
   const world = newWorld();
   const allocate = allocator(EPT_ROOT + 0x1000);
   const setEpt = (guestPhysical: bigint, flags: bigint, target = guestPhysical + OFFSET_OF_GUEST): number =>
-    map4(world, EPT_ROOT, guestPhysical, target, 0, flags, RWX, allocate)[0] as number;
+    map4(world, EPT_ROOT, guestPhysical, target, 0, flags, RWX | USER_EXECUTE, allocate)[0] as number;
   for (let page = 0n; page < 0x10n; page++) setEpt(page << 12n, RWX | WB);
   // The guest's tables are written as it would see them: entry addresses are guest-physical.
   const entries = [
@@ -134,11 +136,36 @@ describe('EPT', () => {
     assert.equal(fault.guestPhysicalAddress, 0x3010n);
   });
 
-  it('takes the setting of an accessed flag as a write', () => {
+  it('tells user-mode from supervisor-mode execution with mode-based execute control', () => {
+    for (const [flags, supervisorPage, allowed] of [
+      [R | WB | USER_EXECUTE, false, true],
+      [R | WB | X, false, false],
+      [R | WB | USER_EXECUTE, true, false],
+      [R | WB | X, true, true],
+      [USER_EXECUTE | WB, false, true],
+    ] as const) {
+      const world = build();
+      const entry = 0x9000n | P | W | (supervisorPage ? 0n : U);
+      world.physical.write64(0x4000 + Number(OFFSET_OF_GUEST), entry);
+      world.setEpt(0x9000n, flags);
+      world.state.set32('eptControls', 1);
+      world.state.set32('cpl', supervisorPage ? 0 : 3);
+      world.mmu.updateContext();
+      assert.equal(world.mmu.fetch(LINEAR) >= 0, allowed, `${flags.toString(16)} supervisor ${supervisorPage}`);
+      // The second look is the TLB's.
+      assert.equal(world.mmu.fetch(LINEAR) >= 0, allowed);
+      if (!allowed) {
+        const { qualification } = world.mmu.lastFault() as EptViolation;
+        assert.equal(qualification, 0x184n | ((flags & 7n) << 3n) | ((flags & USER_EXECUTE) >> 4n));
+      }
+    }
+  });
+
+  it('takes the setting of an accessed flag as a read and a write', () => {
     const world = build();
     world.setEpt(0x4000n, R | WB);
     const fault = violation(world, LINEAR);
-    assert.equal(fault.qualification, 0x08an);
+    assert.equal(fault.qualification, 0x08bn);
     assert.equal(fault.guestPhysicalAddress, 0x4000n);
   });
 

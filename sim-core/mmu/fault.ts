@@ -54,8 +54,9 @@ export interface Unimplemented {
   readonly what: string;
 }
 
-export type MemoryFault = ExceptionFault | EptViolation | EptMisconfiguration;
-export type Fault = MemoryFault | VmExitFault | SoftwareInterrupt | Unimplemented;
+/** An access may also touch the APIC-access page, or a full page-modification log. */
+export type MemoryFault = ExceptionFault | EptViolation | EptMisconfiguration | VmExitFault;
+export type Fault = MemoryFault | SoftwareInterrupt | Unimplemented;
 
 /** Vectors of the exceptions that the simulator raises (SDM Vol. 3A, "Exception and Interrupt Reference"). */
 export const VECTOR = {

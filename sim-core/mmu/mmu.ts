@@ -2,10 +2,10 @@ import { countOf, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
-import { exception, generalProtection, type MemoryFault, VECTOR } from './fault.ts';
+import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { MAPPING, RIGHT, type Tlb } from './tlb.ts';
-import { type PagingFeatures, Walker } from './walk.ts';
+import { type PageLog, type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, type AccessCode, PAGING, World } from './world.ts';
 
 export type Access = 'read' | 'write' | 'execute';
@@ -56,6 +56,16 @@ export interface CodeWatch {
   written(physical: number, length: number): void;
 }
 
+/** Takes the accesses to a guest's APIC-access page (vmx/virtual-apic.ts). */
+export interface ApicAccess {
+  /** Physical address of the page. */
+  readonly page: number;
+  /** @returns the physical address that the access goes to instead, or the VM exit that it causes */
+  access(offset: number, size: number, kind: Access): number | VmExitFault;
+  /** A write that `access` has let pass is done. */
+  written(offset: number): void;
+}
+
 /** A stretch of the bounce buffer and where its bytes belong. */
 interface Piece {
   physical: number;
@@ -72,6 +82,11 @@ export class Mmu {
   /** The fault of the last `access` or `fetch` that returned 0 or -1. */
   fault: MemoryFault | undefined;
   codeWatch: CodeWatch | undefined;
+  private apic: ApicAccess | undefined;
+  /** Page offset of the write to the APIC-access page that waits in the bounce buffer, or -1. */
+  private apicWrite = -1;
+  private accessedLow = 0;
+  private accessedHigh = 0;
   /** Breakpoints in DR0…DR3. Pages with a data breakpoint are never in the engine's fast TLB. */
   readonly breakpoints = new Breakpoints();
   /** Told of an access that a data breakpoint traps: the processor must stop after the instruction in hand. */
@@ -96,6 +111,19 @@ export class Mmu {
     this.tlb = tlb;
     this.walker = new Walker(physical, tlb, this.features);
     this.updateContext();
+  }
+
+  /** Told when VM entries and VM exits change who takes accesses to the APIC-access page. */
+  setApicAccess(apic: ApicAccess | undefined): void {
+    if (this.apic === apic) return;
+    this.apic = apic;
+    // Fast translations of the page would pass it by.
+    this.tlb.fast.wipe();
+  }
+
+  /** Who records the pages that become dirty through EPT (page-modification logging); undefined: nobody. */
+  set pageLog(log: PageLog | undefined) {
+    this.walker.pageLog = log;
   }
 
   /** Forgets the engine's fast write translations that lead to this physical page (it now holds decoded code). */
@@ -146,6 +174,9 @@ export class Mmu {
 
   private accessAs(low: number, high: number, size: number, write: boolean, user: boolean, implicit: boolean): number {
     this.pieces[0].length = 0;
+    this.apicWrite = -1;
+    this.accessedLow = low;
+    this.accessedHigh = high;
     const inFirst = 4096 - (low & 0xfff);
     const host =
       inFirst < size
@@ -167,6 +198,9 @@ export class Mmu {
   ): number {
     const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, user, implicit);
     if (physical < 0) return 0;
+    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) {
+      return this.accessApic(this.apic, physical % 4096, size, write);
+    }
     if (!this.physical.isRamPage(physical)) {
       this.fillBounce(0, physical, size);
       this.setPiece(0, physical, size);
@@ -204,6 +238,25 @@ export class Mmu {
     this.onBreakpointsChanged?.();
   }
 
+  /** An access to the APIC-access page goes to the virtual-APIC page through the bounce buffer, or causes a VM exit. */
+  private accessApic(apic: ApicAccess, offset: number, size: number, write: boolean): number {
+    const target = apic.access(offset, size, write ? 'write' : 'read');
+    if (typeof target === 'object') {
+      this.fault = { ...target, guestLinearAddress: this.accessed };
+      return 0;
+    }
+    this.fillBounce(0, target, size);
+    this.setPiece(0, target, size);
+    this.setPiece(1, 0, 0);
+    this.apicWrite = write ? offset : -1;
+    return OFFSET.bounce;
+  }
+
+  /** Linear address of the access in hand. */
+  private get accessed(): bigint {
+    return (BigInt(this.accessedHigh) << 32n) | BigInt(this.accessedLow);
+  }
+
   private accessAcross(
     low: number,
     high: number,
@@ -224,6 +277,10 @@ export class Mmu {
     if (first < 0) return 0;
     const second = this.translate(nextLow, nextHigh, access, user, implicit);
     if (second < 0) return 0;
+    const page = this.apic?.page;
+    if (page !== undefined && (first - (first % 4096) === page || second - (second % 4096) === page)) {
+      return this.accessApic(this.apic as ApicAccess, first % 4096, size, write);
+    }
     this.fillBounce(0, first, inFirst);
     this.fillBounce(inFirst, second, size - inFirst);
     this.setPiece(0, first, inFirst);
@@ -269,6 +326,8 @@ export class Mmu {
     }
     this.pieces[0].length = 0;
     this.pieces[1].length = 0;
+    if (this.apicWrite >= 0) this.apic?.written(this.apicWrite);
+    this.apicWrite = -1;
   }
 
   private commitToDevice(from: number, physical: number, length: number): void {
@@ -284,7 +343,12 @@ export class Mmu {
 
   /** Physical address of the code byte at `linear`, or -1 with `fault` set. */
   fetch(linear: bigint): number {
-    return this.translate(lowHalf(linear), highHalf(linear), ACCESS.execute, this.world.user, false);
+    const physical = this.translate(lowHalf(linear), highHalf(linear), ACCESS.execute, this.world.user, false);
+    if (this.apic === undefined || physical < 0 || physical - (physical % 4096) !== this.apic.page) return physical;
+    const exit = this.apic.access(physical % 4096, 1, 'execute');
+    if (typeof exit === 'number') return exit;
+    this.fault = { ...exit, guestLinearAddress: linear };
+    return -1;
   }
 
   /** Whether the upper half of a linear address is canonical where that matters; leaves #GP(0) in `fault` otherwise. */
@@ -504,7 +568,7 @@ function toTranslation(
   const fault = walker.fault;
   if (physical >= 0) return { steps, guestPhysical, physical, pageSize };
   if (fault === undefined) throw new Error('a walk failed without a fault');
-  return fault.kind === 'exception'
+  return fault.kind === 'exception' || fault.kind === 'vmExit'
     ? { steps, fault }
     : { steps, fault, guestPhysical: Number(fault.guestPhysicalAddress) };
 }

@@ -54,7 +54,10 @@ export const RIGHT = {
   dirty: 1 << 4,
   eptRead: 1 << 5,
   eptWrite: 1 << 6,
+  /** In guest-physical mappings for supervisor-mode linear addresses only, when EPT tells the modes apart. */
   eptExecute: 1 << 7,
+  /** Guest-physical mappings, which have no user bit: execution at user-mode linear addresses. */
+  eptUserExecute: 1 << 0,
 } as const;
 /** Rights of EPT in an entry that EPT had no part in. */
 export const ALL_EPT_RIGHTS = RIGHT.eptRead | RIGHT.eptWrite | RIGHT.eptExecute;

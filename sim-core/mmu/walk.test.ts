@@ -134,8 +134,9 @@ class NaiveWalker {
 
   private violation(address: bigint, kind: Kind, structure: boolean, rights: bigint): Outcome {
     const what = { read: 1n, write: 2n, execute: 4n }[kind];
-    const qualification =
-      (structure && this.rules.eptAccessedDirty ? 3n : what) | (rights << 3n) | 0x80n | (structure ? 0n : 0x100n);
+    // An access to a paging structure that sets a flag reads and writes it.
+    const both = structure && (this.rules.eptAccessedDirty || kind === 'write');
+    const qualification = (both ? 3n : what) | (rights << 3n) | 0x80n | (structure ? 0n : 0x100n);
     const guestLinearAddress = this.linear;
     return { fault: { kind: 'eptViolation', qualification, guestPhysicalAddress: address, guestLinearAddress } };
   }

@@ -3,7 +3,7 @@
  */
 
 import { OFFSET } from '../state/layout.ts';
-import { exception, type MemoryFault, VECTOR } from './fault.ts';
+import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { ALL_EPT_RIGHTS, MAPPING, RIGHT, type Tlb } from './tlb.ts';
@@ -18,6 +18,12 @@ export interface PagingFeatures {
   eptExecuteOnly: boolean;
 }
 
+/** Page-modification logging (vmx/page-log.ts): asked before EPT's dirty flag of a page is set. */
+export interface PageLog {
+  /** Logs the page. @returns the VM exit that happens instead when the log is full */
+  log(guestPhysical: number): VmExitFault | undefined;
+}
+
 /** Cycles that one reference to a table entry costs. */
 const CYCLES_PER_REFERENCE = 4;
 
@@ -26,7 +32,7 @@ const ENTRY = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, p
 /** XD is bit 63: bit 31 of the high half. */
 const XD = 0x8000_0000;
 /** Bits of EPT entries. */
-const EPT = { read: 1, write: 2, execute: 4, large: 0x80, accessed: 0x100, dirty: 0x200 } as const;
+const EPT = { read: 1, write: 2, execute: 4, large: 0x80, accessed: 0x100, dirty: 0x200, userExecute: 0x400 } as const;
 /** Memory types that an EPT leaf may name: UC, WC, WT, WP, WB (SDM Vol. 3C, "EPT Misconfigurations"). */
 const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, true, true, false];
 
@@ -51,6 +57,7 @@ export class Walker {
   private readonly physical: PhysicalMemory;
   private readonly tlb: Tlb;
   private readonly features: PagingFeatures;
+  pageLog: PageLog | undefined;
   /** Set while explaining: receives every entry read. A walk then changes nothing. */
   steps: TranslationStep[] | undefined;
 
@@ -73,6 +80,8 @@ export class Walker {
   private linearLow = 0;
   private linearHigh = 0;
   private linearValid = false;
+  /** Whether the paging structures make the linear address a user-mode one; without paging it counts as such. */
+  private userPage = true;
   /** Entries used by the walk in hand, by level, for the accessed and dirty flags. */
   private readonly guestEntryAt = new Float64Array(4);
   private readonly guestEntryGuestPhysical = new Float64Array(4);
@@ -110,13 +119,17 @@ export class Walker {
       this.rights |= ALL_EPT_RIGHTS;
       return guestPhysical;
     }
+    this.userPage = (this.rights & RIGHT.user) !== 0;
     const physical = this.translateEpt(world, guestPhysical, access, false);
     if (physical < 0) return -1;
     const order = Math.min(this.guestOrder, this.eptOrder);
     // The TLB keeps one size of large pages a mode: a 4-MiB page over 2-MiB EPT pages is cached in 4-KiB pieces.
     this.order = order === 21 && world.paging === PAGING.bits32 ? 12 : order;
     this.rights = (this.rights & ~RIGHT.dirty) | (this.rights & this.eptRights & RIGHT.dirty);
-    this.rights |= this.eptRights & ALL_EPT_RIGHTS;
+    this.rights |= this.eptRights & (RIGHT.eptRead | RIGHT.eptWrite);
+    // The kind of linear address, and with it which execute permission counts, is part of the translation.
+    const executable = this.eptRights & (this.userPage ? RIGHT.eptUserExecute : RIGHT.eptExecute);
+    if (executable !== 0) this.rights |= RIGHT.eptExecute;
     return physical;
   }
 
@@ -327,7 +340,7 @@ export class Walker {
     let entry = -1;
     if (this.steps === undefined) {
       entry = tlb.find(MAPPING.guestPhysical, low, high, 21, world.guestPhysicalTags);
-      if (entry >= 0 && allowsEpt(tlb.rights(entry), asWrite, access)) {
+      if (entry >= 0 && allowsEpt(tlb.rights(entry), asWrite, access, this.userPage)) {
         this.eptRights = tlb.rights(entry);
         this.eptOrder = tlb.order(entry);
         return tlb.target(entry, low);
@@ -356,7 +369,9 @@ export class Walker {
     asWrite: boolean,
     structure: boolean,
   ): number {
-    let rights = EPT.read | EPT.write | EPT.execute;
+    const modeBased = world.eptModeBasedExecute;
+    const present = EPT.read | EPT.write | EPT.execute | (modeBased ? EPT.userExecute : 0);
+    let rights = present;
     let table = world.eptRoot;
     let level = 3;
     // Four levels translate 48 bits: more is a violation (SDM Vol. 3C, "EPT Translation Mechanism").
@@ -368,11 +383,11 @@ export class Walker {
       this.eptEntryAt[level] = at;
       this.eptEntryLow[level] = this.low;
       rights &= this.low;
-      if ((this.low & 7) === 0) {
+      if ((this.low & present) === 0) {
         return this.eptViolation(world, guestPhysical, access, 0, structure, 'not present');
       }
       const leaf = level === 0 || ((this.low & EPT.large) !== 0 && this.mayBeLargeEpt(level));
-      const misconfigured = this.misconfiguration(level, leaf);
+      const misconfigured = this.misconfiguration(present, level, leaf);
       if (misconfigured !== undefined) {
         this.blame(misconfigured);
         this.fault = { kind: 'eptMisconfiguration', guestPhysicalAddress: BigInt(guestPhysical) };
@@ -384,19 +399,22 @@ export class Walker {
     const order = level === 0 ? 12 : level === 1 ? 21 : 30;
     const base = this.entryAddress(order);
     const leafDirty = (this.low & EPT.dirty) !== 0;
-    const wanted = access === ACCESS.execute ? EPT.execute : asWrite ? EPT.write : EPT.read;
+    const execute = modeBased && this.userPage ? EPT.userExecute : EPT.execute;
+    const wanted = access === ACCESS.execute ? execute : asWrite ? EPT.write : EPT.read;
     // An access to a paging structure that counts as a write is a read too.
     const needed = structure ? wanted | EPT.read : wanted;
     if ((rights & needed) !== needed) {
       const missing = access === ACCESS.execute ? 'execute' : asWrite ? 'write' : 'read';
       return this.eptViolation(world, guestPhysical, access, rights, structure, `no ${missing} permission`);
     }
-    if (world.eptAccessedDirty && this.steps === undefined) this.markEptUsed(level, asWrite);
+    const marks = world.eptAccessedDirty && this.steps === undefined;
+    if (marks && !this.markEptUsed(guestPhysical, level, asWrite)) return -1;
     this.eptOrder = order;
     this.eptRights =
       ((rights & EPT.read) !== 0 ? RIGHT.eptRead : 0) |
       ((rights & EPT.write) !== 0 ? RIGHT.eptWrite : 0) |
       ((rights & EPT.execute) !== 0 ? RIGHT.eptExecute : 0) |
+      ((rights & (modeBased ? EPT.userExecute : EPT.execute)) !== 0 ? RIGHT.eptUserExecute : 0) |
       (!world.eptAccessedDirty || asWrite || leafDirty ? RIGHT.dirty : 0);
     return base + (low & (2 ** order - 1));
   }
@@ -408,8 +426,8 @@ export class Walker {
   /**
    * What is wrong with the present EPT entry read last (SDM Vol. 3C, "EPT Misconfigurations"); undefined when nothing.
    */
-  private misconfiguration(level: number, leaf: boolean): string | undefined {
-    const rights = this.low & 7;
+  private misconfiguration(present: number, level: number, leaf: boolean): string | undefined {
+    const rights = this.low & present;
     if ((rights & EPT.read) === 0) {
       if ((rights & EPT.write) !== 0) return 'misconfigured: writable but not readable';
       if (!this.features.eptExecuteOnly) return 'misconfigured: execute-only is not supported';
@@ -426,12 +444,20 @@ export class Walker {
     return EPT_MEMORY_TYPES[type] ? undefined : `misconfigured: memory type ${type} is reserved`;
   }
 
-  private markEptUsed(leaf: number, write: boolean): void {
+  /** Sets accessed and dirty flags. @returns false with `fault` set when the page-modification log is full */
+  private markEptUsed(guestPhysical: number, leaf: number, write: boolean): boolean {
+    const becomesDirty = write && ((this.eptEntryLow[leaf] as number) & EPT.dirty) === 0;
+    const full = becomesDirty ? this.pageLog?.log(guestPhysical) : undefined;
+    if (full) {
+      this.fault = full;
+      return false;
+    }
     for (let level = 3; level >= leaf; level--) {
       const wanted = EPT.accessed | (level === leaf && write ? EPT.dirty : 0);
       const old = this.eptEntryLow[level] as number;
       if ((old & wanted) !== wanted) this.physical.write(this.eptEntryAt[level] as number, 4, old | wanted);
     }
+    return true;
   }
 
   /** @param rights the AND of bits 2:0 of the entries used. @returns -1, with `fault` set. */
@@ -444,8 +470,10 @@ export class Walker {
     problem: string,
   ): number {
     // SDM Vol. 3C, "Exit Qualification for EPT Violations".
-    let qualification = structure && world.eptAccessedDirty ? 3 : 1 << access;
-    qualification |= rights << 3;
+    // Setting a flag in a paging structure reads and writes the entry in one access.
+    const both = structure && (world.eptAccessedDirty || access === ACCESS.write);
+    let qualification = both ? 3 : 1 << access;
+    qualification |= ((rights & 7) << 3) | ((rights & EPT.userExecute) >>> 4);
     if (this.linearValid) qualification |= structure ? 0x080 : 0x180;
     this.blame(problem);
     this.fault = {
@@ -463,6 +491,7 @@ export class Walker {
    */
   guestPhysicalAccess(world: World, guestPhysical: number, access: AccessCode, structure: boolean): number {
     this.linearValid = false;
+    this.userPage = true;
     return this.translateEpt(world, guestPhysical, access, structure);
   }
 
@@ -473,8 +502,8 @@ export class Walker {
 }
 
 /** Whether a guest-physical mapping suffices for an access. */
-function allowsEpt(rights: number, asWrite: boolean, access: AccessCode): boolean {
-  if (access === ACCESS.execute) return (rights & RIGHT.eptExecute) !== 0;
+function allowsEpt(rights: number, asWrite: boolean, access: AccessCode, userPage: boolean): boolean {
+  if (access === ACCESS.execute) return (rights & (userPage ? RIGHT.eptUserExecute : RIGHT.eptExecute)) !== 0;
   if (!asWrite) return (rights & RIGHT.eptRead) !== 0;
   return (rights & (RIGHT.eptWrite | RIGHT.dirty)) === (RIGHT.eptWrite | RIGHT.dirty);
 }

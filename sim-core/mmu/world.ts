@@ -1,7 +1,7 @@
 /** What a translation depends on besides memory: the paging mode, the protection bits and the TLB tags. */
 
 import { CR0, CR4, EFER, RFLAGS } from '../state/control-bits.ts';
-import { countOf } from '../state/layout.ts';
+import { countOf, EPT_CONTROL } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { TranslationContext } from './mmu.ts';
 import type { TlbTags } from './tlb.ts';
@@ -45,6 +45,8 @@ export class World implements TlbTags {
   /** Physical address of the EPT PML4 table. */
   eptRoot = 0;
   eptAccessedDirty = false;
+  /** “Mode-based execute control for EPT”. */
+  eptModeBasedExecute = false;
   tags = 0;
   eptLow = 0;
   eptHigh = 0;
@@ -69,6 +71,7 @@ export class World implements TlbTags {
         this.pdpte[2 * i + 1] = state.high('pdpte', i);
       }
     }
+    this.eptModeBasedExecute = (state.get32('eptControls') & EPT_CONTROL.modeBasedExecute) !== 0;
     this.setEpt(state.low('eptp'), state.high('eptp'));
     this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
   }

@@ -41,6 +41,11 @@ export class InterruptRouter implements InterruptController {
     return this.apic.getTaskPriority();
   }
 
+  endOfInterrupt(): void {
+    this.apic.endOfInterrupt();
+    this.update();
+  }
+
   setTaskPriority(priority: number): void {
     this.apic.setTaskPriority(priority);
   }

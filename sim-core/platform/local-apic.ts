@@ -255,7 +255,7 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     if (isNew && (lvt & LVT_MASKED) === 0 && (lvt & 0xff) >= 16) this.request(lvt & 0xff);
   }
 
-  private endOfInterrupt(): void {
+  endOfInterrupt(): void {
     const vector = highest(this.state.inService);
     if (vector >= 0) setBit(this.state.inService, vector, false);
   }

@@ -66,6 +66,8 @@ describe('platform', () => {
     out(0x92, 0x02, 0x03);
     out(0xcf9, 0x02, 0x06);
     assert.deepEqual(events, ['reset', 'reset', 'reset']);
+    platform.ports.write(0xcf8, 4, 0x8000_ff00);
+    assert.equal(events.length, 3, 'PCI configuration address: not the byte at CF9h');
     // Nothing is in the controller's buffers.
     assert.equal(platform.ports.read(0x64, 1) & 3, 0);
   });

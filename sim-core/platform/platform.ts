@@ -161,6 +161,8 @@ export class Platform implements TimedDevice {
     map.map(PostPort.port, 1, this.post);
     map.map(Cmos.port, 2, this.cmos);
     for (const port of ResetPorts.ports) map.map(port, 1, this.resetPorts);
+    // A wide access to the PCI address port CF8h is no access to the reset control register.
+    map.map(ResetPorts.resetControl, 1, this.resetPorts, 'any');
     map.map(ShutdownPort.port, 1, this.shutdown);
     map.map(DebugExit.port, 4, new DebugExit((value) => callbacks.onDebugExit(value)), 'any');
     map.map(PowerManagement.port, 2, new PowerManagement(() => callbacks.onPowerOff()), 'any');

@@ -85,7 +85,8 @@ export class PowerManagement implements PortDevice {
  */
 export class ResetPorts implements PortDevice, Snapshotted<number> {
   readonly name = 'reset ports';
-  static readonly ports = [0x60, 0x64, 0x92, 0xcf9] as const;
+  static readonly ports = [0x60, 0x64, 0x92] as const;
+  static readonly resetControl = 0xcf9;
   private readonly onReset: () => void;
   private resetControl = 0;
 
@@ -98,13 +99,13 @@ export class ResetPorts implements PortDevice, Snapshotted<number> {
     if (port === 0x64) return 0x14;
     // A20 is always open.
     if (port === 0x92) return 0x02;
-    return port === 0xcf9 ? this.resetControl : 0;
+    return port === ResetPorts.resetControl ? this.resetControl : 0;
   }
 
   write(port: number, _size: number, value: number): void {
     if (port === 0x64 && value === 0xfe) this.onReset();
     if (port === 0x92 && value & 1) this.onReset();
-    if (port !== 0xcf9) return;
+    if (port !== ResetPorts.resetControl) return;
     // Setting RST_CPU resets.
     if (value & 4) this.onReset();
     this.resetControl = value & 0x0a;

@@ -154,8 +154,16 @@ const FIELDS = {
   /** Context id compared by the engine's fast TLB (low 12 bits); chosen by mmu/context.ts. */
   tlbContext: [8, 1],
   eptp: [8, 1],
+  /** EPT_CONTROL bits in force in non-root operation. */
+  eptControls: [4, 1],
   /** TSC offset in force in non-root operation, else 0. */
   tscOffset: [8, 1],
+  /** TSC multiplier in force in non-root operation (48 fraction bits); 0 means none. */
+  tscMultiplier: [8, 1],
+  /** One of MONITOR_TRAP: the monitor trap flag of the guest that runs. */
+  monitorTrap: [4, 1],
+  /** Page offset + 1 of the write to the virtual-APIC page that is to be emulated at the next boundary; 0: none. */
+  apicWrite: [4, 1],
   /** Absolute cycle (Number, as f64) at which the VMX preemption timer expires; Infinity when off. */
   preemptionDeadline: [8, 1],
 
@@ -203,6 +211,12 @@ export type CodeMode = (typeof CODE_MODE)[keyof typeof CODE_MODE];
 
 /** Activity states in the VMCS encoding (SDM Vol. 3C, "Guest Non-Register State"). */
 export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
+
+/** What VM-execution controls add to EPT. */
+export const EPT_CONTROL = { modeBasedExecute: 1 } as const;
+
+/** Monitor trap flag: off; a VM exit pends after the next instruction or event; it pends now. */
+export const MONITOR_TRAP = { off: 0, armed: 1, pending: 2 } as const;
 
 /** The regions of linear memory after the processor state. Sizes in bytes. */
 export const REGION = {

@@ -52,8 +52,8 @@ describe('VMX controls', () => {
     assert.ok(fieldExists('EPT_POINTER'));
     assert.ok(fieldExists('GUEST_IA32_PAT'));
     assert.ok(fieldExists('GUEST_RIP'));
-    assert.ok(!fieldExists('TSC_MULTIPLIER'));
-    assert.ok(!fieldExists('PML_ADDRESS'));
+    assert.ok(fieldExists('TSC_MULTIPLIER'));
+    assert.ok(!fieldExists('PCONFIG_EXITING_BITMAP'));
     assert.ok(!fieldExists('TERTIARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS'));
   });
 });

@@ -30,7 +30,7 @@ const PIN_ROWS = [
   [
     7,
     'Process posted interrupts',
-    false,
+    true,
     'Interrupts with the notification vector are posted to the virtual APIC.',
     ['POSTED_INTERRUPT_NOTIFICATION_VECTOR', 'POSTED_INTERRUPT_DESCRIPTOR_ADDRESS'],
   ],
@@ -58,7 +58,7 @@ const PRIMARY_ROWS = [
   [
     21,
     'Use TPR shadow',
-    false,
+    true,
     'CR8 and the task priority come from the virtual-APIC page.',
     ['VIRTUAL_APIC_ADDRESS', 'TPR_THRESHOLD'],
   ],
@@ -72,7 +72,7 @@ const PRIMARY_ROWS = [
     'The I/O bitmaps choose the ports that cause VM exits.',
     ['IO_BITMAP_A_ADDRESS', 'IO_BITMAP_B_ADDRESS'],
   ],
-  [27, 'Monitor trap flag', false, 'A VM exit after every instruction of the guest.'],
+  [27, 'Monitor trap flag', true, 'A VM exit after every instruction of the guest.'],
   [
     28,
     'Use MSR bitmaps',
@@ -92,7 +92,7 @@ const PRIMARY_ROWS = [
 ] as const satisfies readonly Row[];
 
 const SECONDARY_ROWS = [
-  [0, 'Virtualize APIC accesses', false, 'Accesses to the APIC-access page are virtualized.', ['APIC_ACCESS_ADDRESS']],
+  [0, 'Virtualize APIC accesses', true, 'Accesses to the APIC-access page are virtualized.', ['APIC_ACCESS_ADDRESS']],
   [
     1,
     'Enable EPT',
@@ -102,7 +102,7 @@ const SECONDARY_ROWS = [
   ],
   [2, 'Descriptor-table exiting', true, 'LGDT, LIDT, LLDT, LTR, SGDT, SIDT, SLDT and STR cause VM exits.'],
   [3, 'Enable RDTSCP', true, 'RDTSCP and RDPID may be used; otherwise they cause #UD.'],
-  [4, 'Virtualize x2APIC mode', false, 'RDMSR and WRMSR of x2APIC MSRs use the virtual APIC.'],
+  [4, 'Virtualize x2APIC mode', true, 'RDMSR and WRMSR of x2APIC MSRs use the virtual APIC.'],
   [
     5,
     'Enable VPID',
@@ -112,11 +112,11 @@ const SECONDARY_ROWS = [
   ],
   [6, 'WBINVD exiting', true, 'WBINVD and WBNOINVD cause VM exits.'],
   [7, 'Unrestricted guest', true, 'The guest may run unpaged and in real mode.'],
-  [8, 'APIC-register virtualization', false, 'Reads of the virtual APIC come from the virtual-APIC page.'],
+  [8, 'APIC-register virtualization', true, 'Reads of the virtual APIC come from the virtual-APIC page.'],
   [
     9,
     'Virtual-interrupt delivery',
-    false,
+    true,
     'Pending virtual interrupts are evaluated and delivered.',
     ['GUEST_INTERRUPT_STATUS', 'EOI_EXIT_BITMAP_0', 'EOI_EXIT_BITMAP_1', 'EOI_EXIT_BITMAP_2', 'EOI_EXIT_BITMAP_3'],
   ],
@@ -165,7 +165,7 @@ const SECONDARY_ROWS = [
   [
     22,
     'Mode-based execute control for EPT',
-    false,
+    true,
     'EPT execute permission is separate for user and supervisor addresses.',
   ],
   [
@@ -176,7 +176,7 @@ const SECONDARY_ROWS = [
     ['SUB_PAGE_PERMISSION_TABLE_POINTER'],
   ],
   [24, 'Intel PT uses guest physical addresses', false, 'Processor trace output addresses are guest-physical.'],
-  [25, 'Use TSC scaling', false, 'The guest’s time-stamp counter is multiplied.', ['TSC_MULTIPLIER']],
+  [25, 'Use TSC scaling', true, 'The guest’s time-stamp counter is multiplied.', ['TSC_MULTIPLIER']],
   [26, 'Enable user wait and pause', false, 'TPAUSE, UMONITOR and UMWAIT may be used; otherwise they cause #UD.'],
   [27, 'Enable PCONFIG', false, 'PCONFIG may be used; otherwise it causes #UD.', ['PCONFIG_EXITING_BITMAP']],
   [28, 'Enable ENCLV exiting', false, 'The ENCLV-exiting bitmap is in force.', ['ENCLV_EXITING_BITMAP']],

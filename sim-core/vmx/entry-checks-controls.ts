@@ -15,6 +15,7 @@ import {
   secondaryOf,
 } from './entry-check.ts';
 import type { FieldName } from './fields.ts';
+import type { FieldValues } from './values.ts';
 
 const check = checksOf('controls');
 const PIN_FIELD = 'PIN_BASED_VM_EXECUTION_CONTROLS';
@@ -149,6 +150,136 @@ const EXECUTION: readonly EntryCheck[] = [
   }),
 ];
 
+const TPR_FIELDS = [...SECONDARY_FIELDS, 'VIRTUAL_APIC_ADDRESS', 'TPR_THRESHOLD'] as const;
+const hasShadow = (v: Pick<FieldValues, typeof PRIMARY_FIELD>): boolean =>
+  has(v[PRIMARY_FIELD], PRIMARY.USE_TPR_SHADOW);
+const VIRTUAL_TPR = 0x80;
+
+/** A page that one secondary control brings into force. */
+type PageField =
+  | 'APIC_ACCESS_ADDRESS'
+  | 'VMREAD_BITMAP_ADDRESS'
+  | 'VMWRITE_BITMAP_ADDRESS'
+  | 'PML_ADDRESS'
+  | 'EPTP_LIST_ADDRESS'
+  | 'VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS'
+  | 'SUB_PAGE_PERMISSION_TABLE_POINTER';
+const page = (id: string, control: keyof typeof SECONDARY, title: string, field: PageField): EntryCheck =>
+  check({
+    id,
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, field],
+    holds: (v, facts) => !has(secondaryOf(v), SECONDARY[control]) || isBitmapAddress(v[field], facts),
+    must: bitmapMust(field, title),
+  });
+
+/** One secondary control that needs another one. */
+const needs = (id: string, control: keyof typeof SECONDARY, other: keyof typeof SECONDARY, must: string): EntryCheck =>
+  check({
+    id,
+    sdm: 'executionControlChecks',
+    fields: SECONDARY_FIELDS,
+    holds: (v) => !has(secondaryOf(v), SECONDARY[control]) || has(secondaryOf(v), SECONDARY[other]),
+    must,
+  });
+
+/** “APIC Virtualization and Virtual Interrupts”. */
+const APIC: readonly EntryCheck[] = [
+  check({
+    id: 'controls.virtualApic.address',
+    sdm: 'executionControlChecks',
+    fields: [PRIMARY_FIELD, 'VIRTUAL_APIC_ADDRESS'],
+    holds: (v, facts) => !hasShadow(v) || isBitmapAddress(v.VIRTUAL_APIC_ADDRESS, facts),
+    must: bitmapMust('VIRTUAL_APIC_ADDRESS', 'use TPR shadow'),
+  }),
+  check({
+    id: 'controls.tprThreshold.reserved',
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, 'TPR_THRESHOLD'],
+    holds: (v) =>
+      !hasShadow(v) || has(secondaryOf(v), SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) || v.TPR_THRESHOLD >>> 4 === 0,
+    must: 'Bits 31:4 of TPR_THRESHOLD must be 0 with “use TPR shadow” and without “virtual-interrupt delivery”',
+  }),
+  check({
+    id: 'controls.tprThreshold.priority',
+    sdm: 'executionControlChecks',
+    fields: TPR_FIELDS,
+    readsOutside: true,
+    holds: (v, facts) => {
+      const other = SECONDARY.VIRTUALIZE_APIC_ACCESSES | SECONDARY.VIRTUAL_INTERRUPT_DELIVERY;
+      if (!hasShadow(v) || has(secondaryOf(v), other) || !isBitmapAddress(v.VIRTUAL_APIC_ADDRESS, facts)) return true;
+      const priority = (facts.read32(Number(v.VIRTUAL_APIC_ADDRESS) + VIRTUAL_TPR) >>> 4) & 15;
+      return (v.TPR_THRESHOLD & 15) <= priority;
+    },
+    must:
+      'With “use TPR shadow” and neither “virtualize APIC accesses” nor “virtual-interrupt delivery”, TPR_THRESHOLD ' +
+      'must not exceed bits 7:4 of the virtual task priority, at offset 80H of VIRTUAL_APIC_ADDRESS',
+  }),
+  check({
+    id: 'controls.tprShadow',
+    sdm: 'executionControlChecks',
+    fields: SECONDARY_FIELDS,
+    holds: (v) =>
+      hasShadow(v) ||
+      !has(
+        secondaryOf(v),
+        SECONDARY.VIRTUALIZE_X2APIC_MODE |
+          SECONDARY.APIC_REGISTER_VIRTUALIZATION |
+          SECONDARY.VIRTUAL_INTERRUPT_DELIVERY,
+      ),
+    must:
+      '“Virtualize x2APIC mode”, “APIC-register virtualization” and “virtual-interrupt delivery” must be 0 when ' +
+      '“use TPR shadow” is 0',
+  }),
+  page('controls.apicAccess', 'VIRTUALIZE_APIC_ACCESSES', 'virtualize APIC accesses', 'APIC_ACCESS_ADDRESS'),
+  check({
+    id: 'controls.x2apic',
+    sdm: 'executionControlChecks',
+    fields: SECONDARY_FIELDS,
+    holds: (v) =>
+      !has(secondaryOf(v), SECONDARY.VIRTUALIZE_X2APIC_MODE) ||
+      !has(secondaryOf(v), SECONDARY.VIRTUALIZE_APIC_ACCESSES),
+    must: '“Virtualize APIC accesses” must be 0 when “virtualize x2APIC mode” is 1',
+  }),
+  check({
+    id: 'controls.virtualInterrupts',
+    sdm: 'executionControlChecks',
+    fields: [PIN_FIELD, ...SECONDARY_FIELDS],
+    holds: (v) =>
+      !has(secondaryOf(v), SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) || has(v[PIN_FIELD], PIN.EXTERNAL_INTERRUPT_EXITING),
+    must: '“External-interrupt exiting” must be 1 when “virtual-interrupt delivery” is 1',
+  }),
+  check({
+    id: 'controls.postedInterrupts.controls',
+    sdm: 'executionControlChecks',
+    fields: [PIN_FIELD, ...SECONDARY_FIELDS, EXIT_FIELD],
+    holds: (v) =>
+      !has(v[PIN_FIELD], PIN.PROCESS_POSTED_INTERRUPTS) ||
+      (has(secondaryOf(v), SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) &&
+        has(v[EXIT_FIELD], EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT_ON_EXIT)),
+    must: '“Virtual-interrupt delivery” and “acknowledge interrupt on exit” must be 1 when “process posted interrupts” is 1',
+  }),
+  check({
+    id: 'controls.postedInterrupts.vector',
+    sdm: 'executionControlChecks',
+    fields: [PIN_FIELD, 'POSTED_INTERRUPT_NOTIFICATION_VECTOR'],
+    holds: (v) => !has(v[PIN_FIELD], PIN.PROCESS_POSTED_INTERRUPTS) || v.POSTED_INTERRUPT_NOTIFICATION_VECTOR <= 255,
+    must: 'With “process posted interrupts”, bits 15:8 of POSTED_INTERRUPT_NOTIFICATION_VECTOR must be 0',
+  }),
+  check({
+    id: 'controls.postedInterrupts.descriptor',
+    sdm: 'executionControlChecks',
+    fields: [PIN_FIELD, 'POSTED_INTERRUPT_DESCRIPTOR_ADDRESS'],
+    holds: (v, facts) =>
+      !has(v[PIN_FIELD], PIN.PROCESS_POSTED_INTERRUPTS) ||
+      (isAligned(v.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, 6) &&
+        fitsPhysical(v.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, facts)),
+    must: (_, facts) =>
+      'With “process posted interrupts”, POSTED_INTERRUPT_DESCRIPTOR_ADDRESS must be a multiple of 64 below ' +
+      `2^${facts.physicalAddressBits}`,
+  }),
+];
+
 const eptp = (id: string, holds: (eptp: bigint, facts: EntryFacts) => boolean, must: EntryCheck['must']): EntryCheck =>
   check({
     id,
@@ -182,6 +313,19 @@ const EPT: readonly EntryCheck[] = [
     holds: (v) => !has(secondaryOf(v), SECONDARY.UNRESTRICTED_GUEST) || has(secondaryOf(v), SECONDARY.ENABLE_EPT),
     must: '“Unrestricted guest” must be 0 when “enable EPT” is 0',
   }),
+  needs(
+    'controls.modeBasedExecute',
+    'MODE_BASED_EXECUTE_CONTROL_FOR_EPT',
+    'ENABLE_EPT',
+    '“Mode-based execute control for EPT” must be 0 when “enable EPT” is 0',
+  ),
+  check({
+    id: 'controls.tscMultiplier',
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, 'TSC_MULTIPLIER'],
+    holds: (v) => !has(secondaryOf(v), SECONDARY.USE_TSC_SCALING) || v.TSC_MULTIPLIER !== 0n,
+    must: 'TSC_MULTIPLIER must not be 0 with “use TSC scaling”',
+  }),
 ];
 
 const EXIT: readonly EntryCheck[] = [
@@ -213,8 +357,8 @@ const EVENT_CHECKS: readonly EntryCheck[] = [
     id: 'controls.entry.event.type',
     sdm: 'entryControlChecks',
     fields: [EVENT_FIELD],
-    holds: (v) => !isValid(v[EVENT_FIELD]) || (typeOf(v[EVENT_FIELD]) !== 1 && typeOf(v[EVENT_FIELD]) !== TYPE.other),
-    must: 'The injected event’s type must not be 1 (reserved), nor 7 (other event) without “monitor trap flag”',
+    holds: (v) => !isValid(v[EVENT_FIELD]) || typeOf(v[EVENT_FIELD]) !== 1,
+    must: 'The injected event’s type must not be 1 (reserved)',
   }),
   check({
     id: 'controls.entry.event.vector',
@@ -224,9 +368,10 @@ const EVENT_CHECKS: readonly EntryCheck[] = [
       const event = v[EVENT_FIELD];
       if (!isValid(event)) return true;
       if (typeOf(event) === TYPE.nmi) return vectorOf(event) === 2;
+      if (typeOf(event) === TYPE.other) return vectorOf(event) === 0;
       return typeOf(event) !== TYPE.hardwareException || vectorOf(event) <= 31;
     },
-    must: 'The injected event’s vector must be 2 for an NMI and at most 31 for a hardware exception',
+    must: 'The injected event’s vector must be 2 for an NMI, at most 31 for a hardware exception and 0 for type 7 (MTF)',
   }),
   check({
     id: 'controls.entry.event.deliverErrorCode',
@@ -280,4 +425,4 @@ const ENTRY: readonly EntryCheck[] = [
 /** Whether the VM-entry controls ask for a guest in IA-32e mode. */
 export const isLongGuest = (entryControls: number): boolean => has(entryControls, ENTRY_CONTROL.IA_32E_MODE_GUEST);
 
-export const ENTRY_CHECKS_CONTROLS: readonly EntryCheck[] = [...EXECUTION, ...EPT, ...EXIT, ...ENTRY];
+export const ENTRY_CHECKS_CONTROLS: readonly EntryCheck[] = [...EXECUTION, ...APIC, ...EPT, ...EXIT, ...ENTRY];

@@ -83,11 +83,51 @@ const HOST32: Break = {
 };
 const host32 = (changes: FieldChanges): Break => ({ ...HOST32, fields: { ...HOST32.fields, ...changes } });
 
+const SECONDARY_FIELD = 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS';
+const PIN_FIELD = 'PIN_BASED_VM_EXECUTION_CONTROLS';
+const EXIT_FIELD = 'PRIMARY_VM_EXIT_CONTROLS';
+/** More secondary controls, on or off. */
+const withSecondary = (more: number, less = 0): FieldChanges => ({ [SECONDARY_FIELD]: (secondary | more) & ~less });
+/** A guest with a TPR shadow at 7000H, and more secondary controls. */
+const shadowed = (more = 0): FieldChanges => ({
+  [PRIMARY_FIELD]: (primary | PRIMARY.USE_TPR_SHADOW) >>> 0,
+  VIRTUAL_APIC_ADDRESS: 0x7000n,
+  ...withSecondary(more),
+});
+const POSTED: FieldChanges = {
+  ...shadowed(SECONDARY.VIRTUAL_INTERRUPT_DELIVERY),
+  [PIN_FIELD]: pin | PIN.EXTERNAL_INTERRUPT_EXITING | PIN.PROCESS_POSTED_INTERRUPTS,
+  [EXIT_FIELD]: exit | EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT_ON_EXIT,
+  POSTED_INTERRUPT_DESCRIPTOR_ADDRESS: 0x8040n,
+};
+
+const APIC: Record<string, Break> = {
+  'controls.virtualApic.address': fields({ ...shadowed(), VIRTUAL_APIC_ADDRESS: 0x7080n }),
+  // Only its low bits are compared with the priority.
+  'controls.tprThreshold.reserved': fields({ ...shadowed(), TPR_THRESHOLD: 0x10 }),
+  'controls.tprThreshold.priority': {
+    fields: { ...shadowed(), TPR_THRESHOLD: 5 },
+    facts: { read32: (physical) => (physical === 0x7080 ? 0x4f : 0) },
+  },
+  'controls.tprShadow': fields(withSecondary(SECONDARY.VIRTUALIZE_X2APIC_MODE)),
+  'controls.apicAccess': fields({ ...withSecondary(SECONDARY.VIRTUALIZE_APIC_ACCESSES), APIC_ACCESS_ADDRESS: BEYOND }),
+  'controls.x2apic': fields(shadowed(SECONDARY.VIRTUALIZE_X2APIC_MODE | SECONDARY.VIRTUALIZE_APIC_ACCESSES)),
+  'controls.virtualInterrupts': fields(shadowed(SECONDARY.VIRTUAL_INTERRUPT_DELIVERY)),
+  'controls.postedInterrupts.controls': fields({ ...POSTED, [EXIT_FIELD]: exit }),
+  'controls.postedInterrupts.vector': fields({ ...POSTED, POSTED_INTERRUPT_NOTIFICATION_VECTOR: 0x100 }),
+  'controls.postedInterrupts.descriptor': fields({ ...POSTED, POSTED_INTERRUPT_DESCRIPTOR_ADDRESS: 0x8020n }),
+};
+
 const CONTROLS: Record<string, Break> = {
+  ...APIC,
+  'controls.modeBasedExecute': fields(
+    withSecondary(SECONDARY.MODE_BASED_EXECUTE_CONTROL_FOR_EPT, SECONDARY.ENABLE_EPT),
+  ),
+  'controls.tscMultiplier': fields(withSecondary(SECONDARY.USE_TSC_SCALING)),
   'controls.pin.reserved': fields({ PIN_BASED_VM_EXECUTION_CONTROLS: pin & ~2 }),
-  'controls.primary.reserved': fields({ [PRIMARY_FIELD]: (primary | PRIMARY.USE_TPR_SHADOW) >>> 0 }),
+  'controls.primary.reserved': fields({ [PRIMARY_FIELD]: (primary | PRIMARY.ACTIVATE_TERTIARY_CONTROLS) >>> 0 }),
   'controls.secondary.reserved': fields({
-    SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS: secondary | SECONDARY.ENABLE_PML,
+    SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS: secondary | SECONDARY.ENABLE_PCONFIG,
   }),
   'controls.cr3Targets': fields({ CR3_TARGET_COUNT: 5 }),
   'controls.ioBitmapA': fields({

@@ -8,7 +8,7 @@ import { writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import type { Fault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
-import { ACTIVITY, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
+import { ACTIVITY, EPT_CONTROL, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -62,6 +62,7 @@ export function enterGuest(unit: VmxUnit, launch: boolean): EntryOutcome {
   unit.entries++;
   unit.callbacks.onEntry();
   const outcome = inject(unit);
+  unit.virtualApic.afterEntry();
   noteAttention(unit);
   return outcome;
 }
@@ -161,7 +162,14 @@ function enterGuestWorld(unit: VmxUnit, secondary: number): void {
   if (secondary & SECONDARY.ENABLE_VPID) state.u32[OFFSET.vpid >>> 2] = vmcs.get32(F.VIRTUAL_PROCESSOR_ID);
   else flushVpid0(cpu);
   const primary = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS);
-  if (primary & PRIMARY.USE_TSC_OFFSETTING) copyField(state, F.TSC_OFFSET, OFFSET.tscOffset);
+  if (primary & PRIMARY.USE_TSC_OFFSETTING) {
+    copyField(state, F.TSC_OFFSET, OFFSET.tscOffset);
+    if (secondary & SECONDARY.USE_TSC_SCALING) copyField(state, F.TSC_MULTIPLIER, OFFSET.tscMultiplier);
+  }
+  if (primary & PRIMARY.MONITOR_TRAP_FLAG) state.u32[OFFSET.monitorTrap >>> 2] = MONITOR_TRAP.armed;
+  const modeBased = secondary & SECONDARY.MODE_BASED_EXECUTE_CONTROL_FOR_EPT;
+  state.u32[OFFSET.eptControls >>> 2] = modeBased ? EPT_CONTROL.modeBasedExecute : 0;
+  unit.virtualApic.enter();
 }
 
 function startTimer({ state, vmcs, cpu }: VmxUnit): void {
@@ -183,8 +191,15 @@ export function injectedEvent(vmcs: CurrentVmcs): VectoredEvent | undefined {
   };
 }
 
+/** Valid bit and type of the interruption information: other event, a pending MTF VM exit. */
+const EVENT_TYPE = 0x8000_0700;
+
 /** Delivers the injected event, which itself causes no VM exit (SDM Vol. 3C, "Event Injection"). */
 function inject({ cpu, state, vmcs }: VmxUnit): Next | Fault {
+  if ((vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION) & EVENT_TYPE) >>> 0 === EVENT_TYPE) {
+    state.set32('monitorTrap', MONITOR_TRAP.pending);
+    return NEXT.jumped;
+  }
   const event = injectedEvent(vmcs);
   if (!event) return NEXT.jumped;
   // Debug exceptions that were pending are lost when an event is injected.
@@ -207,6 +222,8 @@ function noteAttention({ state, vmcs }: VmxUnit): void {
     u32[OFFSET.pendingDebug >>> 2] === 0 &&
     u32[OFFSET.interruptibility >>> 2] === 0 &&
     u32[OFFSET.activity >>> 2] === ACTIVITY.active &&
+    u32[OFFSET.monitorTrap >>> 2] === MONITOR_TRAP.off &&
+    u32[OFFSET.apicWrite >>> 2] === 0 &&
     ((u32[OFFSET.rflagsSystem >>> 2] as number) & (RFLAGS.tf | RFLAGS.rf)) === 0 &&
     (vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & windows) === 0 &&
     state.f64[OFFSET.preemptionDeadline >>> 3] === Number.POSITIVE_INFINITY;

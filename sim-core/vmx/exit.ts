@@ -6,7 +6,7 @@ import { readRflags, writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR0, CR4, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
-import { ACTIVITY, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
+import { ACTIVITY, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -286,6 +286,11 @@ function leaveGuestWorld(unit: VmxUnit): void {
   clear64(state, OFFSET.eptp);
   clear64(state, OFFSET.tscOffset);
   state.f64[OFFSET.preemptionDeadline >>> 3] = Number.POSITIVE_INFINITY;
+  state.u32[OFFSET.monitorTrap >>> 2] = MONITOR_TRAP.off;
+  state.u32[OFFSET.eptControls >>> 2] = 0;
+  state.u32[OFFSET.apicWrite >>> 2] = 0;
+  clear64(state, OFFSET.tscMultiplier);
+  unit.virtualApic.leave();
   if ((secondaryControls(vmcs) & SECONDARY.ENABLE_VPID) === 0) flushVpid0(cpu);
 }
 

@@ -602,3 +602,20 @@ describe('The host’s state after a VM exit', () => {
     assert.equal(processor.vmx.entries, 2);
   });
 });
+
+describe('TSC scaling', () => {
+  it('multiplies what the guest reads by the 48-bit fraction, then adds the offset', () => {
+    const processor = new TestProcessor();
+    processor.enter({
+      ...primary(PRIMARY.USE_TSC_OFFSETTING),
+      ...secondary(SECONDARY.USE_TSC_SCALING),
+      TSC_MULTIPLIER: 3n << 47n,
+      TSC_OFFSET: 7n,
+    });
+    processor.now = 1_000_000 - processor.state.getFloat('extraCycles');
+    processor.execute([0x0f, 0x31]);
+    assert.equal(processor.gpr('rax'), 1_500_007n);
+    processor.execute(CODE.vmcall);
+    assert.equal(processor.state.get64('tscMultiplier'), 0n, 'the host’s counter is not scaled');
+  });
+});

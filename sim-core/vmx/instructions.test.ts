@@ -112,7 +112,7 @@ describe('VMX instructions in VMX root operation', () => {
     const processor = inVmx();
     assert.equal(processor.vmread(0x7ffe), 12);
     assert.equal(processor.vmwrite(0x7ffe, 0n), 12);
-    assert.equal(processor.vmread(ENCODING.TSC_MULTIPLIER), 12, 'TSC scaling is not simulated');
+    assert.equal(processor.vmread(ENCODING.HLAT_POINTER), 12, 'HLAT is not simulated');
     assert.equal(processor.vmwrite(ENCODING.EXIT_REASON, 0n), 13);
     processor.setGpr('rcx', 0x1_0000_681en);
     processor.execute(CODE.vmread);

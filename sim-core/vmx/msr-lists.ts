@@ -1,7 +1,7 @@
 /** The VM-entry and VM-exit MSR lists (SDM Vol. 3C, "VM-Exit Controls for MSRs", "Loading MSRs", "Saving MSRs"). */
 
 import type { Cpu } from '../cpu/cpu.ts';
-import { readMsr, writeMsr } from '../cpu/msrs.ts';
+import { hostTimeStampCounter, readMsr, writeMsr } from '../cpu/msrs.ts';
 
 /** An entry that could not be used. */
 export interface MsrListFailure {
@@ -15,6 +15,7 @@ const ENTRY_SIZE = 16;
 const FS_BASE = 0xc000_0100;
 const GS_BASE = 0xc000_0101;
 const SMBASE = 0x9e;
+const TIME_STAMP_COUNTER = 0x10;
 const SMM_MONITOR_CTL = 0x9b;
 
 /** MSRs that no list may load: the segment bases have fields, the others belong to SMM. */
@@ -50,13 +51,17 @@ export function storeMsrList(cpu: Cpu, address: number, count: number): MsrListF
   for (let i = 0; i < count; i++) {
     const at = address + i * ENTRY_SIZE;
     const msr = physical.read(at, 4);
-    const value = msr === SMBASE || isX2apic(msr) ? undefined : readMsr(cpu, msr);
+    const value = msr === SMBASE || isX2apic(msr) ? undefined : storedValue(cpu, msr);
     const problem = reservedProblem(cpu, at) ?? (value === undefined ? 'RDMSR would cause #GP' : undefined);
     if (problem || value === undefined) return { entry: i + 1, msr, problem: problem ?? '' };
     physical.write64(at + 8, value);
   }
   return undefined;
 }
+
+/** The time-stamp counter is stored as the host reads it: offset and multiplier are for the guest's own reads. */
+const storedValue = (cpu: Cpu, msr: number): bigint | undefined =>
+  msr === TIME_STAMP_COUNTER ? hostTimeStampCounter(cpu) : readMsr(cpu, msr);
 
 const reservedProblem = (cpu: Cpu, at: number): string | undefined =>
   cpu.mmu.physical.read(at + 4, 4) === 0 ? undefined : 'bits 63:32 of the entry are not 0';

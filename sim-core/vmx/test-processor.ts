@@ -98,6 +98,7 @@ export class TestProcessor {
         writeMsr: () => false,
         getTaskPriority: () => 0,
         setTaskPriority: () => {},
+        endOfInterrupt: () => {},
       },
       clock,
       model: findModel('max'),

@@ -5,6 +5,7 @@ import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
 import type { VmEntryFailure, VmExitRecord } from './records.ts';
+import type { VirtualApic } from './virtual-apic.ts';
 import type { CurrentVmcs } from './vmcs.ts';
 
 /** Told of transitions, after the state is the new world's. */
@@ -20,6 +21,7 @@ export interface VmxUnit {
   readonly state: State;
   readonly vmcs: CurrentVmcs;
   readonly facts: EntryFacts;
+  readonly virtualApic: VirtualApic;
   readonly callbacks: VmxCallbacks;
   readonly exitCounts: Map<number, number>;
   lastExit: VmExitRecord | undefined;

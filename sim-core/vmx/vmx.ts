@@ -5,7 +5,7 @@ import type { InterceptQuery, Intercepts, VectoredEvent } from '../cpu/intercept
 import { RECORD } from '../engine/record.ts';
 import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
-import { ACTIVITY, OFFSET } from '../state/layout.ts';
+import { ACTIVITY, MONITOR_TRAP, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { CR0_FIXED, capabilityMsrs, cr4Fixed } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -20,6 +20,7 @@ import { eventCause, INTERCEPTS } from './intercepts.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
 import { fillFieldTable } from './staged.ts';
 import type { VmxCallbacks, VmxUnit } from './unit.ts';
+import { VirtualApic } from './virtual-apic.ts';
 import { CurrentVmcs } from './vmcs.ts';
 
 const FIRST_SOFTWARE_TYPE = 4;
@@ -34,6 +35,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   lastExit: VmExitRecord | undefined;
   lastEntryFailure: VmEntryFailure | undefined;
   entries = 0;
+  readonly virtualApic = new VirtualApic(this);
   private parts: Attached | undefined;
 
   constructor(callbacks: VmxCallbacks) {
@@ -69,6 +71,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   /** The processor's state was replaced from outside (checkpoint): forgets what is derived from it. */
   stateReplaced(): void {
     this.vmcs.checks.everythingChanged();
+    if (this.state.get32('nonRoot') !== 0) this.virtualApic.enter();
+    else this.virtualApic.leave();
   }
 
   // ---- Intercepts
@@ -89,25 +93,31 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
       return;
     }
     const cause = eventCause(event, this.vmcs) ?? 'the event causes a VM exit';
-    if (event.type === 0) exitToHost(this, this.interruptDetails(event, cause));
+    if (event.type === 0) this.exitForInterrupt(event, cause);
     else exitToHost(this, { ...exceptionDetails(event, cause), vectoring: event.vector === 8 ? undefined : vectoring });
   }
 
-  /** “Acknowledge interrupt on exit” decides whether the vector is taken and reported. */
-  private interruptDetails(event: VectoredEvent, cause: string): ExitDetails {
+  /**
+   * “Acknowledge interrupt on exit” decides whether the vector is taken and reported. The notification vector of posted
+   * interrupts causes no VM exit.
+   */
+  private exitForInterrupt(event: VectoredEvent, cause: string): void {
     const controls = this.vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
     if ((controls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT_ON_EXIT) === 0) {
-      return { reason: EXIT.EXTERNAL_INTERRUPT, cause };
+      exitToHost(this, { reason: EXIT.EXTERNAL_INTERRUPT, cause });
+      return;
     }
     const vector = this.cpu.interrupts.acknowledge();
+    if (this.virtualApic.processesPosted && this.virtualApic.processPosted(vector)) return;
     const interruptionInformation = eventInformation({ ...event, vector });
-    return { reason: EXIT.EXTERNAL_INTERRUPT, interruptionInformation, cause };
+    exitToHost(this, { reason: EXIT.EXTERNAL_INTERRUPT, interruptionInformation, cause });
   }
 
   exitForFault(fault: ExitFault, vectoring: VectoredEvent | undefined): void {
     const instructionLength = vectoring ? (vectoring.instructionLength ?? 0) : this.instructionLength();
     if (fault.kind === 'vmExit') {
-      exitToHost(this, { ...fault, instructionLength, vectoring, resumeFlag: false });
+      const qualification = vectoring ? duringDelivery(fault) : fault.qualification;
+      exitToHost(this, { ...fault, qualification, instructionLength, vectoring, resumeFlag: false });
       return;
     }
     const resumeFlag = vectoring ? setsResumeFlag(vectoring) : true;
@@ -130,12 +140,40 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     return record === 0 ? 0 : (this.state.bytes[record + RECORD.length] as number);
   }
 
-  boundary(): boolean {
-    const { state, vmcs } = this;
-    const details = this.timerExit() ?? this.nmiExit(state, vmcs) ?? this.interruptWindowExit(state, vmcs);
+  trap(): boolean {
+    const details = this.virtualApic.emulateWrite() ?? this.monitorTrapExit();
     if (!details) return false;
     exitToHost(this, details);
     return true;
+  }
+
+  private monitorTrapExit(): ExitDetails | undefined {
+    if (this.state.u32[OFFSET.monitorTrap >>> 2] !== MONITOR_TRAP.pending) return undefined;
+    return { reason: EXIT.MONITOR_TRAP_FLAG, cause: '“monitor trap flag” is 1 and an instruction has run' };
+  }
+
+  boundary(): boolean | VectoredEvent {
+    const { state, vmcs } = this;
+    const details = this.timerExit() ?? this.nmiExit(state, vmcs) ?? this.interruptWindowExit(state, vmcs);
+    if (!details) return this.virtualApic.takeInterrupt() ?? false;
+    exitToHost(this, details);
+    return true;
+  }
+
+  taskPriority(): number | undefined {
+    return this.virtualApic.taskPriority();
+  }
+
+  setTaskPriority(priority: number): boolean {
+    return this.virtualApic.setTaskPriority(priority);
+  }
+
+  readMsr(msr: number): bigint | undefined {
+    return this.virtualApic.readMsr(msr);
+  }
+
+  writeMsr(msr: number, value: bigint): 'written' | 'fault' | undefined {
+    return this.virtualApic.writeMsr(msr, value);
   }
 
   private timerExit(): ExitDetails | undefined {
@@ -223,6 +261,10 @@ interface Attached {
   readonly facts: EntryFacts;
   readonly msrs: ReadonlyMap<number, bigint>;
 }
+
+/** Linear accesses to the APIC-access page during event delivery have access type 3, whatever they are. */
+const duringDelivery = ({ reason, qualification }: VmExitFault): bigint =>
+  reason === EXIT.APIC_ACCESS ? (qualification & 0xfffn) | 0x3000n : qualification;
 
 function factsOf({ model, state, mmu }: Cpu): EntryFacts {
   return {
