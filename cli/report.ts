@@ -12,12 +12,17 @@ const bytesOf = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toS
 const place = (machine: Machine): string =>
   `at RIP ${hex(machine.state.get64('rip'))} in VMX ${machine.world === 'guest' ? 'non-root' : 'root or no'} operation`;
 
-function describeEntryFailure({ outcome, checks }: VmEntryFailure): string {
+/** The failed check with the values found and what would satisfy it, then every other check that would fail. */
+function describeEntryFailure({ outcome, checks }: VmEntryFailure, machine: Machine): string {
   const result =
     'vmInstructionError' in outcome
       ? `VM-instruction error ${outcome.vmInstructionError}`
       : `exit reason ${outcome.exitReason}`;
-  const lines = checks.map(({ explanation, section }) => `  ${explanation} (${section})\n`);
+  const lines = checks.flatMap((check, index) => [
+    ...(index === 1 ? ['  Other checks would fail, too:\n'] : []),
+    `  ${check.explanation} (${check.section})\n`,
+    ...machine.vmx.remedies(check).map(({ text }) => `    would satisfy it: ${text}\n`),
+  ]);
   return `a VM entry failed with ${result}, and the hypervisor did not recover\n${lines.join('')}`;
 }
 
@@ -34,7 +39,7 @@ const DESCRIPTIONS: {
     `not simulated: ${what} (${mnemonic || 'unknown instruction'}, bytes ${bytesOf(bytes)}, at ${hex(address)}); ` +
     'see docs/limits.md\n',
   reset: (_stop, machine) => `the guest reset the machine ${place(machine)}\n`,
-  vmEntryFailure: ({ failure }) => describeEntryFailure(failure),
+  vmEntryFailure: ({ failure }, machine) => describeEntryFailure(failure, machine),
 };
 
 /** One or more lines for standard error; empty when the end was what the guest wanted. */

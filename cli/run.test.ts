@@ -61,6 +61,16 @@ describe('vmxray run', function () {
     assert.match(stderr, /triple fault.*\n {2}1\. at 0x100000: /);
   });
 
+  it('ends with 8 and the failed check when a VM entry fails and the hypervisor gives up', () => {
+    const samples = path.join(import.meta.dirname, '../examples');
+    const image = path.join(samples, 'broken-entry/broken-entry.elf');
+    const { status, stderr } = vmxray(['run', image, '--module', path.join(samples, 'first-vmm/guest.elf')]);
+    assert.equal(status, 8);
+    // SDM Vol. 3C 27.2.3: the selector of TR cannot be 0000H; bit 3 is the lowest one of its index.
+    assert.match(stderr, /VM-instruction error 8.*HOST_TR_SELECTOR must not be 0.*\(SDM Vol\. 3C 27\.2\.3\)/s);
+    assert.match(stderr, /would satisfy it: set bit 3.* of HOST_TR_SELECTOR/);
+  });
+
   it('ends with 4 when the processor halts for ever', () => {
     const { status, stderr } = runCode([0xfa, 0xf4]); // cli; hlt
     assert.equal(status, 4);

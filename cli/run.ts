@@ -47,7 +47,7 @@ class Runner {
 
   constructor(options: RunOptions) {
     this.options = options;
-    this.machine = createMachine({ memory: options.memory });
+    this.machine = createMachine({ memory: options.memory, cpuModel: options.cpu, compile: !options.interpret });
     this.console = new SerialConsole(this.machine);
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };
@@ -129,11 +129,15 @@ class Runner {
     return status;
   }
 
-  /** A hypervisor that halts or dies right after a VM entry failed did not handle the failure: that is the news. */
+  /**
+   * A hypervisor that halts, dies or reports an error right after a VM entry failed did not handle the failure: that is
+   * the news. One that goes on to report success expected it.
+   */
   private orEntryFailure(stop: FinalStop): FinalStop {
     const last = this.entryFailure;
     const unhandled = last !== undefined && last.entries === this.machine.vmx.entries;
-    const ended = stop.kind === 'halted' || stop.kind === 'tripleFault';
+    const gaveUp = stop.kind === 'debugExit' && stop.value !== 0;
+    const ended = gaveUp || stop.kind === 'halted' || stop.kind === 'tripleFault';
     return unhandled && ended ? { kind: 'vmEntryFailure', failure: last.failure } : stop;
   }
 }

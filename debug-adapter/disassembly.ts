@@ -151,6 +151,17 @@ class Disassembler {
   }
 }
 
+/** One instruction of a world, in words; undefined where none can be read. */
+export function instructionText(target: Target, world: World, address: bigint): string | undefined {
+  const disassembler = new Disassembler(target, { space: world, address });
+  try {
+    const [line] = disassembler.forward(address, 1);
+    return line === undefined || line.invalid ? undefined : line.text;
+  } finally {
+    disassembler.free();
+  }
+}
+
 const unreadable = (address: bigint): Line => ({ address, bytes: new Uint8Array(), text: '??', invalid: true });
 const dataByte = (address: bigint, bytes: Uint8Array): Line => ({
   address,

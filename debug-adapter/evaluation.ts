@@ -96,18 +96,19 @@ function listExits({ machine }: Target): string {
   return lines.length > 0 ? lines.join('\n') : 'There has been no VM exit.';
 }
 
-function describeLastExit({ machine }: Target): string {
-  const exit = machine.vmx.lastExit;
+function describeLastExit(target: Target): string {
+  const exit = target.machine.vmx.lastExit;
   if (!exit) return 'There has been no VM exit.';
-  const { title, text, details } = explainStop({ kind: 'vmExit', exit });
+  const { title, text, details } = explainStop({ kind: 'vmExit', exit }, target);
   return [title, text, ...details].join('\n');
 }
 
-function checkEntry({ machine }: Target): string {
+function checkEntry(target: Target): string {
+  const { machine } = target;
   if (machine.vmx.currentVmcs === undefined) throw errors.noVmcs();
   const failure = machine.vmx.checkEntry();
   if (!failure) return 'VMLAUNCH or VMRESUME would enter the guest.';
-  const { title, details } = explainStop({ kind: 'vmEntryFailure', failure });
+  const { title, details } = explainStop({ kind: 'vmEntryFailure', failure }, target);
   return [title, ...details].join('\n');
 }
 

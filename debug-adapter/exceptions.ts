@@ -23,10 +23,10 @@ export const exceptionRequests: HandlerTable = {
 
   exceptionInfo: handler({ threadId: 'number' }, (session, { threadId }, command) => {
     session.checkThread(threadId ?? THREAD_ID);
-    session.stoppedTarget(command);
+    const target = session.stoppedTarget(command);
     const stop = session.lastStop;
     if (!stop || !isExplained(stop)) throw errors.noExitsKnown();
-    const { id, title, text, details } = explainStop(stop);
+    const { id, title, text, details } = explainStop(stop, target);
     const body: DebugProtocol.ExceptionInfoResponse['body'] = {
       exceptionId: id,
       description: `${title}\n${text}`,

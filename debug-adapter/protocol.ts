@@ -73,6 +73,8 @@ export interface VmcsFieldBody {
   /** The value in words where bits have names: 'CPUID', 'PE PG NE'. */
   text?: string;
   bits?: { name: string; value: Hex; set: boolean }[];
+  /** VM-entry checks that the field's value fails: told after a VM entry has failed or the checks were asked for. */
+  failing?: string[];
   /** What the field is, in a sentence. */
   documentation?: string;
   /** Manual section. */
@@ -83,7 +85,15 @@ export interface VmExitsBody {
   total: number;
   entries: number;
   reasons: { reason: number; name: string; count: number; stop: boolean }[];
-  last?: { reason: number; name: string; guestRip: Hex; qualification: Hex; decoded: string[]; cause: string };
+  last?: {
+    reason: number;
+    name: string;
+    guestRip: Hex;
+    qualification: Hex;
+    decoded: string[];
+    cause: string;
+    why: string[];
+  };
 }
 
 export interface TranslateArguments {
@@ -135,7 +145,9 @@ export interface CheckBody {
   id: string;
   explanation: string;
   section: string;
-  fields: { name: string; value: Hex }[];
+  fields: { name: string; value: Hex; text?: string }[];
+  /** Changes of one field any of which would satisfy the check. */
+  remedies: { field: string; value: Hex; text: string }[];
 }
 
 /** launch request arguments beyond DAP's. Paths are absolute. package.json's schema mirrors this. */

@@ -45,6 +45,8 @@ export class Session {
   linesStartAt1 = true;
   columnsStartAt1 = true;
   lastStop: Stop | undefined;
+  /** Whether the VMCS view marks the fields that VM entry would refuse: after it did, or when somebody asked. */
+  marksEntryChecks = false;
   /** Addresses that `gotoTargets` has named; a target's id is its index. */
   readonly gotoTargets: bigint[] = [];
   private launched: Launched | undefined;
@@ -252,12 +254,14 @@ export class Session {
     this.references.reset();
     this.frames.reset();
     this.lastStop = undefined;
+    this.marksEntryChecks = false;
   }
 
   /** Tells the client why the machine stands still. */
   report(stop: Stop): void {
     this.running = false;
     this.lastStop = stop;
+    this.marksEntryChecks = stop.kind === 'vmEntryFailure';
     if (stop.kind === 'ended') {
       this.ended = true;
       this.output(`${stop.text}; exit code ${stop.exitCode}.\n`);
@@ -265,7 +269,8 @@ export class Session {
       this.event('terminated');
       return;
     }
-    this.event('stopped', { ...stoppedBody(stop), threadId: THREAD_ID, allThreadsStopped: true });
+    const target = this.target('stopped');
+    this.event('stopped', { ...stoppedBody(stop, target), threadId: THREAD_ID, allThreadsStopped: true });
     this.memoryChanged();
   }
 

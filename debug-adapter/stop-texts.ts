@@ -1,15 +1,28 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { decodeQualification, describeQualification, exitReason, exitTitle } from '../sim-core/vmx/exit-reasons.ts';
+import type { TranslationStep } from '../sim-core/mmu/mmu.ts';
+import {
+  decodeInstructionInformation,
+  decodeQualification,
+  describeQualification,
+  exitReason,
+  exitTitle,
+} from '../sim-core/vmx/exit-reasons.ts';
+import { inBits } from '../sim-core/vmx/explain-entry.ts';
+import { type EptStory, explainEptExit } from '../sim-core/vmx/explain-exit.ts';
+import type { FieldName } from '../sim-core/vmx/fields.ts';
 import { INSTRUCTION_ERRORS } from '../sim-core/vmx/layouts.ts';
 import type { VmEntryFailure, VmExitRecord } from '../sim-core/vmx/records.ts';
+import { instructionText } from './disassembly.ts';
 import { hex } from './memory-reference.ts';
 import type { Stop } from './runner.ts';
+import type { Target } from './target.ts';
+import { decodeStep } from './translation-views.ts';
 
 type StoppedBody = Pick<DebugProtocol.StoppedEvent['body'], 'reason' | 'description' | 'text' | 'hitBreakpointIds'>;
 type Running = Exclude<Stop, { kind: 'ended' }>;
 
 /** What the client shows when the machine stops. */
-export function stoppedBody(stop: Running): StoppedBody {
+export function stoppedBody(stop: Running, target: Target): StoppedBody {
   switch (stop.kind) {
     case 'entry':
       return { reason: 'entry', description: 'Stopped at the first instruction' };
@@ -25,7 +38,7 @@ export function stoppedBody(stop: Running): StoppedBody {
     case 'vmEntry':
       return { reason: 'entry', description: 'Stopped after VM entry' };
     default: {
-      const { id, title, text } = explainStop(stop);
+      const { id, title, text } = explainStop(stop, target);
       return { reason: 'exception', description: title, text: text === '' ? id : text };
     }
   }
@@ -49,12 +62,12 @@ export const isExplained = (stop: Stop): stop is Explained =>
   stop.kind === 'unimplemented';
 
 /** Everything that is known of why the machine stopped. */
-export function explainStop(stop: Explained): Explanation {
+export function explainStop(stop: Explained, target: Target): Explanation {
   switch (stop.kind) {
     case 'vmExit':
-      return explainExit(stop.exit);
+      return explainExit(stop.exit, target);
     case 'vmEntryFailure':
-      return explainEntryFailure(stop.failure);
+      return explainEntryFailure(stop.failure, target);
     case 'tripleFault':
       return {
         id: 'TRIPLE_FAULT',
@@ -78,7 +91,7 @@ export const qualificationLines = (exit: VmExitRecord): string[] =>
     (part) => `${part.name} (bit ${part.bits}): ${part.meaning}`,
   );
 
-function explainExit(exit: VmExitRecord): Explanation {
+function explainExit(exit: VmExitRecord, target: Target): Explanation {
   const reason = exitReason(exit.reason);
   const words = describeQualification(exit.reason, exit.qualification, exit.interruptionInformation);
   return {
@@ -87,22 +100,67 @@ function explainExit(exit: VmExitRecord): Explanation {
     text: words === '' ? exit.cause : words,
     details: [
       ...(reason ? [reason.documentation] : []),
-      `Cause: ${exit.cause}`,
+      ...causeLines(exit, target),
       `Guest RIP ${hex(exit.guestRip)}, instruction length ${exit.instructionLength}`,
       `Exit qualification ${hex(exit.qualification)}`,
       ...qualificationLines(exit),
+      ...informationLines(exit),
     ],
   };
 }
 
-function explainEntryFailure({ outcome, checks }: VmEntryFailure): Explanation {
+/** Why the VM exit happened: the instruction, the control or bit, and for EPT the walk with the entry that refused. */
+export function causeLines(exit: VmExitRecord, target: Target): string[] {
+  const instruction = exitedInstruction(exit, target);
+  const story = explainEptExit(exit, target.machine.mmu, target.view('guest').context());
+  return [
+    `Cause: ${exit.cause}`,
+    ...(instruction === undefined ? [] : [`Instruction: ${instruction}`]),
+    ...(story ? eptLines(story) : []),
+  ];
+}
+
+function eptLines({ access, entry, reason, steps }: EptStory): string[] {
+  const at = entry && `${entry.table} at ${hex(entry.entryAddress)} = ${hex(entry.value)}`;
+  const decoded = entry && decodeStep(entry);
+  return [
+    `Access: ${access}`,
+    ...(at ? [`EPT entry: ${at}${decoded ? ` (${decoded})` : ''}`] : []),
+    `Reason: ${reason}`,
+    'Nested walk:',
+    ...steps.map((step) => `    ${walkLine(step)}`),
+  ];
+}
+
+/** One table entry that a walk has read, in a line. */
+export function walkLine(step: TranslationStep): string {
+  const guest = step.entryGuestPhysical === undefined ? '' : ` (guest-physical ${hex(step.entryGuestPhysical)})`;
+  const decoded = decodeStep(step);
+  const problem = step.problem === undefined ? '' : `: ${step.problem}`;
+  return `${step.table} at ${hex(step.entryAddress)}${guest} = ${hex(step.value)}${decoded ? ` ${decoded}` : ''}${problem}`;
+}
+
+/** The guest's instruction, for VM exits that one caused; it is still in memory. */
+function exitedInstruction(exit: VmExitRecord, target: Target): string | undefined {
+  if (exit.instructionLength === 0 || exit.idtVectoringInformation !== 0) return undefined;
+  const guest = target.view('guest');
+  return guest.exists ? instructionText(target, 'guest', guest.codeAddress(exit.guestRip)) : undefined;
+}
+
+function informationLines(exit: VmExitRecord): string[] {
+  const parts = decodeInstructionInformation(exit.reason, exit.instructionInformation);
+  return parts.map((part) => `Instruction information, ${part.name} (bit ${part.bits}): ${part.meaning}`);
+}
+
+function explainEntryFailure({ outcome, checks }: VmEntryFailure, target: Target): Explanation {
   const title =
     'exitReason' in outcome
       ? `${exitTitle(outcome.exitReason)} (exit reason ${outcome.exitReason})`
       : `VM entry failed: ${INSTRUCTION_ERRORS[outcome.vmInstructionError]} (error ${outcome.vmInstructionError})`;
   const lines = checks.flatMap((check, index) => [
     `${index === 0 ? 'Failed check' : 'Would fail too'}: ${check.explanation} [${check.section}]`,
-    ...check.fields.map((field) => `    ${field.name} = ${hex(field.value)}`),
+    ...check.fields.map(({ name, value }) => `    ${name} = ${inBits(name as FieldName, value)}`),
+    ...target.machine.vmx.remedies(check).map(({ text }) => `    would satisfy it: ${text}`),
   ]);
   return { id: checks[0]?.id ?? 'VM_ENTRY_FAILURE', title, text: checks[0]?.explanation ?? '', details: lines };
 }

@@ -58,9 +58,11 @@ export function describeFault(fault: Fault): string {
   return `${EXCEPTIONS[fault.vector]}${code}${words === '' ? '' : `: ${words}`}${code === '' ? '' : ')'}`;
 }
 
-function decodeStep({ table, level, value }: TranslationStep): string {
+/** A table entry's bits in words. */
+export function decodeStep({ table, level, value }: TranslationStep): string {
   if (table === 'TLB') return '';
   if (level === 'linear') return describeBits(PAGING_ENTRY, value);
+  if ((value & RIGHTS) === 0n) return 'not present';
   const maps = table === 'EPT PTE' || (table !== 'EPT PML4E' && (value & LARGE) !== 0n);
   return describeBits(maps ? EPT_PAGE : EPT_TABLE, value);
 }

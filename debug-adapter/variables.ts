@@ -184,7 +184,7 @@ function lastExitList(target: Target): VariableList {
     variables: () => {
       const exit = target.machine.vmx.lastExit;
       if (!exit) return [];
-      const explanation = explainStop({ kind: 'vmExit', exit });
+      const explanation = explainStop({ kind: 'vmExit', exit }, target);
       return [
         line('Reason', `${exit.reason} ${explanation.id}`),
         line('Meaning', explanation.text),

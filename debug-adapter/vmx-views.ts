@@ -1,18 +1,18 @@
 import { MAPPING } from '../sim-core/mmu/tlb.ts';
 import { citeInFull } from '../sim-core/sdm.ts';
-import { decodeField } from '../sim-core/vmx/describe.ts';
+import { decodeField, describeField } from '../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReason, exitTitle } from '../sim-core/vmx/exit-reasons.ts';
-import { FIELD_GROUPS, fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
-import type { VmExitRecord } from '../sim-core/vmx/records.ts';
+import { FIELD_GROUPS, type FieldName, fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
+import type { FailedCheck, VmExitRecord, VmxView } from '../sim-core/vmx/records.ts';
 import { TargetEnvironment } from './environment.ts';
 import { errors } from './errors.ts';
 import { evaluate } from './expressions/evaluate.ts';
 import { parseExpression } from './expressions/parser.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
-import type { TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
+import type { CheckBody, TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
 import type { Session } from './session.ts';
-import { explainStop, qualificationLines } from './stop-texts.ts';
+import { causeLines, explainStop, qualificationLines } from './stop-texts.ts';
 import type { Target } from './target.ts';
 import { eptTable, translation } from './translation-views.ts';
 import { fieldWords, setField } from './variables.ts';
@@ -20,6 +20,7 @@ import { fieldWords, setField } from './variables.ts';
 function vmcsBody(session: Session, target: Target): VmcsBody {
   const { vmx } = target.machine;
   if (vmx.currentVmcs === undefined) return { groups: [] };
+  const failures = failingByField(session, target);
   const groups = Object.entries(FIELD_GROUPS).map(([group, name]) => ({
     name,
     fields: VMCS_FIELDS.filter((field) => field.group === group).flatMap((field): VmcsFieldBody[] => {
@@ -32,6 +33,7 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
         set: part.value !== 0n,
       }));
       const previous = session.previousFields.get(field.encoding);
+      const failing = failures.get(field.name);
       return [
         {
           name: field.name,
@@ -42,6 +44,7 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
           changed: previous !== undefined && previous !== value,
           ...(text === '' ? {} : { text }),
           ...(bits.length > 0 ? { bits } : {}),
+          ...(failing ? { failing } : {}),
           documentation: field.documentation,
           section: citeInFull(field.sdm),
         },
@@ -52,14 +55,15 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
   return { address: hex(currentVmcs), ...(launchState ? { launchState } : {}), groups };
 }
 
-function lastExit(exit: VmExitRecord): NonNullable<VmExitsBody['last']> {
+function lastExit(target: Target, exit: VmExitRecord): NonNullable<VmExitsBody['last']> {
   return {
     reason: exit.reason,
     name: exitReason(exit.reason)?.name ?? exitTitle(exit.reason),
     guestRip: hex(exit.guestRip),
     qualification: hex(exit.qualification),
-    decoded: [explainStop({ kind: 'vmExit', exit }).text, ...qualificationLines(exit)],
+    decoded: [explainStop({ kind: 'vmExit', exit }, target).text, ...qualificationLines(exit)],
     cause: exit.cause,
+    why: causeLines(exit, target).slice(1),
   };
 }
 
@@ -75,7 +79,7 @@ function exitsBody(session: Session, target: Target): VmExitsBody {
       count: vmx.exitCounts.get(number) ?? 0,
       stop: session.filters.stopsAt(number),
     })),
-    ...(last ? { last: lastExit(last) } : {}),
+    ...(last ? { last: lastExit(target, last) } : {}),
   };
 }
 
@@ -101,6 +105,34 @@ function tlbBody(target: Target): TlbBody {
     };
   });
   return { entries };
+}
+
+function checkBody(vmx: VmxView, check: FailedCheck): CheckBody {
+  return {
+    id: check.id,
+    explanation: check.explanation,
+    section: check.section,
+    fields: check.fields.map(({ name, value }) => {
+      const text = describeField(name as FieldName, value);
+      return { name, value: hex(value), ...(text === '' ? {} : { text }) };
+    }),
+    remedies: vmx.remedies(check).map((remedy) => ({ ...remedy, value: hex(remedy.value) })),
+  };
+}
+
+/**
+ * The checks that the VMCS would fail now, by the fields that one change of each would satisfy them (else by all that
+ * they read). Only when the last stop was a failed VM entry or somebody asked: a VMCS in the making fails many.
+ */
+function failingByField(session: Session, { machine: { vmx } }: Target): ReadonlyMap<string, string[]> {
+  const marks = new Map<string, string[]>();
+  if (!session.marksEntryChecks) return marks;
+  for (const check of vmx.checkEntry()?.checks ?? []) {
+    const repairable = vmx.remedies(check).map(({ field }) => field);
+    const names = repairable.length > 0 ? repairable : check.fields.map(({ name }) => name);
+    for (const name of names) marks.set(name, [...(marks.get(name) ?? []), `${check.explanation} [${check.section}]`]);
+  }
+  return marks;
 }
 
 export const vmxRequests: HandlerTable = {
@@ -143,12 +175,8 @@ export const vmxRequests: HandlerTable = {
     const { vmx } = session.stoppedTarget(command).machine;
     if (vmx.currentVmcs === undefined) throw errors.noVmcs();
     const failure = vmx.checkEntry();
-    const checks = (failure?.checks ?? []).map(({ id, explanation, section, fields }) => ({
-      id,
-      explanation,
-      section,
-      fields: fields.map(({ name, value }) => ({ name, value: hex(value) })),
-    }));
-    return { ok: failure === undefined, checks };
+    session.marksEntryChecks = true;
+    session.afterwards(() => session.changed());
+    return { ok: failure === undefined, checks: (failure?.checks ?? []).map((check) => checkBody(vmx, check)) };
   }),
 };

@@ -9,6 +9,7 @@ describe('exitReport', () => {
     qualification: '0x0',
     decoded: ['leaf 0x1'],
     cause: 'CPUID always exits',
+    why: ['Instruction: cpuid'],
   };
 
   it('tells the last exit with its count among all', () => {
@@ -20,6 +21,7 @@ describe('exitReport', () => {
     assert.match(report, /^# VM exit: CPUID\n\nCPUID always exits\n/);
     assert.match(report, /\| Exits with this reason \| 3 of 7 \|/);
     assert.match(report, /- leaf 0x1/);
+    assert.match(report, /^Instruction: cpuid$/m);
   });
 
   it('does not let a name be read as Markdown', () => {
@@ -39,10 +41,12 @@ describe('entryReport', () => {
       explanation: 'Bit 1 of RFLAGS must be 1',
       section: 'SDM Vol. 3C 27.3.1.4',
       fields: [{ name: 'GUEST_RFLAGS', value: '0x0' }],
+      remedies: [{ field: 'GUEST_RFLAGS', value: '0x2', text: 'set bit 1 of GUEST_RFLAGS' }],
     };
     const report = entryReport({ ok: false, checks: [check, { ...check, id: 'other' }] });
     assert.match(report, /2 checks fail\. The processor reports the first one only/);
     assert.match(report, /\| `GUEST_RFLAGS` \| `0x0` \|/);
+    assert.match(report, /- set bit 1 of GUEST\\_RFLAGS/);
     assert.match(report, /SDM Vol\. 3C 27\.3\.1\.4 · check `other`/);
   });
 

@@ -18,6 +18,7 @@ export function exitReport({ last, total, entries, reasons }: VmExitsBody): stri
         ['VM entries', `${entries}`],
       ],
     ),
+    ...(last.why.length > 0 ? ['## Why', ['```text', ...last.why, '```'].join('\n')] : []),
     ...(last.decoded.length > 0 ? ['## In words', last.decoded.map((line) => `- ${escaped(line)}`).join('\n')] : []),
     '',
   ].join('\n\n');
@@ -34,13 +35,16 @@ export function entryReport({ ok, checks }: { ok: boolean; checks: readonly Chec
   ].join('\n\n');
 }
 
-function checkSection({ id, explanation, section, fields }: CheckBody, index: number): string {
+function checkSection({ id, explanation, section, fields, remedies }: CheckBody, index: number): string {
   return [
     `## ${index + 1}. ${escaped(explanation)}`,
     table(
-      ['Field', 'Value'],
-      fields.map(({ name, value }) => [`\`${name}\``, `\`${value}\``]),
+      ['Field', 'Value', 'In words'],
+      fields.map(({ name, value, text = '' }) => [`\`${name}\``, `\`${value}\``, escaped(text)]),
     ),
+    ...(remedies.length > 0
+      ? [`Any of these would satisfy it:\n\n${remedies.map(({ text }) => `- ${escaped(text)}`).join('\n')}`]
+      : []),
     `${escaped(section)} · check \`${id}\``,
   ].join('\n\n');
 }

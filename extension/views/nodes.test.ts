@@ -94,6 +94,7 @@ describe('the VM-exit tree', () => {
       qualification: '0x182',
       decoded: ['Data write'],
       cause: 'PTE not present',
+      why: [],
     },
   };
 

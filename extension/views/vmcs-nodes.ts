@@ -22,14 +22,26 @@ export function vmcsNodes(body: VmcsBody): ViewNode[] {
   ];
 }
 
+/** Marks what VM entry refuses. */
+const WRONG = { icon: 'error', iconColor: 'list.errorForeground' } as const;
+
 function groupNode(group: VmcsGroup): ViewNode {
   const changed = group.fields.filter((field) => field.changed).length;
+  const failing = group.fields.filter((field) => field.failing).length;
+  const notes = [
+    ...(failing > 0 ? [`${failing} wrong for VM entry`] : []),
+    ...(changed > 0 ? [`${changed} changed`] : []),
+  ];
+  const { icon, iconColor } = failing > 0 ? WRONG : { icon: 'symbol-namespace', iconColor: undefined };
   return {
     id: `group ${group.name}`,
     label: group.name,
-    ...(changed > 0 ? { description: `${changed} changed` } : {}),
-    accessibleLabel: `${group.name}, ${group.fields.length} fields, ${changed} changed since the previous stop`,
-    icon: 'symbol-namespace',
+    ...(notes.length > 0 ? { description: notes.join(' · ') } : {}),
+    accessibleLabel:
+      `${group.name}, ${group.fields.length} fields, ${changed} changed since the previous stop` +
+      (failing > 0 ? `, ${failing} wrong for VM entry` : ''),
+    icon,
+    ...(iconColor ? { iconColor } : {}),
     children: () => group.fields.map(fieldNode),
   };
 }
@@ -43,23 +55,29 @@ function fieldNode(field: VmcsFieldBody): ViewNode {
     accessibleLabel: [
       `${field.name} ${field.value}`,
       ...(field.text ? [field.text] : []),
+      ...(field.failing ? ['wrong for VM entry'] : []),
       ...(field.changed ? ['changed since the previous stop'] : []),
       ...(field.readOnly ? ['read-only'] : []),
     ].join(', '),
     tooltip: fieldTooltip(field),
-    ...(field.changed
-      ? { icon: 'diff-modified', iconColor: 'gitDecoration.modifiedResourceForeground' }
-      : { icon: field.readOnly ? 'lock-small' : 'symbol-field' }),
+    ...fieldIcon(field),
     value,
     ...(field.readOnly ? {} : { vmcsField: { name: field.name, value, width: field.width } }),
     ...(bits && bits.length > 0 ? { children: () => bits.map((bit) => bitNode(field.name, bit)) } : {}),
   };
 }
 
+function fieldIcon(field: VmcsFieldBody): Pick<ViewNode, 'icon' | 'iconColor'> {
+  if (field.failing) return WRONG;
+  if (field.changed) return { icon: 'diff-modified', iconColor: 'gitDecoration.modifiedResourceForeground' };
+  return { icon: field.readOnly ? 'lock-small' : 'symbol-field' };
+}
+
 function fieldTooltip(field: VmcsFieldBody): string {
   const lines = [
     `**${field.name}** · encoding \`${field.encoding}\` · ${field.width} bits${field.readOnly ? ' · read-only' : ''}`,
     `\`${padded(field.value, field.width)}\`${field.text ? ` ${field.text}` : ''}`,
+    ...(field.failing ?? []).map((check) => `**VM entry would fail:** ${check}`),
     ...(field.documentation === undefined ? [] : [field.documentation]),
     ...(field.changed ? ['Changed since the previous stop.'] : []),
     field.section,

@@ -17,6 +17,13 @@ export const describeField = (name: FieldName, value: bigint): string => describ
 export const controlDocumentation = (name: FieldName, title: string): string | undefined =>
   controlField(name)?.bits.find((bit) => bit.title === title)?.documentation;
 
+/** A control's state with its place: '“HLT exiting” (bit 7 of PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) is 1'. */
+export function controlState(field: FieldName, mask: number, state: 0 | 1): string {
+  const bit = 31 - Math.clz32(mask);
+  const title = controlField(field)?.bits.find((control) => control.bit === bit)?.title ?? `bit ${bit}`;
+  return `“${title}” (bit ${bit} of ${field}) is ${state}`;
+}
+
 /** A few lines for hovers: encoding, width, group, what it is, where the manual describes it. */
 export function documentField(field: VmcsField): string {
   const width = field.width === 'natural' ? 'natural width' : `${field.width} bits`;

@@ -53,7 +53,13 @@ const MSR_BITMAPS: FieldChanges = { ...primary(PRIMARY.USE_MSR_BITMAPS), MSR_BIT
 const CASES: readonly Case[] = [
   { what: 'CPUID', code: CODE.cpuid, reason: 'CPUID', cause: /always/ },
   { what: 'INVD', code: [0x0f, 0x08], reason: 'INVD', cause: /always/ },
-  { what: 'HLT', code: [0xf4], changes: primary(PRIMARY.HLT_EXITING), reason: 'HLT', cause: /HLT exiting/ },
+  {
+    what: 'HLT',
+    code: [0xf4],
+    changes: primary(PRIMARY.HLT_EXITING),
+    reason: 'HLT',
+    cause: /“HLT exiting” \(bit 7 of PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS\) is 1/,
+  },
   { what: 'PAUSE', code: [0xf3, 0x90], changes: primary(PRIMARY.PAUSE_EXITING), reason: 'PAUSE', cause: /PAUSE/ },
   { what: 'RDTSC', code: [0x0f, 0x31], changes: primary(PRIMARY.RDTSC_EXITING), reason: 'RDTSC', cause: /RDTSC/ },
   {
@@ -104,7 +110,7 @@ const CASES: readonly Case[] = [
     before: withGpr('rax', 0x8005_0013n),
     reason: 'CR_ACCESS',
     qualification: 0n,
-    cause: /CR0_READ_SHADOW in bits 0x20/,
+    cause: /CR0_READ_SHADOW 0x\w+ in bits 0x20 \(NE\)/,
   },
   {
     what: 'MOV CR4, RDX that changes a host-owned bit',
@@ -113,7 +119,7 @@ const CASES: readonly Case[] = [
     before: withGpr('rdx', 0x2020n),
     reason: 'CR_ACCESS',
     qualification: 0x204n,
-    cause: /CR4_READ_SHADOW in bits 0x2000/,
+    cause: /CR4_READ_SHADOW 0x\w+ in bits 0x2000 \(VMXE\)/,
   },
   {
     what: 'MOV CR3, RCX of a value that is no target',
@@ -122,7 +128,7 @@ const CASES: readonly Case[] = [
     before: withGpr('rcx', 0x4000n),
     reason: 'CR_ACCESS',
     qualification: 0x103n,
-    cause: /no CR3-target value/,
+    cause: /“CR3-load exiting” \(bit 15 of PRIMARY.* is none of the \d CR3-target values/,
   },
   {
     what: 'MOV RDX, CR3',
@@ -163,7 +169,7 @@ const CASES: readonly Case[] = [
     before: withGpr('rcx', 9n),
     reason: 'CR_ACCESS',
     qualification: 0x9_0030n,
-    cause: /bits 0x8 of CR0_GUEST_HOST_MASK/,
+    cause: /bits 0x8 \(TS\) that CR0_GUEST_HOST_MASK/,
   },
   {
     what: 'MOV DR7, RAX',
@@ -187,7 +193,7 @@ const CASES: readonly Case[] = [
     changes: primary(PRIMARY.UNCONDITIONAL_IO_EXITING),
     reason: 'IO_INSTRUCTION',
     qualification: 0x80_0040n,
-    cause: /unconditional/,
+    cause: /“Unconditional I\/O exiting” \(bit 24 of PRIMARY/,
   },
   {
     what: 'IN EAX, DX with a bit of bitmap A set for its last byte',
@@ -226,14 +232,14 @@ const CASES: readonly Case[] = [
     // 64-bit address, DS.
     information: (2 << 7) | (3 << 15),
     linear: BigInt(AT.data),
-    cause: /unconditional/,
+    cause: /“Unconditional I\/O exiting” \(bit 24 of PRIMARY/,
   },
   {
     what: 'RDMSR without bitmaps',
     code: [0x0f, 0x32],
     before: withGpr('rcx', 0x277n),
     reason: 'RDMSR',
-    cause: /use MSR bitmaps” is 0/,
+    cause: /“Use MSR bitmaps” \(bit 28 of PRIMARY\w+\) is 0/,
   },
   {
     what: 'RDMSR with its low bit set',
@@ -265,7 +271,7 @@ const CASES: readonly Case[] = [
     changes: secondary(SECONDARY.DESCRIPTOR_TABLE_EXITING),
     reason: 'GDTR_OR_IDTR_ACCESS',
     information: (2 << 7) | (1 << 11) | (3 << 15) | (1 << 22) | (3 << 23) | (2 << 28),
-    cause: /descriptor-table exiting/,
+    cause: /“Descriptor-table exiting” \(bit 2 of SECONDARY/,
   },
   {
     what: 'LTR AX',
@@ -273,7 +279,7 @@ const CASES: readonly Case[] = [
     changes: secondary(SECONDARY.DESCRIPTOR_TABLE_EXITING),
     reason: 'LDTR_OR_TR_ACCESS',
     information: (1 << 10) | (3 << 28),
-    cause: /descriptor-table exiting/,
+    cause: /“Descriptor-table exiting” \(bit 2 of SECONDARY/,
   },
 ];
 

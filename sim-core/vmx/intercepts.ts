@@ -5,6 +5,7 @@ import { type ExceptionFault, undefinedOpcode, VECTOR, type VmExitFault } from '
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { CR0 } from '../state/control-bits.ts';
 import { PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { controlState, describeField } from './describe.ts';
 import { secondaryControls } from './exit.ts';
 import { EXIT } from './exit-reasons.ts';
 import { FIELD_OFFSET as F } from './fields.ts';
@@ -32,16 +33,20 @@ const always = (reason: number, name: string): (() => Answer) => {
   const answer = vmExit(reason, `${name} always causes a VM exit`);
   return () => answer;
 };
+const PRIMARY_FIELD = 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS';
+const SECONDARY_FIELD = 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS';
+const primaryIs = (mask: number, state: 0 | 1): string => controlState(PRIMARY_FIELD, mask, state);
+
 /** An instruction that one primary control makes exit. */
-const byPrimary = (mask: number, reason: number, control: string) => {
-  const answer = vmExit(reason, `“${control}” is 1`);
+const byPrimary = (mask: number, reason: number) => {
+  const answer = vmExit(reason, primaryIs(mask, 1));
   return (_: unknown, vmcs: CurrentVmcs): Answer => (primaryOf(vmcs) & mask ? answer : undefined);
 };
 const never = (): undefined => undefined;
 
-const rdtsc = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSC, 'RDTSC exiting');
-const rdtscp = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSCP, 'RDTSC exiting');
-const wbinvdExit = vmExit(EXIT.WBINVD, '“WBINVD exiting” is 1');
+const rdtsc = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSC);
+const rdtscp = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSCP);
+const wbinvdExit = vmExit(EXIT.WBINVD, controlState(SECONDARY_FIELD, SECONDARY.WBINVD_EXITING, 1));
 
 function writeCr(query: Query<'writeCr'>, vmcs: CurrentVmcs): Answer {
   const { cr, gpr, value } = query;
@@ -50,15 +55,25 @@ function writeCr(query: Query<'writeCr'>, vmcs: CurrentVmcs): Answer {
 }
 
 function crWriteCause(cr: 0 | 3 | 4 | 8, value: bigint, vmcs: CurrentVmcs): string | undefined {
-  if (cr === 8) return primaryOf(vmcs) & PRIMARY.CR8_LOAD_EXITING ? '“CR8-load exiting” is 1' : undefined;
+  if (cr === 8) return primaryOf(vmcs) & PRIMARY.CR8_LOAD_EXITING ? primaryIs(PRIMARY.CR8_LOAD_EXITING, 1) : undefined;
   if (cr === 3) {
     if ((primaryOf(vmcs) & PRIMARY.CR3_LOAD_EXITING) === 0 || isCr3Target(value, vmcs)) return undefined;
-    return '“CR3-load exiting” is 1 and the value is no CR3-target value';
+    const targets = vmcs.get32(F.CR3_TARGET_COUNT);
+    return `${primaryIs(PRIMARY.CR3_LOAD_EXITING, 1)}, and ${hex(value)} is none of the ${targets} CR3-target values`;
   }
   const [mask, shadow] = maskAndShadow(cr, vmcs);
   const changed = (value ^ shadow) & mask;
   if (changed === 0n) return undefined;
-  return `the value differs from CR${cr}_READ_SHADOW in bits ${hex(changed)} of CR${cr}_GUEST_HOST_MASK`;
+  return maskCause(cr, value, changed, mask, shadow);
+}
+
+/** Why a write of CR0 or CR4 exits: bits that the host owns and that the guest does not read so. */
+function maskCause(cr: 0 | 4, value: bigint, changed: bigint, mask: bigint, shadow: bigint): string {
+  const names = describeField(`GUEST_CR${cr}`, changed);
+  return (
+    `the value ${hex(value)} differs from CR${cr}_READ_SHADOW ${hex(shadow)} in bits ${hex(changed)} ` +
+    `${names ? `(${names}) ` : ''}that CR${cr}_GUEST_HOST_MASK ${hex(mask)} gives to the host`
+  );
 }
 
 const maskAndShadow = (cr: 0 | 4, vmcs: CurrentVmcs): [bigint, bigint] =>
@@ -77,10 +92,10 @@ function readCr(query: Query<'readCr'>, vmcs: CurrentVmcs): Answer {
   const { cr, gpr } = query;
   const qualification = BigInt(cr | CR_ACCESS_TYPE.from | (gpr << 8));
   if (cr === 3 && primaryOf(vmcs) & PRIMARY.CR3_STORE_EXITING) {
-    return vmExit(EXIT.CR_ACCESS, '“CR3-store exiting” is 1', qualification);
+    return vmExit(EXIT.CR_ACCESS, primaryIs(PRIMARY.CR3_STORE_EXITING, 1), qualification);
   }
   if (cr === 8 && primaryOf(vmcs) & PRIMARY.CR8_STORE_EXITING) {
-    return vmExit(EXIT.CR_ACCESS, '“CR8-store exiting” is 1', qualification);
+    return vmExit(EXIT.CR_ACCESS, primaryIs(PRIMARY.CR8_STORE_EXITING, 1), qualification);
   }
   return undefined;
 }
@@ -102,7 +117,7 @@ function lmsw(query: Query<'lmsw'>, vmcs: CurrentVmcs): Answer {
   const setsPe = query.source & ~shadow & CR0.pe;
   const changed = (((query.source ^ shadow) & (CR0.mp | CR0.em | CR0.ts)) | setsPe) & mask;
   if (changed === 0) return undefined;
-  const cause = `the value differs from CR0_READ_SHADOW in bits ${hex(changed)} of CR0_GUEST_HOST_MASK`;
+  const cause = maskCause(0, BigInt(query.source & 0xf), BigInt(changed), BigInt(mask), BigInt(shadow));
   const memory = query.linearAddress === undefined ? 0 : 1 << 6;
   const qualification = BigInt(CR_ACCESS_TYPE.lmsw | memory) | (BigInt(query.source & 0xffff) << 16n);
   const exit = vmExit(EXIT.CR_ACCESS, cause, qualification);
@@ -111,7 +126,7 @@ function lmsw(query: Query<'lmsw'>, vmcs: CurrentVmcs): Answer {
 
 function movDr({ dr, gpr, read }: Query<'movDr'>, vmcs: CurrentVmcs): Answer {
   if ((primaryOf(vmcs) & PRIMARY.MOV_DR_EXITING) === 0) return undefined;
-  return vmExit(EXIT.MOV_DR, '“MOV-DR exiting” is 1', BigInt(dr | (read ? 1 << 4 : 0) | (gpr << 8)));
+  return vmExit(EXIT.MOV_DR, primaryIs(PRIMARY.MOV_DR_EXITING, 1), BigInt(dr | (read ? 1 << 4 : 0) | (gpr << 8)));
 }
 
 /** One bit of a bitmap in memory. */
@@ -130,7 +145,7 @@ function msrAccess(query: Query<'rdmsr' | 'wrmsr'>, vmcs: CurrentVmcs, physical:
 }
 
 function msrCause(msr: number, write: boolean, vmcs: CurrentVmcs, physical: PhysicalMemory): string | undefined {
-  if ((primaryOf(vmcs) & PRIMARY.USE_MSR_BITMAPS) === 0) return '“use MSR bitmaps” is 0';
+  if ((primaryOf(vmcs) & PRIMARY.USE_MSR_BITMAPS) === 0) return primaryIs(PRIMARY.USE_MSR_BITMAPS, 0);
   const low = msr >>> 0 < MSR_BITMAP.size;
   const index = low ? msr : (msr >>> 0) - 0xc000_0000;
   if (index < 0 || index >= MSR_BITMAP.size) return `MSR ${hex(msr >>> 0)} is outside the ranges of the MSR bitmaps`;
@@ -160,7 +175,7 @@ function io(query: Query<'io'>, vmcs: CurrentVmcs, physical: PhysicalMemory): An
 function ioCause(port: number, size: number, vmcs: CurrentVmcs, physical: PhysicalMemory): string | undefined {
   const primary = primaryOf(vmcs);
   if ((primary & PRIMARY.USE_IO_BITMAPS) === 0) {
-    return primary & PRIMARY.UNCONDITIONAL_IO_EXITING ? '“unconditional I/O exiting” is 1' : undefined;
+    return primary & PRIMARY.UNCONDITIONAL_IO_EXITING ? primaryIs(PRIMARY.UNCONDITIONAL_IO_EXITING, 1) : undefined;
   }
   if (port + size > 0x1_0000) return 'the access wraps around the 16-bit port space';
   for (let at = port; at < port + size; at++) {
@@ -178,7 +193,7 @@ function descriptorTable(query: Query<'descriptorTable'>, vmcs: CurrentVmcs): An
   const system = ['sldt', 'str', 'lldt', 'ltr'].includes(query.instruction);
   const reason = system ? EXIT.LDTR_OR_TR_ACCESS : EXIT.GDTR_OR_IDTR_ACCESS;
   return {
-    ...vmExit(reason, '“descriptor-table exiting” is 1', query.displacement),
+    ...vmExit(reason, controlState(SECONDARY_FIELD, SECONDARY.DESCRIPTOR_TABLE_EXITING, 1), query.displacement),
     instructionInformation: query.information >>> 0,
   };
 }
@@ -187,14 +202,14 @@ function invpcid(query: Query<'invpcid'>, vmcs: CurrentVmcs): Answer {
   if ((secondaryControls(vmcs) & SECONDARY.ENABLE_INVPCID) === 0) return undefinedOpcode();
   if ((primaryOf(vmcs) & PRIMARY.INVLPG_EXITING) === 0) return undefined;
   return {
-    ...vmExit(EXIT.INVPCID, '“INVLPG exiting” is 1', query.displacement),
+    ...vmExit(EXIT.INVPCID, primaryIs(PRIMARY.INVLPG_EXITING, 1), query.displacement),
     instructionInformation: query.information,
   };
 }
 
 function invlpg(query: Query<'invlpg'>, vmcs: CurrentVmcs): Answer {
   if ((primaryOf(vmcs) & PRIMARY.INVLPG_EXITING) === 0) return undefined;
-  return vmExit(EXIT.INVLPG, '“INVLPG exiting” is 1', query.linearAddress);
+  return vmExit(EXIT.INVLPG, primaryIs(PRIMARY.INVLPG_EXITING, 1), query.linearAddress);
 }
 
 /** What each question of the processor is answered. */
@@ -203,11 +218,11 @@ export const INTERCEPTS: InterceptTable = {
   getsec: always(EXIT.GETSEC, 'GETSEC'),
   invd: always(EXIT.INVD, 'INVD'),
   xsetbv: always(EXIT.XSETBV, 'XSETBV'),
-  hlt: byPrimary(PRIMARY.HLT_EXITING, EXIT.HLT, 'HLT exiting'),
-  rdpmc: byPrimary(PRIMARY.RDPMC_EXITING, EXIT.RDPMC, 'RDPMC exiting'),
-  pause: byPrimary(PRIMARY.PAUSE_EXITING, EXIT.PAUSE, 'PAUSE exiting'),
-  monitor: byPrimary(PRIMARY.MONITOR_EXITING, EXIT.MONITOR, 'MONITOR exiting'),
-  mwait: byPrimary(PRIMARY.MWAIT_EXITING, EXIT.MWAIT, 'MWAIT exiting'),
+  hlt: byPrimary(PRIMARY.HLT_EXITING, EXIT.HLT),
+  rdpmc: byPrimary(PRIMARY.RDPMC_EXITING, EXIT.RDPMC),
+  pause: byPrimary(PRIMARY.PAUSE_EXITING, EXIT.PAUSE),
+  monitor: byPrimary(PRIMARY.MONITOR_EXITING, EXIT.MONITOR),
+  mwait: byPrimary(PRIMARY.MWAIT_EXITING, EXIT.MWAIT),
   rdtsc,
   rdtscp: (query, vmcs) =>
     secondaryControls(vmcs) & SECONDARY.ENABLE_RDTSCP ? rdtscp(query, vmcs) : undefinedOpcode(),
@@ -229,14 +244,16 @@ export const INTERCEPTS: InterceptTable = {
   descriptorTable,
 };
 
+const pinIs1 = (mask: number): string => controlState('PIN_BASED_VM_EXECUTION_CONTROLS', mask, 1);
+
 /** Why an event causes a VM exit, in words; undefined when it does not. */
 export function eventCause(event: VectoredEvent, vmcs: CurrentVmcs): string | undefined {
   const pin = vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS);
   switch (event.type) {
     case 0:
-      return pin & PIN.EXTERNAL_INTERRUPT_EXITING ? '“external-interrupt exiting” is 1' : undefined;
+      return pin & PIN.EXTERNAL_INTERRUPT_EXITING ? pinIs1(PIN.EXTERNAL_INTERRUPT_EXITING) : undefined;
     case 2:
-      return pin & PIN.NMI_EXITING ? '“NMI exiting” is 1' : undefined;
+      return pin & PIN.NMI_EXITING ? pinIs1(PIN.NMI_EXITING) : undefined;
     case 4:
       return undefined;
     default:

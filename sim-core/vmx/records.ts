@@ -40,6 +40,14 @@ export interface FailedCheck {
   readonly fields: readonly { readonly name: string; readonly value: bigint }[];
 }
 
+/** A change of one field that would make a failed check hold. */
+export interface EntryRemedy {
+  readonly field: string;
+  readonly value: bigint;
+  /** In words: 'clear bit 17 (VM) of GUEST_RFLAGS'. */
+  readonly text: string;
+}
+
 /** VMX as a debugger looks at it. Reading never changes anything. */
 export interface VmxView {
   /** Physical address of the current VMCS, or undefined. */
@@ -58,4 +66,6 @@ export interface VmxView {
   readonly entries: number;
   /** Evaluates all entry checks on the current VMCS as VMLAUNCH would now; empty when it would enter. */
   checkEntry(): VmEntryFailure | undefined;
+  /** What would satisfy a failed check, one field changed at a time. */
+  remedies(failed: FailedCheck): readonly EntryRemedy[];
 }

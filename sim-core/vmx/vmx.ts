@@ -9,21 +9,27 @@ import { ACTIVITY, MONITOR_TRAP, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { CR0_FIXED, capabilityMsrs, cr4Fixed } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { controlState } from './describe.ts';
 import { entryFailure } from './entry.ts';
 import type { EntryFacts } from './entry-check.ts';
 import { failingChecks } from './entry-checks.ts';
 import { type ExitDetails, eventInformation, exitToHost, secondaryControls, setsResumeFlag } from './exit.ts';
 import { describeQualification, EXIT } from './exit-reasons.ts';
+import { entryRemedies } from './explain-entry.ts';
 import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
 import { vmxInstructions } from './instructions.ts';
 import { eventCause, INTERCEPTS } from './intercepts.ts';
-import type { VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
+import type { EntryRemedy, FailedCheck, VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
 import { fillFieldTable } from './staged.ts';
 import type { VmxCallbacks, VmxUnit } from './unit.ts';
 import { VirtualApic } from './virtual-apic.ts';
 import { CurrentVmcs } from './vmcs.ts';
 
 const FIRST_SOFTWARE_TYPE = 4;
+
+const NMI: VectoredEvent = { vector: 2, type: 2 };
+
+const primaryIs1 = (mask: number): string => controlState('PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', mask, 1);
 
 type ExitFault = Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>;
 
@@ -188,11 +194,12 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     const window = vmcs.get32(F.PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) & PRIMARY.NMI_WINDOW_EXITING;
     const isOpen = (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0 && state.get32('activity') <= ACTIVITY.hlt;
     if (window && isOpen) {
-      return { reason: EXIT.NMI_WINDOW, cause: '“NMI-window exiting” is 1 and no virtual-NMI blocking is in force' };
+      const cause = `${primaryIs1(PRIMARY.NMI_WINDOW_EXITING)} and no virtual-NMI blocking is in force`;
+      return { reason: EXIT.NMI_WINDOW, cause };
     }
     if (state.get32('nmiRequest') === 0 || blocking & BLOCKING.byMovSs) return undefined;
     state.set32('nmiRequest', 0);
-    return exceptionDetails({ vector: 2, type: 2 }, '“NMI exiting” is 1');
+    return exceptionDetails(NMI, eventCause(NMI, vmcs) ?? 'an NMI');
   }
 
   private interruptWindowExit(state: State, vmcs: CurrentVmcs): ExitDetails | undefined {
@@ -201,7 +208,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     const blocked = state.get32('interruptibility') & (BLOCKING.bySti | BLOCKING.byMovSs);
     const isOpen = (state.get32('rflagsSystem') & RFLAGS.if) !== 0 && blocked === 0;
     if (!isOpen || state.get32('activity') > ACTIVITY.hlt) return undefined;
-    return { reason: EXIT.INTERRUPT_WINDOW, cause: '“interrupt-window exiting” is 1 and RFLAGS.IF is 1' };
+    const cause = `${primaryIs1(PRIMARY.INTERRUPT_WINDOW_EXITING)} and RFLAGS.IF is 1, without blocking by STI or MOV SS`;
+    return { reason: EXIT.INTERRUPT_WINDOW, cause };
   }
 
   guestView(cr: 0 | 4, real: bigint): bigint {
@@ -252,6 +260,10 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     if (this.currentVmcs === undefined) return undefined;
     const [first] = failingChecks(this.vmcs.values, this.facts);
     return first ? entryFailure(this, first) : undefined;
+  }
+
+  remedies(failed: FailedCheck): readonly EntryRemedy[] {
+    return entryRemedies(failed, this.facts);
   }
 }
 

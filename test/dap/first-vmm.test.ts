@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
 import { DebugClient } from '@vscode/debugadapter-testsupport';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import type { LaunchArguments, VmcsBody } from '../../debug-adapter/protocol.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
 
@@ -230,6 +230,19 @@ describe('debugging the sample hypervisor', () => {
     assert.equal(info.exceptionId, 'EPT_VIOLATION');
     assert.match(info.description ?? '', /write/);
     assert.equal((await value('qualification')) & 2n, 2n);
+    // The adder's page has no EPT entry, so that its accesses come to the VMM: the PTE is the entry that refuses.
+    const story = info.details?.stackTrace ?? '';
+    assert.match(story, /^Access: a data write at linear address 0x[0-9a-f]+$/m);
+    assert.match(story, /^EPT entry: EPT P\w+E at 0x[0-9a-f]+ = 0x0 \(not present\)$/m);
+    assert.match(story, /^Reason: not present$/m);
+    assert.match(story, /^Instruction: mov /m);
+    const tables = [...story.matchAll(/^ {4}(\w.*?) at 0x/gm)].map(([, table]) => table);
+    // Four guest entries, each behind a walk of EPT, and the last walk that fails (SDM Vol. 3C 29.3.2).
+    assert.deepEqual(
+      tables.filter((table) => !table?.startsWith('EPT')),
+      ['PML4E', 'PDPTE', 'PDE', 'PTE'],
+    );
+    assert.equal(tables.filter((table) => table === 'EPT PML4E').length, 5);
   });
 
   it('evaluates conditions, hit counts and log messages', async () => {
@@ -426,7 +439,21 @@ describe('debugging the sample hypervisor', () => {
     assert.match(info.details?.stackTrace ?? '', /HOST_TR_SELECTOR = 0x0/);
     // SDM Vol. 3C 27.2.3, "Checks on Host Segment and Descriptor-Table Registers".
     assert.match(info.details?.stackTrace ?? '', /SDM Vol\. 3C 27\.2\.3/);
+    assert.match(info.details?.stackTrace ?? '', /would satisfy it: set bit 3.* of HOST_TR_SELECTOR/);
     assert.equal((await top()).name, 'launch_guest');
+
+    // The field is marked in the VMCS until its value is right.
+    const marked = async (): Promise<string[]> => {
+      const { groups }: VmcsBody = (await client.customRequest('vmxray/vmcs', {})).body;
+      return groups.flatMap(({ fields }) => fields.filter(({ failing }) => failing).map(({ name }) => name));
+    };
+    assert.deepEqual(await marked(), ['HOST_TR_SELECTOR']);
+    const check = (await client.customRequest('vmxray/checkVmEntry', {})).body;
+    assert.deepEqual([check.ok, check.checks.length], [false, 1]);
+    const [remedy] = check.checks[0].remedies;
+    await client.customRequest('vmxray/setVmcsField', { name: remedy.field, value: remedy.value });
+    assert.deepEqual(await marked(), []);
+    assert.equal((await client.customRequest('vmxray/checkVmEntry', {})).body.ok, true);
   });
 
   it('runs without debugging when asked to', async () => {
