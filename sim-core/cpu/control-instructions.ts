@@ -258,7 +258,13 @@ function addressOf({ state }: Cpu, instruction: DecodedInstruction): bigint {
   return typeof address === 'object' ? 0n : address;
 }
 
+/** CR4.UMIP keeps SGDT, SIDT, SLDT, SMSW and STR for CPL 0. */
+export const userModePrevention = ({ state }: Cpu): Fault | undefined =>
+  (state.low('cr4') & CR4.umip) !== 0 && state.get32('cpl') !== 0 ? generalProtection() : undefined;
+
 function smsw(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+  const problem = userModePrevention(cpu);
+  if (problem) return problem;
   return writeSelector(cpu, instruction, readControl(cpu, 0)) ?? NEXT.sequential;
 }
 

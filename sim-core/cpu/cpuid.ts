@@ -2,15 +2,20 @@
 
 import { CR4 } from '../state/control-bits.ts';
 import type { Cpu } from './cpu.ts';
+import { areaSize, componentsOf, xcr0Bits } from './extended-state.ts';
 import { type FeatureRegister, featureBits } from './features.ts';
 
 /** EAX, EBX, ECX, EDX. */
 export type CpuidResult = readonly [number, number, number, number];
 
 const VENDOR = 'GenuineIntel';
-const LAST_BASIC = 0xb;
+const lastBasic = ({ model }: Cpu): number => (model.features.has('xsave') ? 0xd : 0xb);
 const LAST_EXTENDED = 0x8000_0008;
 const OSXSAVE = 1 << 27;
+const OSPKE = 1 << 4;
+const APIC = 1 << 9;
+/** IA32_APIC_BASE.EN. */
+const APIC_ENABLED = 1n << 11n;
 /** CLFLUSH line of 64 bytes (in units of 8), one logical processor, APIC id 0. */
 const LEAF1_EBX = (1 << 16) | (8 << 8);
 
@@ -31,15 +36,17 @@ const brand =
   };
 
 const LEAVES = new Map<number, Leaf>([
-  [0, () => [LAST_BASIC, word(VENDOR, 0), word(VENDOR, 8), word(VENDOR, 4)]],
+  [0, (cpu) => [lastBasic(cpu), word(VENDOR, 0), word(VENDOR, 8), word(VENDOR, 4)]],
   [1, featureLeaf],
   // MONITOR and MWAIT: lines of 64 bytes, no extensions.
   [5, (cpu) => (cpu.model.features.has('monitor') ? [64, 64, 0, 0] : [0, 0, 0, 0])],
   [
     7,
-    (cpu, subleaf) => (subleaf === 0 ? [0, bitsOf(cpu, 7, 'ebx'), bitsOf(cpu, 7, 'ecx'), bitsOf(cpu, 7, 'edx')] : NONE),
+    (cpu, subleaf) =>
+      subleaf === 0 ? [0, bitsOf(cpu, 7, 'ebx'), bitsOf(cpu, 7, 'ecx') | ospke(cpu), bitsOf(cpu, 7, 'edx')] : NONE,
   ],
   [0xb, topology],
+  [0xd, extendedState],
   [0x8000_0000, () => [LAST_EXTENDED, 0, 0, 0]],
   [0x8000_0001, (cpu) => [0, 0, bitsOf(cpu, 0x8000_0001, 'ecx'), bitsOf(cpu, 0x8000_0001, 'edx')]],
   [0x8000_0002, brand(0)],
@@ -53,7 +60,23 @@ const NONE: CpuidResult = [0, 0, 0, 0];
 
 function featureLeaf(cpu: Cpu): CpuidResult {
   const osxsave = (cpu.state.low('cr4') & CR4.osxsave) !== 0 ? OSXSAVE : 0;
-  return [cpu.model.signature, LEAF1_EBX, bitsOf(cpu, 1, 'ecx') | osxsave, bitsOf(cpu, 1, 'edx')];
+  // The feature flag of the local APIC follows its global enable bit.
+  const hidden = (cpu.state.get64('msrApicBase') & APIC_ENABLED) === 0n ? APIC : 0;
+  return [cpu.model.signature, LEAF1_EBX, bitsOf(cpu, 1, 'ecx') | osxsave, bitsOf(cpu, 1, 'edx') & ~hidden];
+}
+
+const ospke = (cpu: Cpu): number => ((cpu.state.low('cr4') & CR4.pke) !== 0 ? OSPKE : 0);
+
+/** Sizes and places of the XSAVE-managed components. No component is managed by IA32_XSS. */
+function extendedState(cpu: Cpu, subleaf: number): CpuidResult {
+  const { model, state } = cpu;
+  if (!model.features.has('xsave')) return NONE;
+  const all = xcr0Bits(model);
+  const enabled = state.get64('xcr0');
+  if (subleaf === 0) return [Number(all), areaSize(model, enabled, false), areaSize(model, all, false), 0];
+  if (subleaf === 1) return [bitsOf(cpu, 0xd, 'eax'), areaSize(model, enabled, true), 0, 0];
+  const component = componentsOf(model).find(({ number }) => number === subleaf);
+  return component ? [component.size, component.offset, 0, 0] : NONE;
 }
 
 /** One thread, one core, x2APIC id 0. */
@@ -66,6 +89,6 @@ function topology(_cpu: Cpu, subleaf: number): CpuidResult {
 export function cpuid(cpu: Cpu, leaf: number, subleaf: number): CpuidResult {
   const known = LEAVES.get(leaf);
   if (known) return known(cpu, subleaf);
-  const beyond = (leaf > LAST_BASIC && leaf < 0x8000_0000) || leaf > LAST_EXTENDED;
+  const beyond = (leaf > lastBasic(cpu) && leaf < 0x8000_0000) || leaf > LAST_EXTENDED;
   return beyond ? topology(cpu, subleaf) : NONE;
 }

@@ -4,7 +4,7 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import { exception, type Fault, generalProtection, undefinedOpcode, VECTOR } from '../mmu/fault.ts';
 import { RFLAGS, RIGHTS, SYSTEM_TYPE } from '../state/control-bits.ts';
 import { OFFSET, SEGMENT } from '../state/layout.ts';
-import { writeSelector } from './control-instructions.ts';
+import { userModePrevention, writeSelector } from './control-instructions.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
@@ -80,8 +80,8 @@ const storeTable =
   (name: 'sgdt' | 'sidt', register: TableRegister) =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const { state, mmu } = cpu;
-    const exit = tableExit(cpu, instruction, name);
-    if (exit) return exit;
+    const problem = userModePrevention(cpu) ?? tableExit(cpu, instruction, name);
+    if (problem) return problem;
     const long = in64BitMode(state);
     const size = long ? 10 : 6;
     const linear = operandAddress(cpu, instruction, 0, size, true);
@@ -99,8 +99,8 @@ const storeSelector =
   (name: 'sldt' | 'str', index: 6 | 7) =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     if (hasRealSegments(cpu.state)) return undefinedOpcode();
-    const exit = tableExit(cpu, instruction, name);
-    if (exit) return exit;
+    const problem = userModePrevention(cpu) ?? tableExit(cpu, instruction, name);
+    if (problem) return problem;
     const selector = BigInt(cpu.state.get32('segmentSelector', index));
     return writeSelector(cpu, instruction, selector) ?? NEXT.sequential;
   };

@@ -2,7 +2,7 @@
 
 import { CR4, EFER } from '../state/control-bits.ts';
 
-export type FeatureRegister = 'ebx' | 'ecx' | 'edx';
+export type FeatureRegister = 'eax' | 'ebx' | 'ecx' | 'edx';
 
 interface FeatureRow {
   readonly leaf: number;
@@ -52,11 +52,25 @@ export const FEATURES = {
   movbe: row(1, 'ecx', 22),
   popcnt: row(1, 'ecx', 23),
   tscDeadline: row(1, 'ecx', 24),
+  xsave: row(1, 'ecx', 26, CR4.osxsave),
+  avx: row(1, 'ecx', 28),
+  rdrand: row(1, 'ecx', 30),
   fsgsbase: row(7, 'ebx', 0, CR4.fsgsbase),
   smep: row(7, 'ebx', 7, CR4.smep),
   erms: row(7, 'ebx', 9),
   invpcid: row(7, 'ebx', 10),
+  rdseed: row(7, 'ebx', 18),
   smap: row(7, 'ebx', 20, CR4.smap),
+  clflushopt: row(7, 'ebx', 23),
+  clwb: row(7, 'ebx', 24),
+  umip: row(7, 'ecx', 2, CR4.umip),
+  pku: row(7, 'ecx', 3, CR4.pke),
+  rdpid: row(7, 'ecx', 22),
+  serialize: row(7, 'edx', 14),
+  xsaveopt: row(0xd, 'eax', 0),
+  xsavec: row(0xd, 'eax', 1),
+  xgetbv1: row(0xd, 'eax', 2),
+  xsaves: row(0xd, 'eax', 3),
   lahf: row(0x8000_0001, 'ecx', 0),
   lzcnt: row(0x8000_0001, 'ecx', 5),
   syscall: row(0x8000_0001, 'edx', 11, 0, EFER.sce),

@@ -21,7 +21,7 @@ export function requireSse(state: State): Fault | undefined {
 }
 
 /** MXCSR bits that may be 1, as FXSAVE reports them. */
-const MXCSR_MASK = 0xffff;
+export const MXCSR_MASK = 0xffff;
 
 function ldmxcsr(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const problem = requireSse(cpu.state);

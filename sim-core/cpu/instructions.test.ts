@@ -13,6 +13,7 @@ import { SYSTEM_CALLS } from './system-calls.ts';
 import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
 import { X87_INSTRUCTIONS } from './x87/instructions.ts';
+import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 
 describe('The table of slow instructions', () => {
   const scalar = [
@@ -26,6 +27,7 @@ describe('The table of slow instructions', () => {
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
     X87_INSTRUCTIONS,
+    XSAVE_INSTRUCTIONS,
   ];
 
   it('has every instruction once; CMPSD alone names two', () => {

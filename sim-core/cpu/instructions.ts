@@ -11,6 +11,7 @@ import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { byMnemonic } from './table.ts';
 import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
 import { X87_INSTRUCTIONS } from './x87/instructions.ts';
+import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 
 /** All slow instructions outside VMX, by iced-x86 mnemonic. */
 export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
@@ -25,6 +26,7 @@ export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
     VECTOR_INSTRUCTIONS,
+    XSAVE_INSTRUCTIONS,
     X87_INSTRUCTIONS,
   ].flatMap(byMnemonic),
 );

@@ -7,6 +7,8 @@ import { writeRflags } from './rflags.ts';
 import { setSegment } from './segments.ts';
 
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+/** Where the numbers of RDRAND and RDSEED begin. */
+const RANDOM_SEED = 0x766d_7872_6179n;
 /** Access rights in the VMCS format. */
 const AFTER_RESET = { code: 0x9b, data: 0x93, ldt: 0x82, tss: 0x8b } as const;
 
@@ -18,6 +20,7 @@ const VALUES: readonly (readonly [StateField, bigint, number?])[] = [
   ['dr', 0x400n, 7],
   ['xcr0', 1n],
   ['msrPat', 0x0007_0406_0007_0406n],
+  ['randomState', RANDOM_SEED],
   ['vmxonPointer', ALL_ONES],
   ['vmcsPointer', ALL_ONES],
 ];
@@ -30,7 +33,7 @@ const CLEARED: readonly StateField[] = [
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
   'cpl', 'activity', 'interruptibility', 'nmiRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
-  'x87Cs', 'x87Ds',
+  'x87Cs', 'x87Ds', 'pkru',
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {
   fastStrings: 1n,

@@ -9,12 +9,21 @@ import { ACTIVITY, GPR, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { cpuid as cpuidLeaf } from './cpuid.ts';
+import type { FeatureName } from './features.ts';
 import { operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
 import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
-import { effectiveAddress, memoryOperand, readGpr, readMemoryOperand, readOperand } from './operands.ts';
-import { ioPrivilegeLevel, readRflags, writeRflags, writeSystemFlags } from './rflags.ts';
+import {
+  effectiveAddress,
+  memoryOperand,
+  readGpr,
+  readMemoryOperand,
+  readOperand,
+  sizeOf,
+  writeOperand,
+} from './operands.ts';
+import { ioPrivilegeLevel, readRflags, writeRflags, writeStatusFlags, writeSystemFlags } from './rflags.ts';
 import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
@@ -196,27 +205,61 @@ function flushLine(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   return typeof value === 'object' ? value : NEXT.sequential;
 }
 
-function xgetbv({ state }: Cpu): Next | Fault {
-  if ((state.low('cr4') & CR4.osxsave) === 0) return undefinedOpcode();
-  if (low32(state, GPR.rcx) !== 0) return generalProtection();
-  setPair(state, state.get64('xcr0'));
-  return NEXT.sequential;
-}
+const requireFeature = (cpu: Cpu, feature: FeatureName): Fault | undefined =>
+  cpu.model.features.has(feature) ? undefined : undefinedOpcode();
 
-/** XCR0 bits: x87 (always 1), SSE. */
-const XCR0_BITS = 0x3n;
+const pkruEnabled = ({ state, model }: Cpu): Fault | undefined =>
+  model.features.has('pku') && (state.low('cr4') & CR4.pke) !== 0 ? undefined : undefinedOpcode();
 
-function xsetbv(cpu: Cpu): Next | Fault {
+function rdpkru(cpu: Cpu): Next | Fault {
   const { state } = cpu;
-  if ((state.low('cr4') & CR4.osxsave) === 0) return undefinedOpcode();
-  // Causes VM exits unconditionally, after the privilege check only (SDM Vol. 3C, "Instructions That Cause VM Exits").
-  const problem = requireCpl0(state) ?? exitOf(cpu, { kind: 'xsetbv' });
+  const problem = pkruEnabled(cpu);
   if (problem) return problem;
-  const value = pair(state);
-  if (low32(state, GPR.rcx) !== 0 || (value & 1n) === 0n || (value & ~XCR0_BITS) !== 0n) return generalProtection();
-  state.set64('xcr0', value);
+  if (low32(state, GPR.rcx) !== 0) return generalProtection();
+  setPair(state, BigInt(state.get32('pkru')));
   return NEXT.sequential;
 }
+
+function wrpkru(cpu: Cpu): Next | Fault {
+  const { state, mmu } = cpu;
+  const problem = pkruEnabled(cpu);
+  if (problem) return problem;
+  if (low32(state, GPR.rcx) !== 0 || low32(state, GPR.rdx) !== 0) return generalProtection();
+  state.set32('pkru', low32(state, GPR.rax));
+  mmu.updateContext();
+  return NEXT.sequential;
+}
+
+/** The next number of a splitmix64 generator. */
+function nextRandom(state: State): bigint {
+  const seed = BigInt.asUintN(64, state.get64('randomState') + 0x9e37_79b9_7f4a_7c15n);
+  state.set64('randomState', seed);
+  const first = BigInt.asUintN(64, (seed ^ (seed >> 30n)) * 0xbf58_476d_1ce4_e5b9n);
+  const second = BigInt.asUintN(64, (first ^ (first >> 27n)) * 0x94d0_49bb_1331_11ebn);
+  return second ^ (second >> 31n);
+}
+
+/** RDRAND and RDSEED always have a number: CF = 1, the other status flags 0. */
+const random =
+  (kind: 'rdrand' | 'rdseed') =>
+  (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
+    const problem = requireFeature(cpu, kind) ?? exitOf(cpu, { kind });
+    if (problem) return problem;
+    const size = sizeOf(instruction, 0);
+    const fault = writeOperand(cpu, instruction, 0, BigInt.asUintN(8 * size, nextRandom(cpu.state)));
+    if (fault) return fault;
+    writeStatusFlags(cpu.state, RFLAGS.cf);
+    return NEXT.sequential;
+  };
+
+/** RDPID: IA32_TSC_AUX into a register of 64 or 32 bits. */
+const rdpid = (cpu: Cpu, instruction: DecodedInstruction): Next | Fault =>
+  requireFeature(cpu, 'rdpid') ??
+  writeOperand(cpu, instruction, 0, cpu.state.get64('msrTscAux') & 0xffff_ffffn) ??
+  NEXT.sequential;
+
+/** Instructions execute in order, one at a time: there is nothing to wait for. */
+const serialize = (cpu: Cpu): Next | Fault => requireFeature(cpu, 'serialize') ?? NEXT.sequential;
 
 /** Whether CLI, STI and the string I/O rules let this level change IF (without VME and PVI, which no model has). */
 const mayChangeInterruptFlag = (state: State): boolean =>
@@ -296,12 +339,27 @@ export const SYSTEM_INSTRUCTIONS: NamedInstructions = {
   Wbinvd: writeBackCaches('wbinvd'),
   Wbnoinvd: writeBackCaches('wbinvd'),
   Clflush: flushLine,
-  Clflushopt: flushLine,
+  Clflushopt: (cpu, instruction) => requireFeature(cpu, 'clflushopt') ?? flushLine(cpu, instruction),
+  Clwb: (cpu, instruction) => requireFeature(cpu, 'clwb') ?? flushLine(cpu, instruction),
+  Rdpid: rdpid,
+  Rdpkru: rdpkru,
+  Wrpkru: wrpkru,
+  Rdrand: random('rdrand'),
+  Rdseed: random('rdseed'),
+  Serialize: serialize,
   // Outside system-management mode, and without CR4.SMXE, which no model has.
   Rsm: undefinedOpcode,
   Getsec: undefinedOpcode,
-  Xgetbv: xgetbv,
-  Xsetbv: xsetbv,
+  // Of another maker's processors.
+  Vmmcall: undefinedOpcode,
+  Vmrun: undefinedOpcode,
+  Vmload: undefinedOpcode,
+  Vmsave: undefinedOpcode,
+  Stgi: undefinedOpcode,
+  Clgi: undefinedOpcode,
+  Skinit: undefinedOpcode,
+  Invlpga: undefinedOpcode,
+  Rdpru: undefinedOpcode,
   Cli: cli,
   Sti: sti,
   Pushf: pushf(2),

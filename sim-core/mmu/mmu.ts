@@ -4,7 +4,7 @@ import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
-import { MAPPING, RIGHT, type Tlb } from './tlb.ts';
+import { MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
 import { type PageLog, type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, type AccessCode, PAGING, World } from './world.ts';
 
@@ -99,6 +99,8 @@ export class Mmu {
   private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
   /** RIGHT bits of the translation that `translate` returned last. */
   private rights = 0;
+  /** PKRU of the fast translations at hand. */
+  private pkru = 0;
   /** The last access that went through the bounce buffer; a second piece when it crosses a page. */
   private readonly pieces: readonly [Piece, Piece] = [
     { physical: 0, length: 0 },
@@ -397,6 +399,11 @@ export class Mmu {
   private allows(rights: number, access: AccessCode, user: boolean, implicit: boolean): boolean {
     const { world } = this;
     const userPage = (rights & RIGHT.user) !== 0;
+    if (world.pkru !== 0 && userPage && access !== ACCESS.execute) {
+      if (world.refusesKey((rights & PROTECTION_KEY.mask) >>> PROTECTION_KEY.shift, access === ACCESS.write, user)) {
+        return false;
+      }
+    }
     if (access === ACCESS.execute) {
       if ((rights & (RIGHT.noExecute | RIGHT.eptExecute)) !== RIGHT.eptExecute) return false;
       return user ? userPage : !(world.smep && userPage && world.paging !== PAGING.none);
@@ -446,8 +453,8 @@ export class Mmu {
   }
 
   /**
-   * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, VPID, EPTP,
-   * and of DR7.
+   * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, PKRU, VPID,
+   * EPTP, and of DR7.
    */
   updateContext(): void {
     const { world } = this;
@@ -457,6 +464,10 @@ export class Mmu {
     this.key.eptLow = world.eptLow;
     this.key.eptHigh = world.eptHigh;
     this.tlb.fast.enter(this.key);
+    if (world.pkru !== this.pkru) {
+      this.pkru = world.pkru;
+      this.tlb.fast.giveUp({});
+    }
     // VM entries and exits change DR7, too.
     if (this.breakpoints.isStale(this.state)) this.updateBreakpoints();
   }

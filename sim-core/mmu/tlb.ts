@@ -59,6 +59,8 @@ export const RIGHT = {
   /** Guest-physical mappings, which have no user bit: execution at user-mode linear addresses. */
   eptUserExecute: 1 << 0,
 } as const;
+/** Protection key of the page in an entry's target word (bits 11:8), 0 while protection keys are off. */
+export const PROTECTION_KEY = { shift: 8, mask: 0xf00 } as const;
 /** Rights of EPT in an entry that EPT had no part in. */
 export const ALL_EPT_RIGHTS = RIGHT.eptRead | RIGHT.eptWrite | RIGHT.eptExecute;
 
@@ -217,7 +219,7 @@ export class Tlb {
     } else {
       // Copies of the old translation may stay only when the new one allows all that the old one did.
       const lost = (u32[TARGET + entry] as number) & ~target & (0xfff & ~RIGHT.noExecute);
-      const moved = ((u32[TARGET + entry] as number) ^ target) & ~0xfff;
+      const moved = ((u32[TARGET + entry] as number) ^ target) & (~0xfff | PROTECTION_KEY.mask);
       const gainedNx = ~(u32[TARGET + entry] as number) & target & RIGHT.noExecute;
       if (lost !== 0 || gainedNx !== 0 || moved !== 0 || u32[TARGET_HIGH + entry] !== targetHigh) this.remove(entry);
     }

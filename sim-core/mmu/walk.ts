@@ -6,7 +6,7 @@ import { OFFSET } from '../state/layout.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
-import { ALL_EPT_RIGHTS, MAPPING, RIGHT, type Tlb } from './tlb.ts';
+import { ALL_EPT_RIGHTS, MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
 import { ACCESS, type AccessCode, PAGING, type World } from './world.ts';
 
 /** What the processor model says about physical addresses and page sizes. */
@@ -37,7 +37,7 @@ const EPT = { read: 1, write: 2, execute: 4, large: 0x80, accessed: 0x100, dirty
 const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, true, true, false];
 
 /** Page-fault error code bits (SDM Vol. 3A, "Interrupt 14"). */
-const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;
+const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
 
 const TABLE_NAMES = ['PTE', 'PDE', 'PDPTE', 'PML4E'] as const;
 
@@ -170,14 +170,25 @@ export class Walker {
     const leafLow = this.low;
     const order = level === 0 ? 12 : level === 2 ? 30 : narrow ? 22 : 21;
     const base = narrow && level === 1 ? this.largeBase32() : this.entryAddress(order);
-    const problem = this.refusal(world, allowed, noExecute !== 0, access, user, implicit);
-    if (problem !== undefined) return this.pageFault(world, access, user, PF.present, problem);
+    const key = world.protectionKeys ? (this.high >>> 27) & 15 : 0;
+    const byKey =
+      access !== ACCESS.execute &&
+      (allowed & ENTRY.user) !== 0 &&
+      world.pkru !== 0 &&
+      world.refusesKey(key, access === ACCESS.write, user);
+    const problem =
+      this.refusal(world, allowed, noExecute !== 0, access, user, implicit) ??
+      (byKey ? `PKRU forbids it for protection key ${key}` : undefined);
+    if (problem !== undefined) {
+      return this.pageFault(world, access, user, PF.present | (byKey ? PF.protectionKey : 0), problem);
+    }
     if (!this.markUsed(world, top, level, access)) return -1;
     this.guestOrder = order;
     this.rights =
       ((allowed & ENTRY.user) !== 0 ? RIGHT.user : 0) |
       ((allowed & ENTRY.writable) !== 0 ? RIGHT.writable : 0) |
       (noExecute !== 0 ? RIGHT.noExecute : 0) |
+      (key << PROTECTION_KEY.shift) |
       (world.globalPages && (leafLow & ENTRY.global) !== 0 ? RIGHT.global : 0) |
       (access === ACCESS.write || (leafLow & ENTRY.dirty) !== 0 ? RIGHT.dirty : 0);
     return base + (low & (2 ** order - 1));

@@ -34,6 +34,10 @@ export class World implements TlbTags {
   alignmentChecks = false;
   noExecute = false;
   pageSizeExtension = false;
+  /** CR4.PKE in 4-level paging. */
+  protectionKeys = false;
+  /** 0 while protection keys are off. */
+  pkru = 0;
   globalPages = false;
   /** All of the above as one number, for comparison (mmu/fast-tlb.ts). */
   modeBits = 0;
@@ -64,6 +68,7 @@ export class World implements TlbTags {
     const cr4 = state.low('cr4');
     const user = state.get32('cpl') === 3;
     this.setModes(state.low('cr0'), cr4, state.low('efer'), user, (state.get32('rflagsSystem') & RFLAGS.ac) !== 0);
+    this.pkru = this.protectionKeys ? state.get32('pkru') : 0;
     this.setRoot(cr3Low, state.high('cr3'));
     if (this.paging === PAGING.pae) {
       for (let i = 0; i < countOf('pdpte'); i++) {
@@ -76,7 +81,13 @@ export class World implements TlbTags {
     this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
   }
 
-  /** Takes over a world described by its roots. RFLAGS.AC counts as 0. */
+  /** Whether PKRU forbids a data access to a user page with this key (SDM Vol. 3A, "Protection Keys"). */
+  refusesKey(key: number, write: boolean, user: boolean): boolean {
+    const bits = (this.pkru >>> (2 * key)) & 3;
+    return (bits & 1) !== 0 || ((bits & 2) !== 0 && write && (user || this.writeProtect));
+  }
+
+  /** Takes over a world described by its roots. RFLAGS.AC and PKRU count as 0. */
   loadContext(context: TranslationContext): void {
     const low = (value: bigint): number => Number(value & 0xffff_ffffn);
     const high = (value: bigint): number => Number((value >> 32n) & 0xffff_ffffn);
@@ -108,12 +119,13 @@ export class World implements TlbTags {
     this.noExecute = (efer & EFER.nxe) !== 0 && (cr4 & CR4.pae) !== 0;
     this.pageSizeExtension = (cr4 & CR4.pse) !== 0;
     this.globalPages = (cr4 & CR4.pge) !== 0;
+    this.protectionKeys = this.paging === PAGING.fourLevel && (cr4 & CR4.pke) !== 0;
     this.modeBits =
       this.paging |
       ((user ? 1 : 0) << 2) |
       ((alignmentFlag ? 1 : 0) << 3) |
       (cr0 & (CR0.wp | CR0.am)) |
-      (cr4 & (CR4.smep | CR4.smap | CR4.pse)) |
+      (cr4 & (CR4.smep | CR4.smap | CR4.pse | CR4.pke)) |
       ((cr4 & CR4.pge) << 1) |
       ((efer & EFER.nxe) << 1);
   }

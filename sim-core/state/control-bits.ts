@@ -8,7 +8,7 @@ export const CR0 = {
 export const CR4 = {
   vme: 0x1, pvi: 0x2, tsd: 0x4, de: 0x8, pse: 0x10, pae: 0x20, mce: 0x40, pge: 0x80, pce: 0x100, osfxsr: 0x200,
   osxmmexcpt: 0x400, umip: 0x800, vmxe: 0x2000, smxe: 0x4000, fsgsbase: 0x1_0000, pcide: 0x2_0000, osxsave: 0x4_0000,
-  smep: 0x10_0000, smap: 0x20_0000,
+  smep: 0x10_0000, smap: 0x20_0000, pke: 0x40_0000,
 } as const; // biome-ignore format: a table reads better in rows
 
 export const EFER = { sce: 0x1, lme: 0x100, lma: 0x400, nxe: 0x800 } as const;

@@ -113,6 +113,8 @@ const FIELDS = {
   msrPkrs: [8, 1],
   msrTscDeadline: [8, 1],
   pkru: [4, 1],
+  /** State of the generator behind RDRAND and RDSEED: the same run gets the same numbers. */
+  randomState: [8, 1],
   mxcsr: [4, 1],
   /** YMM0…YMM15, 32 bytes each; the low 16 bytes are XMM. */
   ymm: [32, 16],

@@ -11,7 +11,8 @@ const MEMORY = 64 * 2 ** 20;
 const INSTRUCTION_LIMIT = 500_000_000;
 
 function boot(kernel: Kernel): { machine: Machine; serial: () => string } {
-  const machine = createMachine({ memory: MEMORY });
+  const { cpuModel } = kernel;
+  const machine = createMachine({ memory: MEMORY, ...(cpuModel === undefined ? {} : { cpuModel }) });
   let text = '';
   machine.serial.onOutput = (byte) => {
     text += String.fromCharCode(byte);
