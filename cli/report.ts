@@ -1,5 +1,6 @@
 /** What `vmxray run` says when a run has ended. */
 
+import { stepLines } from '../sim-core/cpu/fault-step.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
@@ -31,7 +32,9 @@ const DESCRIPTIONS: {
 } = {
   limit: (_stop, machine) => `stopped by a limit ${place(machine)}; raise --max-instructions or --timeout to go on\n`,
   tripleFault: ({ story }, machine) => {
-    const steps = story.map(({ rip, description }, i) => `  ${i + 1}. at ${hex(rip)}: ${description}\n`);
+    const steps = story.flatMap((step, index) =>
+      stepLines(step).map((line, at) => (at === 0 ? `  ${index + 1}. ${line}\n` : `  ${line}\n`)),
+    );
     return `triple fault ${place(machine)}\n${steps.join('')}`;
   },
   halted: (_stop, machine) => `halted for ever ${place(machine)}: no interrupt can wake the processor\n`,

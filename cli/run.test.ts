@@ -59,6 +59,7 @@ describe('vmxray run', function () {
     const { status, stderr } = runCode([0x0f, 0x0b]); // ud2, without an IDT
     assert.equal(status, 3);
     assert.match(stderr, /triple fault.*\n {2}1\. at 0x100000: /);
+    assert.match(stderr, /^ {6}IDT entry 6 at 0x[0-9a-f]+: /m);
   });
 
   it('ends with 8 and the failed check when a VM entry fails and the hypervisor gives up', () => {

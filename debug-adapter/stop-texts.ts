@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { type FaultStep, stepLines } from '../sim-core/cpu/fault-step.ts';
 import type { TranslationStep } from '../sim-core/mmu/mmu.ts';
 import {
   decodeInstructionInformation,
@@ -73,7 +74,7 @@ export function explainStop(stop: Explained, target: Target): Explanation {
         id: 'TRIPLE_FAULT',
         title: 'Triple fault',
         text: stop.story.at(-1)?.description ?? '',
-        details: stop.story.map((step, index) => `${index + 1}. at ${hex(step.rip)}: ${step.description}`),
+        details: storyLines(stop.story),
       };
     case 'unimplemented':
       return {
@@ -117,8 +118,13 @@ export function causeLines(exit: VmExitRecord, target: Target): string[] {
     `Cause: ${exit.cause}`,
     ...(instruction === undefined ? [] : [`Instruction: ${instruction}`]),
     ...(story ? eptLines(story) : []),
+    ...(exit.story ? storyLines(exit.story) : []),
   ];
 }
+
+/** A triple fault, step by step, with what each delivery read. */
+const storyLines = (story: readonly FaultStep[]): string[] =>
+  story.flatMap((step, index) => stepLines(step).map((line, at) => (at === 0 ? `${index + 1}. ${line}` : line)));
 
 function eptLines({ access, entry, reason, steps }: EptStory): string[] {
   const at = entry && `${entry.table} at ${hex(entry.entryAddress)} = ${hex(entry.value)}`;

@@ -3,6 +3,7 @@ import { BLOCKING, DR6, DR7_GD, RFLAGS } from '../state/control-bits.ts';
 import { MONITOR_TRAP } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
+import { deliveryReads, describeErrorCode } from './delivery-story.ts';
 import type { FaultStep } from './fault-step.ts';
 import type { VectoredEvent } from './intercepts.ts';
 import { deliverThroughIdt } from './interrupt-delivery.ts';
@@ -79,7 +80,7 @@ const toEvent = (fault: ExceptionFault): VectoredEvent => ({ ...fault, type: 3 }
 /** @param asks whether VMX is asked first if `first` itself is to cause a VM exit. */
 function deliver(cpu: Cpu, first: VectoredEvent, asks: boolean): Delivery {
   const { state, intercepts } = cpu;
-  const story: FaultStep[] = [];
+  const failed: (readonly [VectoredEvent, Fault])[] = [];
   let event = first;
   let vectoring: VectoredEvent | undefined;
   for (;;) {
@@ -94,7 +95,7 @@ function deliver(cpu: Cpu, first: VectoredEvent, asks: boolean): Delivery {
       trapMonitored(state);
       return DELIVERED;
     }
-    story.push(step(cpu, event, fault));
+    failed.push([event, fault]);
     if (fault.kind === 'unimplemented') return { kind: 'unimplemented', what: fault.what };
     if (fault.kind !== 'exception') {
       if (fault.kind === 'softwareInterrupt') throw new Error('event delivery executes no instruction');
@@ -103,9 +104,10 @@ function deliver(cpu: Cpu, first: VectoredEvent, asks: boolean): Delivery {
     }
     const next = combine(event, fault);
     if (next === undefined) {
-      story.push(shutdownStep(cpu, fault));
+      // Failed deliveries have changed nothing but CR2: what they read is still there to be told.
+      const story = [...failed.map((pair) => step(cpu, ...pair)), shutdownStep(cpu, fault)];
       if (!nonRoot) return { kind: 'tripleFault', story };
-      intercepts.exitForEvent('tripleFault', event);
+      intercepts.exitForEvent('tripleFault', event, story);
       return VM_EXIT;
     }
     vectoring = event;
@@ -150,6 +152,8 @@ function step(cpu: Cpu, event: VectoredEvent, fault: Fault): FaultStep {
     fault: { ...event, kind: 'exception' },
     rip: cpu.state.get64('rip'),
     description: `${describeEvent(event)} could not be delivered: ${cause}`,
+    errorCode: describeErrorCode(event.vector, event.errorCode),
+    reads: deliveryReads(cpu, event),
   };
 }
 
@@ -157,6 +161,8 @@ const shutdownStep = (cpu: Cpu, fault: ExceptionFault): FaultStep => ({
   fault,
   rip: cpu.state.get64('rip'),
   description: `${describeEvent(toEvent(fault))} while a double fault was delivered: shutdown`,
+  errorCode: describeErrorCode(fault.vector, fault.errorCode),
+  reads: [],
 });
 
 /**

@@ -1,4 +1,5 @@
 import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
+import type { FaultStep } from './fault-step.ts';
 
 /**
  * What the processor asks VMX before it does something that a VM-execution control may turn into a VM exit. Asked only
@@ -62,8 +63,13 @@ export interface Intercepts {
   /**
    * Performs a VM exit caused by `event` itself (exception bitmap, external interrupt, NMI, triple fault).
    * `vectoring` is the event during whose delivery it arose, if any. Afterwards the state is the host's.
+   * @param story how a triple fault came about
    */
-  exitForEvent(event: VectoredEvent | 'tripleFault', vectoring: VectoredEvent | undefined): void;
+  exitForEvent(
+    event: VectoredEvent | 'tripleFault',
+    vectoring: VectoredEvent | undefined,
+    story?: readonly FaultStep[],
+  ): void;
   /** Performs a VM exit for a fault value (instruction exits, EPT violations, misconfigurations). */
   exitForFault(
     fault: Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>,

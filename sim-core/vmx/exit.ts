@@ -1,5 +1,6 @@
 /** VM exits (SDM Vol. 3C, chapter "VM Exits"): records why, saves the guest, loads the host. */
 
+import type { FaultStep } from '../cpu/fault-step.ts';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import { updateCodeMode } from '../cpu/modes.ts';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
@@ -37,6 +38,8 @@ export interface ExitDetails {
   readonly nmi?: boolean;
   /** In words: what asked for the VM exit. */
   readonly cause: string;
+  /** Triple faults: how it came about. */
+  readonly story?: readonly FaultStep[] | undefined;
 }
 
 /** The interruption-information format of an event. */
@@ -121,6 +124,7 @@ function makeRecord(unit: VmxUnit, details: ExitDetails, exitReasonField: number
     vmcs: vmcs.pointer,
     instructions: cpu.clock.cycles() - (state.f64[OFFSET.extraCycles >>> 3] as number),
     cause: details.cause,
+    story: details.story,
   };
 }
 

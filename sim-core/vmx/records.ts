@@ -1,5 +1,7 @@
 /** What VMX tells the layers above: exits, failed entries, and the view a debugger has of the current VMCS. */
 
+import type { FaultStep } from '../cpu/fault-step.ts';
+
 /** One VM exit, as the VMM can read it from the VMCS, plus what it cannot. Field values are the VMCS's. */
 export interface VmExitRecord {
   /** Basic exit reason. */
@@ -21,6 +23,8 @@ export interface VmExitRecord {
   readonly instructions: number;
   /** In words: the control, bitmap bit or entry that caused it. */
   readonly cause: string;
+  /** Triple faults: how it came about. */
+  readonly story?: readonly FaultStep[] | undefined;
 }
 
 export interface VmEntryFailure {

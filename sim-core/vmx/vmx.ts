@@ -1,6 +1,7 @@
 /** The VMX unit: what the processor asks of it (Intercepts), and what a debugger sees of it (VmxView). */
 
 import type { Cpu, SlowInstructionTable, VmxMsrs } from '../cpu/cpu.ts';
+import type { FaultStep } from '../cpu/fault-step.ts';
 import type { InterceptQuery, Intercepts, VectoredEvent } from '../cpu/intercepts.ts';
 import { RECORD } from '../engine/record.ts';
 import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
@@ -92,10 +93,14 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     return eventCause(event, this.vmcs) !== undefined;
   }
 
-  exitForEvent(event: VectoredEvent | 'tripleFault', vectoring: VectoredEvent | undefined): void {
+  exitForEvent(
+    event: VectoredEvent | 'tripleFault',
+    vectoring: VectoredEvent | undefined,
+    story?: readonly FaultStep[],
+  ): void {
     if (event === 'tripleFault') {
       const cause = 'a fault during the delivery of a double fault';
-      exitToHost(this, { reason: EXIT.TRIPLE_FAULT, cause });
+      exitToHost(this, { reason: EXIT.TRIPLE_FAULT, cause, story });
       return;
     }
     const cause = eventCause(event, this.vmcs) ?? 'the event causes a VM exit';

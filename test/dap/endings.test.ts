@@ -60,6 +60,13 @@ describe('how a machine can end', () => {
     const story = JSON.stringify(info.body);
     // SDM Vol. 3A 6.15: #UD, then the fault of its delivery, then that of the double fault's.
     assert.match(story, /1\. at 0x[0-9a-f]+:.*#UD.*2\. at.*3\. at/);
+    // IDT entries take 16 bytes (SDM Vol. 3A 6.14.1); the IDT at 0 has no bytes beyond its limit 0.
+    assert.match(story, /IDT entry 6 at 0x60: not read: it lies beyond the IDT limit 0x0/);
+    assert.match(story, /IDT entry 13 at 0xd0: not read/);
+    assert.match(story, /IDT entry 8 at 0x80: not read/);
+    // Error code of the third fault: index 8, IDT and EXT bits.
+    assert.match(story, /error code 0x43.*error code: IDT entry 8, during the delivery of an event/);
+    assert.equal((await client.request('evaluate', { expression: 'rip', context: 'watch' })).success, true);
     assert.equal((await client.run('continue')).body.description, 'Triple fault');
   });
 
