@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { ROOT } from '../../project-files.ts';
-import { type Place, Workbench } from './workbench.ts';
+import { story } from './story.ts';
+import type { Place } from './workbench.ts';
 
 const SAMPLE = join(ROOT, 'examples/first-vmm');
 
@@ -22,108 +23,115 @@ const VM_EXIT = place('vmexit.S', ' save_guest_registers\n        mov');
 const VMRESUME = place('vmexit.S', ' vmresume');
 const HANDLER = place('exits.c', 'uint32_t leaf =');
 
-describe('a person who debugs first-vmm', function () {
-  this.timeout(120_000);
-  this.bail(true);
-  let vscode: Workbench;
+story('a person who debugs first-vmm', SAMPLE, (window) => {
   /** Where the guest starts, as the VMCS says before its first instruction. */
   let guestStart = 0n;
 
-  before(async () => {
-    vscode = await Workbench.open(SAMPLE);
-  });
-  after(() => vscode.close());
-  afterEach(async function () {
-    if (this.currentTest?.state === 'failed') await vscode.screenshot('failed');
-  });
-
   async function guestRip(): Promise<{ value: bigint; changed: boolean }> {
-    const row = await vscode.findRow('VMCS', 'GUEST_RIP');
+    const row = await window().findRow('VMCS', 'GUEST_RIP');
     const label = (await row.getAttribute('aria-label')) ?? '';
     return { value: BigInt(/0x[0-9a-f]+/i.exec(label)?.[0] ?? ''), changed: label.includes('changed') };
   }
 
   it('sets a breakpoint in the VMM’s CPUID handler and one in the guest', async () => {
-    await vscode.toggleBreakpoint(HANDLER.file, HANDLER.line);
-    await vscode.toggleBreakpoint(GUEST_CALL.file, GUEST_CALL.line);
-    await vscode.screenshot('1-breakpoints');
+    await window().toggleBreakpoint(HANDLER.file, HANDLER.line);
+    await window().toggleBreakpoint(GUEST_CALL.file, GUEST_CALL.line);
+    await window().screenshot('1-breakpoints');
   });
 
   it('presses F5 and stops at the guest’s first instruction', async () => {
-    await vscode.startDebugging();
-    await vscode.stoppedAt(GUEST_START);
-    await vscode.command('View: Show Run and Debug');
-    for (const section of ['Variables', 'Watch', 'Breakpoints', 'VM Exits']) await vscode.setSection(section, false);
-    await vscode.setSection('VMCS', true);
-    await vscode.widenSideBar(120);
-    await vscode.dragSection('VMCS', 400);
-    await vscode.expand(/^Guest register state/);
+    await window().startDebugging();
+    await window().stoppedAt(GUEST_START);
+    await window().command('View: Show Run and Debug');
+    for (const section of ['Variables', 'Watch', 'Breakpoints', 'VM Exits']) await window().setSection(section, false);
+    await window().setSection('VMCS', true);
+    await window().widenSideBar(120);
+    await window().dragSection('VMCS', 400);
+    await window().expand(/^Guest register state/);
     guestStart = (await guestRip()).value;
     assert.ok(guestStart > 0n);
-    await vscode.openPanel('VMXray');
-    await vscode.row(/^VPID 0/).waitFor();
-    assert.equal(await vscode.row(/^VPID 1/).count(), 0, 'the guest has not used the TLB yet');
-    await vscode.screenshot('2-first-entry');
+    await window().openPanel('VMXray');
+    await window()
+      .row(/^VPID 0/)
+      .waitFor();
+    assert.equal(
+      await window()
+        .row(/^VPID 1/)
+        .count(),
+      0,
+      'the guest has not used the TLB yet',
+    );
+    await window().screenshot('2-first-entry');
   });
 
   it('reaches the breakpoint in the guest, which has filled the TLB', async () => {
-    await vscode.runTo('F5', GUEST_CALL);
-    await vscode.row(/^EP4TA 0x/).click();
-    await vscode.press('ArrowLeft');
-    await vscode.row(/^VPID 1/).waitFor();
-    await vscode.screenshot('3-guest-breakpoint');
+    await window().runTo('F5', GUEST_CALL);
+    await window()
+      .row(/^EP4TA 0x/)
+      .click();
+    await window().press('ArrowLeft');
+    await window()
+      .row(/^VPID 1/)
+      .waitFor();
+    await window().screenshot('3-guest-breakpoint');
   });
 
   it('steps from the guest’s CPUID into the VMM', async () => {
-    await vscode.runTo('F11', place('guest/guest.c', 'cpuid(CPUID_HYPERVISOR, 0)'));
+    await window().runTo('F11', place('guest/guest.c', 'cpuid(CPUID_HYPERVISOR, 0)'));
     const before = await guestRip();
-    await vscode.runTo('F11', VM_EXIT);
+    await window().runTo('F11', VM_EXIT);
     const after = await guestRip();
     assert.ok(after.changed);
     assert.notEqual(after.value, before.value);
-    await vscode.screenshot('4-vm-exit');
+    await window().screenshot('4-vm-exit');
   });
 
   it('reaches the handler, then steps out of it and over VMRESUME back into the guest', async () => {
-    await vscode.runTo('F5', HANDLER);
-    await vscode.screenshot('5-handler');
+    await window().runTo('F5', HANDLER);
+    await window().screenshot('5-handler');
     const { value } = await guestRip();
-    await vscode.runTo('Shift+F11', place('exits.c', '.handle(registers) == END_GUEST'));
-    await vscode.toggleBreakpoint(VMRESUME.file, VMRESUME.line);
-    await vscode.runTo('F5', VMRESUME);
-    await vscode.press('F9');
-    await vscode.runTo('F11', CPUID);
+    await window().runTo('Shift+F11', place('exits.c', '.handle(registers) == END_GUEST'));
+    await window().toggleBreakpoint(VMRESUME.file, VMRESUME.line);
+    await window().runTo('F5', VMRESUME);
+    await window().press('F9');
+    await window().runTo('F11', CPUID);
     const CPUID_LENGTH = 2n;
     assert.equal((await guestRip()).value, value + CPUID_LENGTH, 'the handler skipped the instruction');
-    await vscode.screenshot('6-back-in-the-guest');
+    await window().screenshot('6-back-in-the-guest');
   });
 
   it('opens the EPT down to a page', async () => {
-    for (const entry of [/^EPT/, /^EPT PML4E 0/, /^EPT PDPTE 0/, /^EPT PDE 0/]) await vscode.expand(entry);
-    const label = await vscode.row(/^EPT PTE 1,/).getAttribute('aria-label');
+    for (const entry of [/^EPT/, /^EPT PML4E 0/, /^EPT PDPTE 0/, /^EPT PDE 0/]) await window().expand(entry);
+    const label = await window()
+      .row(/^EPT PTE 1,/)
+      .getAttribute('aria-label');
     assert.match(label ?? '', /guest-physical 0x1000, maps to 0x[0-9a-f]+, rights R/);
-    await vscode.screenshot('7-ept');
+    await window().screenshot('7-ept');
   });
 
   it('edits GUEST_RIP, so that the guest starts again', async () => {
-    await vscode.runTo('F5', HANDLER);
-    await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
-    await vscode.screenshot('overview');
+    await window().runTo('F5', HANDLER);
+    await window().page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
+    await window().screenshot('overview');
     // The handler adds the length of CPUID before it resumes.
     const beforeStart = `0x${(guestStart - 2n).toString(16)}`;
-    await vscode.editRow(await vscode.findRow('VMCS', 'GUEST_RIP'), beforeStart);
-    await vscode.row(new RegExp(`^GUEST_RIP ${beforeStart}`)).waitFor();
-    await vscode.row(/^Guest register state/).waitFor();
-    await vscode.page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
-    await vscode.screenshot('8-edited');
+    await window().editRow(await window().findRow('VMCS', 'GUEST_RIP'), beforeStart);
+    await window()
+      .row(new RegExp(`^GUEST_RIP ${beforeStart}`))
+      .waitFor();
+    await window()
+      .row(/^Guest register state/)
+      .waitFor();
+    await window().page.getByText('Load More Stack Frames').waitFor({ state: 'detached' });
+    await window().screenshot('8-edited');
   });
 
   it('runs to the end, with the CPUIDs of the guest’s two lives counted', async () => {
-    await vscode.command('Remove All Breakpoints');
-    await vscode.press('F5');
-    await vscode.page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
-    await vscode.openPanel('Terminal');
-    await vscode.waitForTerminal(/The guest has ended\..*\n\s*4 CPUID /);
-    await vscode.screenshot('9-end');
+    await window().command('Remove All Breakpoints');
+    await window().press('F5');
+    await window().page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
+    await window().openPanel('Terminal');
+    await window().waitForTerminal(/The guest has ended\..*\n\s*4 CPUID /);
+    await window().screenshot('9-end');
   });
 });

@@ -115,6 +115,16 @@ export class Workbench {
     throw new Error('F5 started no session');
   }
 
+  /**
+   * Waits for a stop and, when VS Code on a busy computer has not selected its frame, selects it as a person would:
+   * only then does it say why.
+   */
+  async stopShown(): Promise<void> {
+    const frame = this.page.locator('.debug-call-stack .stack-frame').first();
+    await frame.waitFor();
+    await frame.click();
+  }
+
   /** Presses a key that makes the machine run, and waits for the stop at a place. */
   async runTo(key: string, place: Place): Promise<void> {
     await this.press(key);

@@ -1,0 +1,32 @@
+import { Workbench } from './workbench.ts';
+
+/**
+ * Tests that follow each other in one window. After one that fails, which leaves a screenshot, the others are skipped.
+ * @param folder absolute path of the workspace
+ * @param tell defines the tests; its argument gives the window once they run
+ */
+export function story(title: string, folder: string, tell: (window: () => Workbench) => void): void {
+  describe(title, function () {
+    this.timeout(180_000);
+    let workbench: Workbench | undefined;
+    let broken = false;
+
+    before(async () => {
+      workbench = await Workbench.open(folder);
+    });
+    after(() => workbench?.close());
+    beforeEach(function () {
+      if (broken) this.skip();
+    });
+    afterEach(async function () {
+      if (this.currentTest?.state !== 'failed') return;
+      broken = true;
+      await workbench?.screenshot(`failed: ${title}`);
+    });
+
+    tell(() => {
+      if (!workbench) throw new Error('the window is not open');
+      return workbench;
+    });
+  });
+}
