@@ -7,6 +7,7 @@ import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
 import { FAR_TRANSFERS } from './far-transfers.ts';
 import { FPU_INSTRUCTIONS } from './fpu-instructions.ts';
 import { CPU_INSTRUCTIONS } from './instructions.ts';
+import { MMX_INSTRUCTIONS } from './mmx-instructions.ts';
 import { PORT_INSTRUCTIONS } from './port-instructions.ts';
 import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import { SYSTEM_CALLS } from './system-calls.ts';
@@ -22,6 +23,7 @@ describe('The table of slow instructions', () => {
     DESCRIPTOR_INSTRUCTIONS,
     FAR_TRANSFERS,
     FPU_INSTRUCTIONS,
+    MMX_INSTRUCTIONS,
     PORT_INSTRUCTIONS,
     STRING_INSTRUCTIONS,
     SYSTEM_CALLS,

@@ -4,6 +4,7 @@ import type { SlowInstructionTable } from './cpu.ts';
 import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
 import { FAR_TRANSFERS } from './far-transfers.ts';
 import { FPU_INSTRUCTIONS } from './fpu-instructions.ts';
+import { MMX_INSTRUCTIONS } from './mmx-instructions.ts';
 import { PORT_INSTRUCTIONS } from './port-instructions.ts';
 import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import { SYSTEM_CALLS } from './system-calls.ts';
@@ -21,6 +22,7 @@ export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
     DESCRIPTOR_INSTRUCTIONS,
     FAR_TRANSFERS,
     FPU_INSTRUCTIONS,
+    MMX_INSTRUCTIONS,
     PORT_INSTRUCTIONS,
     STRING_INSTRUCTIONS,
     SYSTEM_CALLS,

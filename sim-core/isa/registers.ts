@@ -7,7 +7,7 @@ export interface RegisterLocation {
   readonly size: 1 | 2 | 4 | 8 | 16 | 32;
   /** Number as encoded (0…15). */
   readonly number: number;
-  readonly kind: 'gpr' | 'xmm' | 'ymm' | 'segment';
+  readonly kind: 'gpr' | 'mm' | 'xmm' | 'ymm' | 'segment';
 }
 
 const LEGACY = ['A', 'C', 'D', 'B', 'SP', 'BP', 'SI', 'DI'] as const;
@@ -42,6 +42,9 @@ function build(): ReadonlyMap<number, RegisterLocation> {
   for (let number = 0; number < 16; number++) {
     add(`XMM${number}`, { address: OFFSET.ymm + 32 * number, size: 16, number, kind: 'xmm' });
     add(`YMM${number}`, { address: OFFSET.ymm + 32 * number, size: 32, number, kind: 'ymm' });
+  }
+  for (let number = 0; number < 8; number++) {
+    add(`MM${number}`, { address: OFFSET.x87 + 16 * number, size: 8, number, kind: 'mm' });
   }
   ['ES', 'CS', 'SS', 'DS', 'FS', 'GS'].forEach((name, number) => {
     add(name, { address: OFFSET.segmentSelector + 4 * number, size: 2, number, kind: 'segment' });

@@ -1,7 +1,7 @@
 /** x87 control instructions (SDM Vol. 2A, FCLEX … FSTSW, WAIT) and the images of the environment in memory. */
 
 import type { DecodedInstruction } from '../../isa/instruction.ts';
-import { exception, type Fault, undefinedOpcode, VECTOR } from '../../mmu/fault.ts';
+import { exception, type Fault, VECTOR } from '../../mmu/fault.ts';
 import { CR0, RFLAGS } from '../../state/control-bits.ts';
 import { OFFSET } from '../../state/layout.ts';
 import type { State } from '../../state/state.ts';
@@ -11,7 +11,7 @@ import type { NamedInstructions } from '../table.ts';
 import { readArea, writeArea } from './area.ts';
 import { ALL_EXCEPTIONS } from './float80.ts';
 import { control, hasMemoryOperand, memorySize, pendingError, waiting } from './instruction.ts';
-import { ALL_EMPTY, DEFAULT_CONTROL, fullTags, STATUS, setTags, setTop, summarise, topOf } from './registers.ts';
+import { ALL_EMPTY, DEFAULT_CONTROL, fullTags, STATUS, setTags, summarise, topOf } from './registers.ts';
 
 /** Control-word bits that can be written; bit 6 reads as 1. */
 const CONTROL_BITS = 0x1f3f;
@@ -214,21 +214,9 @@ const wait: SlowInstruction = ({ state }) => {
 /** FENI, FDISI and FSETPM of the 8087 and 80287 do nothing. */
 const nothing = control(() => NEXT.sequential);
 
-/** EMMS ends MMX technology's use of the registers (SDM Vol. 3A, "Effects of MMX Instructions on x87 FPU State"). */
-const emms: SlowInstruction = ({ state }) => {
-  const cr0 = state.low('cr0');
-  if ((cr0 & CR0.em) !== 0) return undefinedOpcode();
-  if ((cr0 & CR0.ts) !== 0) return exception(VECTOR.nm);
-  const pending = pendingError(state);
-  if (pending) return pending;
-  state.set32('x87Tag', ALL_EMPTY);
-  setTop(state, 0);
-  return NEXT.sequential;
-};
-
 export const X87_CONTROL: NamedInstructions = {
   Fninit: control(fninit), Fnclex: control(fnclex), Fldcw: waiting(fldcw),
   Fnstcw: control(storeWord('x87Control')), Fnstsw: control(storeWord('x87Status')),
   Fnstenv: control(fnstenv), Fldenv: waiting(fldenv), Fnsave: control(fnsave), Frstor: waiting(frstor),
-  Fneni: nothing, Fndisi: nothing, Fnsetpm: nothing, Wait: wait, Emms: emms,
+  Fneni: nothing, Fndisi: nothing, Fnsetpm: nothing, Wait: wait,
 }; // biome-ignore format: a table reads better in rows

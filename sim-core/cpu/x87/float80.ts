@@ -131,7 +131,7 @@ export class Arithmetic {
   /**
    * Rounds to a format with the exceptions of SDM Vol. 1, "Numeric Overflow", "Numeric Underflow" (tininess is detected
    * after rounding) and "Inexact Result". Unmasked overflow and underflow give a result with an adjusted exponent, or,
-   * where that is not enough (FSCALE), infinity and the masked response.
+   * where that is not enough (FSCALE), infinity and zero.
    */
   roundTo(value: Exact, format: FloatFormat): Rounded {
     const { precision, minimum, maximum, adjustment } = format;
@@ -153,17 +153,21 @@ export class Arithmetic {
 
   private underflow(value: Exact, format: FloatFormat, leading: number, unbounded: RoundedAt): Rounded {
     const { precision, minimum, adjustment } = format;
-    const adjusted = leading + adjustment;
-    if (!this.isMasked(FLAG.underflow) && adjusted >= minimum) {
-      this.flags |= FLAG.underflow;
-      this.note(unbounded);
-      const carried = unbounded.kept >> BigInt(precision) !== 0n;
-      return { infinite: false, exponent: adjusted + (carried ? 1 : 0), kept: unbounded.kept >> (carried ? 1n : 0n) };
+    if (this.isMasked(FLAG.underflow)) {
+      const denormal = this.roundAt(value, minimum - precision + 1);
+      if (denormal.inexact) this.flags |= FLAG.underflow;
+      this.note(denormal);
+      return { infinite: false, exponent: minimum, kept: denormal.kept };
     }
-    const denormal = this.roundAt(value, minimum - precision + 1);
-    if (denormal.inexact || !this.isMasked(FLAG.underflow)) this.flags |= FLAG.underflow;
-    this.note(denormal);
-    return { infinite: false, exponent: minimum, kept: denormal.kept };
+    this.flags |= FLAG.underflow;
+    const carried = unbounded.kept >> BigInt(precision) !== 0n;
+    const adjusted = leading + adjustment + (carried ? 1 : 0);
+    if (adjusted < minimum) {
+      this.note({ kept: 0n, inexact: true, up: false });
+      return { infinite: false, exponent: minimum, kept: 0n };
+    }
+    this.note(unbounded);
+    return { infinite: false, exponent: adjusted, kept: unbounded.kept >> (carried ? 1n : 0n) };
   }
 
   private note({ inexact, up }: RoundedAt): void {
