@@ -25,6 +25,11 @@ export interface TlbEntry {
   readonly executable: boolean;
   readonly user: boolean;
   readonly dirty: boolean;
+  /** RIGHT bits and protection key as the entry has them. */
+  readonly rights: number;
+  /** The tables that it was filled from: physical address of the top paging structure (0: EPT alone), World.modeBits. */
+  readonly root: number;
+  readonly modeBits: number;
 }
 
 /** Which entries an invalidation removes; undefined means "any". */
@@ -101,6 +106,9 @@ export const TLB_ENTRIES = SECTIONS.entries;
  *   target    physical page address bits 31:12 | RIGHT bits
  *   targetHigh
  *   stamp     the number of the fill
+ *   root      physical address of the top table that it was filled from, bits 31:0 (see mmu/stale.ts)
+ *   rootHigh
+ *   mode      World.modeBits when it was filled
  *   occupied  one bit an entry: valid ones are found without looking at all
  * before them a header of 16 words: the next stamp, and whether an entry smaller than its guest page was ever filled.
  */
@@ -114,7 +122,10 @@ const EPT_HIGH = arrayAt(4);
 const TARGET = arrayAt(5);
 const TARGET_HIGH = arrayAt(6);
 const STAMP = arrayAt(7);
-const OCCUPIED = arrayAt(8);
+const ROOT = arrayAt(8);
+const ROOT_HIGH = arrayAt(9);
+const MODE = arrayAt(10);
+const OCCUPIED = arrayAt(11);
 const OCCUPIED_WORDS = Math.ceil(TLB_ENTRIES / 32);
 const NEXT_STAMP = HEADER;
 const FRACTURED = HEADER + 1;
@@ -126,6 +137,9 @@ export interface TlbTags {
   /** EP4TA; both 0 when EPT is off. */
   readonly eptLow: number;
   readonly eptHigh: number;
+  /** What an entry is filled from: physical address of the top paging structure, and World.modeBits. */
+  readonly root?: number;
+  readonly modeBits?: number;
 }
 
 /**
@@ -231,6 +245,9 @@ export class Tlb {
     u32[EPT_HIGH + entry] = world.eptHigh;
     u32[TARGET + entry] = target;
     u32[TARGET_HIGH + entry] = targetHigh;
+    u32[ROOT + entry] = (world.root ?? 0) >>> 0;
+    u32[ROOT_HIGH + entry] = Math.floor((world.root ?? 0) / 2 ** 32);
+    u32[MODE + entry] = world.modeBits ?? 0;
     u32[STAMP + entry] = u32[NEXT_STAMP] as number;
     u32[NEXT_STAMP] = (u32[NEXT_STAMP] as number) + 1;
     if (guestOrder > order) u32[FRACTURED] = 1;
@@ -388,6 +405,9 @@ export class Tlb {
       executable: (rights & (RIGHT.noExecute | RIGHT.eptExecute)) === RIGHT.eptExecute,
       user: (rights & RIGHT.user) !== 0,
       dirty: (rights & RIGHT.dirty) !== 0,
+      rights,
+      root: (u32[ROOT_HIGH + entry] as number) * 2 ** 32 + (u32[ROOT + entry] as number),
+      modeBits: u32[MODE + entry] as number,
     };
   }
 }

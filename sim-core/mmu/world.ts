@@ -101,6 +101,22 @@ export class World implements TlbTags {
     this.tags = (low(context.cr4) & CR4.pcide) !== 0 ? low(context.cr3) & 0xfff : 0;
   }
 
+  /** Takes over the rules that a TLB entry was filled by, for a supervisor whom nothing but the tables hinders. */
+  loadFill(root: number, modeBits: number, pdpte: readonly bigint[], eptRoot: number): void {
+    const cr4 = (modeBits & (CR4.pse | CR4.pke)) | ((modeBits >>> 1) & CR4.pge);
+    const paging = (modeBits & 3) as PagingMode;
+    const pae = paging === PAGING.pae || paging === PAGING.fourLevel ? CR4.pae : 0;
+    const efer = ((modeBits >>> 1) & EFER.nxe) | (paging === PAGING.fourLevel ? EFER.lma : 0);
+    this.setModes(paging === PAGING.none ? 0 : CR0.pg, cr4 | pae, efer, false, false);
+    this.root = root;
+    pdpte.forEach((entry, i) => {
+      this.pdpte[2 * i] = Number(entry & 0xffff_ffffn);
+      this.pdpte[2 * i + 1] = Number(entry >> 32n);
+    });
+    const accessedDirty = (modeBits & EPT_ACCESSED_DIRTY_MODE) !== 0 ? EPTP_ACCESSED_DIRTY : 0;
+    this.setEpt((eptRoot % 2 ** 32) | accessedDirty, Math.floor(eptRoot / 2 ** 32));
+  }
+
   private setModes(cr0: number, cr4: number, efer: number, user: boolean, alignmentFlag: boolean): void {
     this.paging =
       (cr0 & CR0.pg) === 0
