@@ -1,5 +1,7 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
+import { staleEntries } from '../sim-core/mmu/stale.ts';
+import { KIND_NAMES } from '../sim-core/mmu/tlb.ts';
 import { type BitField, describeBits } from '../sim-core/vmx/bits.ts';
 import { documentField, layoutOf } from '../sim-core/vmx/describe.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
@@ -73,6 +75,7 @@ const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: C
   exits: { help: 'how often each VM exit has happened', run: listExits },
   'last-exit': { help: 'the last VM exit with everything that is known of it', run: describeLastExit },
   'check-entry': { help: 'every VM-entry check that would fail now', run: checkEntry },
+  stale: { help: 'TLB entries that the tables in memory no longer bear out', run: listStale },
   translate: { help: 'ADDRESS: the page-table entries on the way to memory', run: translate },
 };
 
@@ -110,6 +113,14 @@ function checkEntry(target: Target): string {
   if (!failure) return 'VMLAUNCH or VMRESUME would enter the guest.';
   const { title, details } = explainStop({ kind: 'vmEntryFailure', failure }, target);
   return [title, ...details].join('\n');
+}
+
+function listStale({ machine }: Target): string {
+  const lines = staleEntries(machine.mmu).flatMap(({ entry, address, difference, invalidations }) => [
+    `${KIND_NAMES[entry.kind]} mapping of ${hex(entry.page)} (VPID ${entry.vpid}), at ${hex(address)}: ${difference}`,
+    ...invalidations.map((invalidation) => `    would remove it: ${invalidation}`),
+  ]);
+  return lines.length > 0 ? lines.join('\n') : 'Every TLB entry agrees with the tables in memory.';
 }
 
 function translate(target: Target, rest: string): string {

@@ -138,7 +138,18 @@ export interface TlbBody {
     pageSize: number;
     target: Hex;
     rights: string;
+    /** Set when the tables in memory no longer bear the entry out. */
+    stale?: StaleBody;
   }[];
+}
+
+export interface StaleBody {
+  /** First address whose translation differs. */
+  address: Hex;
+  /** What differs, in words. */
+  difference: string;
+  /** What would remove the entry, the narrowest first. */
+  invalidations: string[];
 }
 
 export interface CheckBody {

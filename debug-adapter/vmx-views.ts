@@ -1,4 +1,5 @@
-import { MAPPING } from '../sim-core/mmu/tlb.ts';
+import { type Staleness, stalenessOf } from '../sim-core/mmu/stale.ts';
+import { KIND_NAMES } from '../sim-core/mmu/tlb.ts';
 import { citeInFull } from '../sim-core/sdm.ts';
 import { decodeField, describeField } from '../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReason, exitTitle } from '../sim-core/vmx/exit-reasons.ts';
@@ -10,7 +11,7 @@ import { evaluate } from './expressions/evaluate.ts';
 import { parseExpression } from './expressions/parser.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
-import type { CheckBody, TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
+import type { CheckBody, StaleBody, TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
 import type { Session } from './session.ts';
 import { causeLines, explainStop, qualificationLines } from './stop-texts.ts';
 import type { Target } from './target.ts';
@@ -83,17 +84,12 @@ function exitsBody(session: Session, target: Target): VmExitsBody {
   };
 }
 
-const KIND_NAMES: Readonly<Record<number, TlbBody['entries'][number]['kind']>> = {
-  [MAPPING.linear]: 'linear',
-  [MAPPING.guestPhysical]: 'guest-physical',
-  [MAPPING.combined]: 'combined',
-};
-
-function tlbBody(target: Target): TlbBody {
-  const entries = target.machine.mmu.tlb.entries().map((entry) => {
+function tlbBody({ machine: { mmu } }: Target): TlbBody {
+  const entries = mmu.tlb.entries().map((entry) => {
     const rights = [entry.readable && 'R', entry.writable && 'W', entry.executable && 'X', entry.user && 'U'];
+    const stale = stalenessOf(mmu, entry);
     return {
-      kind: KIND_NAMES[entry.kind] ?? 'linear',
+      kind: KIND_NAMES[entry.kind],
       vpid: entry.vpid,
       pcid: entry.pcid,
       eptRoot: hex(entry.eptRoot),
@@ -102,10 +98,17 @@ function tlbBody(target: Target): TlbBody {
       pageSize: entry.pageSize,
       target: hex(entry.target),
       rights: [...rights, entry.dirty && 'D'].filter(Boolean).join(''),
+      ...(stale ? { stale: staleBody(stale) } : {}),
     };
   });
   return { entries };
 }
+
+const staleBody = ({ address, difference, invalidations }: Staleness): StaleBody => ({
+  address: hex(address),
+  difference,
+  invalidations: [...invalidations],
+});
 
 function checkBody(vmx: VmxView, check: FailedCheck): CheckBody {
   return {

@@ -7,7 +7,7 @@ import type { Views } from '../views/views.ts';
 import { editVmcsField } from './edit-vmcs-field.ts';
 import { newSample } from './new-sample.ts';
 import { ReportDocuments } from './report-documents.ts';
-import { entryReport, exitReport } from './reports.ts';
+import { entryReport, exitReport, staleReport } from './reports.ts';
 import { askForAddress } from './translate.ts';
 
 export interface CommandServices {
@@ -47,6 +47,9 @@ function commandTable(services: CommandServices, reports: ReportDocuments): Read
     ),
     checkVmEntry: inSession(async (session) =>
       reports.show('VM entry', entryReport(await session.request('vmxray/checkVmEntry'))),
+    ),
+    showStaleTranslations: inSession(async (session) =>
+      reports.show('Stale translations', staleReport(await session.request('vmxray/tlb'))),
     ),
     translateAddress: inSession(async (session, node) => {
       const address = await askForAddress(session, node);

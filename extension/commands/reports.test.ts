@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { entryReport, exitReport } from './reports.ts';
+import { entryReport, exitReport, staleReport } from './reports.ts';
 
 describe('exitReport', () => {
   const last = {
@@ -53,4 +53,27 @@ describe('entryReport', () => {
   it('says when entry would succeed', () => {
     assert.match(entryReport({ ok: true, checks: [] }), /would succeed/);
   });
+});
+
+describe('staleReport', () => {
+  const entry = {
+    kind: 'combined' as const,
+    vpid: 1,
+    pcid: 0,
+    eptRoot: '0x5000',
+    global: false,
+    page: '0x400000',
+    pageSize: 4096,
+    target: '0x9000',
+    rights: 'R',
+  };
+
+  it('lists the entries that differ, with what would remove them', () => {
+    const stale = { address: '0x400000', difference: 'gives 0x9000', invalidations: ['INVEPT type 2 (all contexts)'] };
+    const report = staleReport({ entries: [entry, { ...entry, stale }] });
+    assert.match(report, /1 of 2 TLB entries/);
+    assert.match(report, /## combined mapping of 0x400000.*- INVEPT type 2/s);
+  });
+
+  it('says when there is none', () => assert.match(staleReport({ entries: [entry] }), /^# No stale translations/));
 });

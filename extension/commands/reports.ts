@@ -1,6 +1,6 @@
-/** Reports in Markdown: the last VM exit, and the checks that a VM entry would fail. Pure. */
+/** Reports in Markdown: the last VM exit, the checks that a VM entry would fail, stale translations. Pure. */
 
-import type { CheckBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
+import type { CheckBody, TlbBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
 
 export function exitReport({ last, total, entries, reasons }: VmExitsBody): string {
   if (!last) return '# No VM exit yet\n\nThe guest has not left VMX non-root operation since the session began.\n';
@@ -33,6 +33,26 @@ export function entryReport({ ok, checks }: { ok: boolean; checks: readonly Chec
     ...checks.map(checkSection),
     '',
   ].join('\n\n');
+}
+
+export function staleReport({ entries }: TlbBody): string {
+  const stale = entries.flatMap((entry) => (entry.stale ? [{ ...entry, stale: entry.stale }] : []));
+  if (stale.length === 0) return '# No stale translations\n\nEvery TLB entry agrees with the tables in memory.\n';
+  const sections = stale.map(({ kind, page, vpid, target, stale: { address, difference, invalidations } }) =>
+    [
+      `## ${kind} mapping of ${page}`,
+      table(
+        ['What', 'Value'],
+        [
+          ['Entry', `\`${page}\` → \`${target}\`, VPID ${vpid}`],
+          ['First address that differs', `\`${address}\``],
+          ['Difference', escaped(difference)],
+        ],
+      ),
+      `Any of these would remove it:\n\n${invalidations.map((one) => `- ${escaped(one)}`).join('\n')}`,
+    ].join('\n\n'),
+  );
+  return ['# Stale translations', `${stale.length} of ${entries.length} TLB entries.`, ...sections, ''].join('\n\n');
 }
 
 function checkSection({ id, explanation, section, fields, remedies }: CheckBody, index: number): string {

@@ -252,4 +252,15 @@ describe('the TLB tree', () => {
     assert.deepEqual(lines(await childrenOf(nodes[2]))[1], '0x401000 | → 0x9000  RX  4 KiB  combined  PCID 0');
     await assertUniqueIds(nodes);
   });
+
+  it('marks stale entries, and says what is wrong and what would remove them', async () => {
+    const stale = { address: '0x400000', difference: 'the entry gives 0x9000', invalidations: ['INVLPG 0x400000'] };
+    const [group] = tlbNodes({ entries: [entry, { ...entry, page: '0x401000', stale }] });
+    assert.equal(group?.description, '2 entries · 1 stale');
+    const [fresh, marked] = await childrenOf(group);
+    assert.deepEqual([fresh?.icon, marked?.icon], ['symbol-key', 'warning']);
+    assert.match(marked?.description ?? '', /^stale {2}→ 0x9000/);
+    assert.match(marked?.tooltip ?? '', /\*\*Stale\*\* at `0x400000`: the entry gives 0x9000.*- INVLPG 0x400000/s);
+    assert.match(marked?.accessibleLabel ?? '', /stale: the entry gives 0x9000$/);
+  });
 });

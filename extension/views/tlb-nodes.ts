@@ -1,4 +1,4 @@
-import type { TlbBody } from '../../debug-adapter/protocol.ts';
+import type { StaleBody, TlbBody } from '../../debug-adapter/protocol.ts';
 import { byteSize } from './hex.ts';
 import { note, type ViewNode } from './node.ts';
 
@@ -17,11 +17,16 @@ export function tlbNodes(body: TlbBody): ViewNode[] {
     .map(([tag, entries]) => ({
       id: tag,
       label: tag,
-      description: entries.length === 1 ? '1 entry' : `${entries.length} entries`,
+      description: (entries.length === 1 ? '1 entry' : `${entries.length} entries`) + staleCount(entries),
       icon: 'tag',
       expanded: true,
       children: () => entries.map((entry, index) => entryNode(tag, entry, index)),
     }));
+}
+
+function staleCount(entries: readonly Entry[]): string {
+  const count = entries.filter(({ stale }) => stale !== undefined).length;
+  return count > 0 ? ` · ${count} stale` : '';
 }
 
 /** Guest-physical mappings carry no VPID, linear mappings no EP4TA (SDM, "Caching Translation Information"). */
@@ -33,16 +38,24 @@ function tagOf(entry: Entry): string {
 function entryNode(tag: string, entry: Entry, index: number): ViewNode {
   const size = byteSize(BigInt(entry.pageSize));
   const pcid = entry.kind === 'guest-physical' ? '' : entry.global ? 'global' : `PCID ${entry.pcid}`;
-  const parts = [`→ ${entry.target}`, entry.rights, size, entry.kind, pcid].filter((part) => part !== '');
+  const { stale } = entry;
+  const parts = [stale ? 'stale' : '', `→ ${entry.target}`, entry.rights, size, entry.kind, pcid].filter(
+    (part) => part !== '',
+  );
   return {
     // A page may be in the TLB twice, with different rights or sizes; the place tells them apart.
     id: `${tag} ${entry.kind} ${entry.page} ${index}`,
     label: entry.page,
     description: parts.join('  '),
-    accessibleLabel: `${entry.kind} mapping of page ${entry.page} to ${entry.target}, rights ${entry.rights}, ${size}, ${pcid}`,
-    tooltip: `**${entry.kind} mapping** of \`${entry.page}\` to \`${entry.target}\` (${size})\n\nRights ${entry.rights}\n\n${tag}${pcid ? ` · ${pcid}` : ''}`,
-    icon: 'symbol-key',
+    accessibleLabel: `${entry.kind} mapping of page ${entry.page} to ${entry.target}, rights ${entry.rights}, ${size}, ${pcid}${stale ? `, stale: ${stale.difference}` : ''}`,
+    tooltip: `**${entry.kind} mapping** of \`${entry.page}\` to \`${entry.target}\` (${size})\n\nRights ${entry.rights}\n\n${tag}${pcid ? ` · ${pcid}` : ''}${stale ? staleTooltip(stale) : ''}`,
+    ...(stale ? { icon: 'warning', iconColor: 'list.warningForeground' } : { icon: 'symbol-key' }),
     value: entry.target,
     address: { address: entry.page, space: entry.kind === 'guest-physical' ? 'guestPhysical' : 'linear' },
   };
+}
+
+function staleTooltip({ address, difference, invalidations }: StaleBody): string {
+  const list = invalidations.map((invalidation) => `- ${invalidation}`).join('\n');
+  return `\n\n**Stale** at \`${address}\`: ${difference}\n\nWould remove it:\n\n${list}`;
 }

@@ -5,6 +5,8 @@ import { FastTlb } from './fast-tlb.ts';
 /** What a TLB entry translates (SDM Vol. 3C, "Information That May Be Cached"). */
 export const MAPPING = { linear: 0, guestPhysical: 1, combined: 2 } as const;
 export type MappingKind = (typeof MAPPING)[keyof typeof MAPPING];
+/** For people. */
+export const KIND_NAMES = ['linear', 'guest-physical', 'combined'] as const satisfies Record<MappingKind, string>;
 
 /** One entry as people see it. Addresses are Numbers below 2^52 except linear pages. */
 export interface TlbEntry {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
 import { DebugClient } from '@vscode/debugadapter-testsupport';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { LaunchArguments, VmcsBody } from '../../debug-adapter/protocol.ts';
+import type { LaunchArguments, TlbBody, TranslateBody, VmcsBody } from '../../debug-adapter/protocol.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
 
@@ -399,6 +399,26 @@ describe('debugging the sample hypervisor', () => {
       .filter((field: { changed: boolean }) => field.changed)
       .map((field: { name: string }) => field.name);
     assert.ok(changed.includes('GUEST_RIP'), changed.join());
+  });
+
+  it('marks the translations that a change of the page tables has made stale', async () => {
+    await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', 'print("Goodbye'));
+    const stale = async (): Promise<TlbBody['entries']> => {
+      const { entries }: TlbBody = (await client.customRequest('vmxray/tlb', {})).body;
+      return entries.filter((entry) => entry.stale);
+    };
+    assert.deepEqual(await stale(), []);
+    // The debugger takes the page of the code away in the guest's own table: what runs is in the TLB.
+    const translate = { address: `0x${(await value('rip')).toString(16)}`, space: 'linear' };
+    const { steps }: TranslateBody = (await client.customRequest('vmxray/translate', translate)).body;
+    const leaf = steps.findLast((step) => step.level === 'linear' && step.table !== 'TLB');
+    await client.evaluateRequest({ expression: `u64(hpa:${leaf?.address}) = 0`, context: 'repl' });
+    const [entry, ...others] = await stale();
+    assert.deepEqual([entry?.kind, entry?.vpid, others.length], ['combined', 1, 0]);
+    assert.match(entry?.stale?.difference ?? '', /= 0x0 gives none: not present/);
+    assert.match(entry?.stale?.invalidations[0] ?? '', /^INVVPID type 0 .* VPID 1/);
+    const { result } = (await client.evaluateRequest({ expression: 'stale', context: 'repl' })).body;
+    assert.match(result, /^combined mapping of .*would remove it: INVVPID/s);
   });
 
   it('runs to the next VM entry and the next VM exit', async () => {
