@@ -1,10 +1,9 @@
-/** SSE instructions that are not staged, and staged ones that gave up. */
+/** Vector instructions that are not staged, and staged ones that gave up. */
 
 import type { Register } from 'iced-x86';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
-import { SSE_FLOAT } from '../isa/sse-float.ts';
-import type { Fault, Unimplemented } from '../mmu/fault.ts';
+import type { Fault } from '../mmu/fault.ts';
 import { GPR, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next, type SlowInstruction } from './cpu.ts';
@@ -13,20 +12,14 @@ import { memoryOperand, readGpr } from './operands.ts';
 import { segmentAddress } from './segments.ts';
 import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import type { NamedInstructions } from './table.ts';
-
-/** Staged floating-point instructions come here when MXCSR asks for something that they do not compute. */
-const otherMxcsr =
-  (name: string): SlowInstruction =>
-  ({ state }): Unimplemented => {
-    const mxcsr = state.get32('mxcsr').toString(16);
-    return { kind: 'unimplemented', what: `instruction ${name.toLowerCase()} with MXCSR ${mxcsr}h` };
-  };
+import { FLOAT_INSTRUCTIONS } from './vector/float-instructions.ts';
 
 /** CMPSD is the name of a comparison of doublewords in memory, too. */
 const cmpsd: SlowInstruction = (cpu, instruction) => {
   const isString = instruction.operands[0]?.kind === 'memory';
-  const execute = isString ? STRING_INSTRUCTIONS.Cmpsd : undefined;
-  return (execute ?? otherMxcsr('Cmpsd'))(cpu, instruction);
+  const execute = isString ? STRING_INSTRUCTIONS.Cmpsd : FLOAT_INSTRUCTIONS.Cmpsd;
+  if (!execute) throw new RangeError('CMPSD is missing');
+  return execute(cpu, instruction);
 };
 
 const vectorBytes = (state: State, register: Register): Uint8Array => {
@@ -67,7 +60,7 @@ function maskmovdqu(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
 }
 
 export const VECTOR_INSTRUCTIONS: NamedInstructions = {
-  ...Object.fromEntries(Object.keys(SSE_FLOAT).map((name) => [name, otherMxcsr(name)])),
+  ...FLOAT_INSTRUCTIONS,
   Cmpsd: cmpsd,
   Maskmovdqu: maskmovdqu,
 };

@@ -2,11 +2,13 @@ import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts
 import type { Callee, Code } from './code.ts';
 import { ACCESS_FLAGS } from './core.ts';
 import type { Form, OperandForm } from './form.ts';
-import type { Flags, Intent, Place, Stage, VectorPlace } from './stage.ts';
+import type { Flags, Intent, LowBytes, Place, Stage, VectorPlace } from './stage.ts';
 import { type I32, type I64, type IntLoad, i32, load32, load64, loadInt } from './value.ts';
 import { loadVector, storeVector, type V128 } from './vector.ts';
 
 const ZERO = i32(0);
+/** Bytes of half a YMM register. */
+const HALF = 16;
 /** Loads by integer operand size in bytes. */
 export const INT_LOAD: Readonly<Record<number, IntLoad>> = { 1: 'i32u8', 2: 'i32u16', 4: 'i32', 8: 'i64' };
 
@@ -76,13 +78,13 @@ export abstract class BaseStage implements Stage {
 
   vector(i: number, intent: Intent, aligned = false): VectorPlace {
     const form = this.operandForm(i);
-    if (form.kind === 'xmm') {
+    if (form.kind === 'xmm' || form.kind === 'ymm') {
       const at = this.vectorAddress(i);
-      return new VectorAt(this.code, 16, () => at);
+      return new VectorAt(this.code, form.kind === 'xmm' ? 16 : 32, () => at);
     }
     if (form.kind !== 'memory') throw new TypeError(`operand ${i} of ${this.form.name} is no vector`);
     const linear = this.linearOperand(form.size, intent !== 'read');
-    if (aligned) this.faultIf(linear.and(15).ne(0), 13);
+    if (aligned) this.faultIf(linear.and(form.size - 1).ne(0), 13);
     const probe = this.lazyProbe(linear, form.size, intent, this.stackFlag());
     return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
   }
@@ -233,20 +235,21 @@ class VectorAt implements VectorPlace {
     this.written = written;
   }
 
-  read(): V128 {
-    return this.code.keep(loadVector(16, this.at()));
+  read(half = 0): V128 {
+    return this.code.keep(loadVector(16, this.at(), HALF * half));
   }
 
-  readLow(bytes: 4 | 8): V128 {
+  readLow(bytes: LowBytes): V128 {
     return this.code.keep(loadVector(bytes, this.at()));
   }
 
-  write(value: V128): void {
-    storeVector(this.code, 16, this.at(), value);
+  write(low: V128, high?: V128): void {
+    storeVector(this.code, 16, this.at(), low);
+    if (high) storeVector(this.code, 16, this.at(), high, HALF);
     this.written();
   }
 
-  writeLow(bytes: 4 | 8, value: V128): void {
+  writeLow(bytes: LowBytes, value: V128): void {
     storeVector(this.code, bytes, this.at(), value);
     this.written();
   }

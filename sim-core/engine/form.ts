@@ -15,6 +15,8 @@ export interface Form {
   readonly operandSize: 2 | 4 | 8;
   readonly addressSize: 2 | 4 | 8;
   readonly flow: Flow;
+  /** Whether the encoding has a VEX prefix: a destination of its own, and vector registers cleared above the result. */
+  readonly vex: boolean;
 }
 
 /** Where control goes after the instruction. */
@@ -22,7 +24,7 @@ export type Flow = 'next' | 'jump' | 'conditional' | 'call' | 'indirect' | 'indi
 
 export type OperandForm =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
-  | { readonly kind: 'xmm' }
+  | { readonly kind: 'xmm' | 'ymm' }
   | { readonly kind: 'memory'; readonly size: number }
   | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8 }
   | { readonly kind: 'near' }

@@ -24,7 +24,7 @@ export interface Stage {
   operand(i: number, intent: Intent, displacement?: I64): Place;
   /**
    * Explicit operand `i` as a vector register or memory of the form's size. #GP(0) when `aligned` and in memory, but
-   * not at a multiple of 16.
+   * not at a multiple of its size.
    */
   vector(i: number, intent: Intent, aligned?: boolean): VectorPlace;
   /** A general-purpose register by number (GPR). */
@@ -67,16 +67,20 @@ export interface Place {
 }
 
 export interface VectorPlace {
-  /** Bytes of the operand: 16 for registers, the memory size otherwise. */
+  /** Bytes of the operand: 16 or 32 for registers, the memory size otherwise. */
   readonly size: number;
-  /** All 16 bytes; evaluated now and kept. */
-  read(): V128;
+  /** 16 bytes, of the upper half with 1; evaluated now and kept. */
+  read(half?: number): V128;
   /** The low bytes, zero-extended; evaluated now and kept. */
-  readLow(bytes: 4 | 8): V128;
-  write(value: V128): void;
+  readLow(bytes: LowBytes): V128;
+  /** Writes 16 or 32 bytes; the latter also to a register that is named by its lower half. */
+  write(low: V128, high?: V128): void;
   /** Writes the low bytes of `value` only: registers keep the rest. */
-  writeLow(bytes: 4 | 8, value: V128): void;
+  writeLow(bytes: LowBytes, value: V128): void;
 }
+
+/** Sizes of parts of a vector that are loaded and stored. */
+export type LowBytes = 1 | 2 | 4 | 8;
 
 /** Status flags. Sizes in bytes; operands and results as `Place.read` gives them, results truncated to the size. */
 export interface Flags {

@@ -8,24 +8,33 @@ export type V128 = Value<'v128'>;
 /** Opcodes after the prefix 0xfd (WebAssembly Core Specification, "Vector Instructions"): v128 in, v128 out. */
 const VECTOR = {
   'i8x16.swizzle': 14,
-  'i8x16.eq': 35, 'i8x16.gt_s': 39, 'i16x8.eq': 45, 'i16x8.gt_s': 49, 'i32x4.eq': 55, 'i32x4.gt_s': 59,
-  'f32x4.eq': 65, 'f32x4.ne': 66, 'f32x4.lt': 67, 'f32x4.le': 69,
-  'f64x2.eq': 71, 'f64x2.ne': 72, 'f64x2.lt': 73, 'f64x2.le': 75,
+  'i8x16.eq': 35, 'i8x16.gt_s': 39, 'i16x8.eq': 45, 'i16x8.gt_s': 49, 'i32x4.eq': 55, 'i32x4.ne': 56, 'i32x4.gt_s': 59,
+  'f32x4.eq': 65, 'f32x4.ne': 66, 'f32x4.lt': 67, 'f32x4.gt': 68, 'f32x4.le': 69, 'f32x4.ge': 70,
+  'f64x2.eq': 71, 'f64x2.ne': 72, 'f64x2.lt': 73, 'f64x2.gt': 74, 'f64x2.le': 75, 'f64x2.ge': 76,
   'v128.not': 77, 'v128.and': 78, 'v128.andnot': 79, 'v128.or': 80, 'v128.xor': 81, 'v128.bitselect': 82,
   'f32x4.demote_f64x2_zero': 94, 'f64x2.promote_low_f32x4': 95,
-  'i8x16.narrow_i16x8_s': 101, 'i8x16.narrow_i16x8_u': 102, 'i16x8.narrow_i32x4_s': 133,
-  'f32x4.nearest': 106, 'f64x2.nearest': 148,
+  'i8x16.abs': 96, 'i16x8.abs': 128, 'i32x4.abs': 160, 'i8x16.neg': 97, 'i16x8.neg': 129, 'i32x4.neg': 161,
+  'i8x16.narrow_i16x8_s': 101, 'i8x16.narrow_i16x8_u': 102, 'i16x8.narrow_i32x4_s': 133, 'i16x8.narrow_i32x4_u': 134,
+  'f32x4.nearest': 106, 'f64x2.nearest': 148, 'f32x4.trunc': 105, 'f64x2.trunc': 122,
   'i8x16.add': 110, 'i8x16.add_sat_s': 111, 'i8x16.add_sat_u': 112,
   'i8x16.sub': 113, 'i8x16.sub_sat_s': 114, 'i8x16.sub_sat_u': 115,
-  'i8x16.min_u': 119, 'i8x16.max_u': 121, 'i8x16.avgr_u': 123,
-  'i16x8.extadd_pairwise_i8x16_u': 125, 'i32x4.extadd_pairwise_i16x8_u': 127,
+  'i8x16.min_s': 118, 'i8x16.min_u': 119, 'i8x16.max_s': 120, 'i8x16.max_u': 121, 'i8x16.avgr_u': 123,
+  'i16x8.extadd_pairwise_i8x16_u': 125, 'i32x4.extadd_pairwise_i16x8_u': 127, 'i16x8.q15mulr_sat_s': 130,
+  'i16x8.extend_low_i8x16_s': 135, 'i16x8.extend_low_i8x16_u': 137,
+  'i16x8.extend_high_i8x16_s': 136, 'i16x8.extend_high_i8x16_u': 138,
   'i16x8.add': 142, 'i16x8.add_sat_s': 143, 'i16x8.add_sat_u': 144,
   'i16x8.sub': 145, 'i16x8.sub_sat_s': 146, 'i16x8.sub_sat_u': 147,
-  'i16x8.mul': 149, 'i16x8.min_s': 150, 'i16x8.max_s': 152, 'i16x8.avgr_u': 155,
-  'i32x4.add': 174, 'i32x4.sub': 177, 'i32x4.dot_i16x8_s': 186,
+  'i16x8.mul': 149, 'i16x8.min_s': 150, 'i16x8.min_u': 151, 'i16x8.max_s': 152, 'i16x8.max_u': 153,
+  'i16x8.avgr_u': 155,
+  'i32x4.extend_low_i16x8_s': 167, 'i32x4.extend_low_i16x8_u': 169,
+  'i32x4.add': 174, 'i32x4.sub': 177, 'i32x4.mul': 181, 'i32x4.min_s': 182, 'i32x4.min_u': 183, 'i32x4.max_s': 184,
+  'i32x4.max_u': 185, 'i32x4.dot_i16x8_s': 186,
   'i32x4.extmul_low_i16x8_s': 188, 'i32x4.extmul_high_i16x8_s': 189,
   'i32x4.extmul_low_i16x8_u': 190, 'i32x4.extmul_high_i16x8_u': 191,
-  'i64x2.extend_low_i32x4_u': 201, 'i64x2.add': 206, 'i64x2.sub': 209, 'i64x2.mul': 213,
+  'i64x2.extend_low_i32x4_s': 199, 'i64x2.extend_low_i32x4_u': 201,
+  'i64x2.add': 206, 'i64x2.sub': 209, 'i64x2.mul': 213, 'i64x2.eq': 214, 'i64x2.gt_s': 217,
+  'i64x2.extmul_low_i32x4_s': 220,
+  'f32x4.abs': 224, 'f32x4.neg': 225, 'f64x2.abs': 236, 'f64x2.neg': 237,
   'f32x4.sqrt': 227, 'f32x4.add': 228, 'f32x4.sub': 229, 'f32x4.mul': 230, 'f32x4.div': 231,
   'f32x4.pmin': 234, 'f32x4.pmax': 235,
   'f64x2.sqrt': 239, 'f64x2.add': 240, 'f64x2.sub': 241, 'f64x2.mul': 242, 'f64x2.div': 243,
@@ -134,17 +143,6 @@ export const selectVector = (condition: I32, a: V128, b: V128): V128 =>
     out.append([0x1c, 1, 0x7b]);
   });
 
-/** `condition` ? `rare` : `usual`, with only one of them evaluated. */
-export const rarely = (condition: I32, rare: V128, usual: V128): V128 =>
-  new Value('v128', (out) => {
-    condition.emit(out);
-    out.append([0x04, 0x7b]);
-    rare.emit(out);
-    out.byte(0x05);
-    usual.emit(out);
-    out.byte(0x0b);
-  });
-
 const convertEmit =
   (operation: keyof typeof CONVERT, value: Value): Value['emit'] =>
   (out) => {
@@ -160,16 +158,18 @@ export const toFloat = <F extends 'f32' | 'f64'>(type: F, value: Int): Value<F> 
 export const toInteger = <I extends IntType>(type: I, value: Value<'f32' | 'f64'>): Int<I> =>
   new Int(type, convertEmit(`${type}.trunc_sat_${value.type}_s`, value));
 
-/** Loads and stores: opcode by number of bytes; fewer than 16 are zero-extended. */
-const LOAD: Readonly<Record<VectorSize, number>> = { 4: 92, 8: 93, 16: 0 };
-const STORE_LANE: Readonly<Record<4 | 8, number>> = { 4: 90, 8: 91 };
-type VectorSize = 4 | 8 | 16;
+/** Loads and stores: opcode by number of bytes; 4 and 8 are zero-extended. Smaller ones are a lane of a zero vector. */
+const LOAD: Readonly<Record<VectorSize, number>> = { 1: 84, 2: 85, 4: 92, 8: 93, 16: 0 };
+const STORE_LANE: Readonly<Record<1 | 2 | 4 | 8, number>> = { 1: 88, 2: 89, 4: 90, 8: 91 };
+type VectorSize = 1 | 2 | 4 | 8 | 16;
 
-export const loadVector = (bytes: VectorSize, address: I32): V128 =>
-  new Value('v128', vectorEmit(LOAD[bytes], [address], [0, 0]));
+export const loadVector = (bytes: VectorSize, address: I32, offset = 0): V128 =>
+  bytes < 4
+    ? new Value('v128', vectorEmit(LOAD[bytes], [address, ZERO_VECTOR], [0, offset, 0]))
+    : new Value('v128', vectorEmit(LOAD[bytes], [address], [0, offset]));
 
 /** Stores the low `bytes` bytes of `vector`. */
-export function storeVector(code: Code, bytes: VectorSize, address: I32, vector: V128): void {
-  if (bytes === 16) code.store(16, address, vector);
-  else code.emit(vectorEmit(STORE_LANE[bytes], [address, vector], [0, 0, 0]));
+export function storeVector(code: Code, bytes: VectorSize, address: I32, vector: V128, offset = 0): void {
+  if (bytes === 16) code.store(16, address, vector, offset);
+  else code.emit(vectorEmit(STORE_LANE[bytes], [address, vector], [0, offset, 0]));
 }

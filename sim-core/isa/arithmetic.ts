@@ -74,7 +74,7 @@ const not: Semantics = (s) => {
 // ---- multiplication
 
 /** High 64 bits of the unsigned product, by 32-bit halves. */
-function highUnsigned(s: Stage, a: I64, b: I64): I64 {
+export function highUnsigned(s: Stage, a: I64, b: I64): I64 {
   const keep = (value: I64) => s.code.let(value);
   const aLow = keep(a.zeroExtend(32));
   const aHigh = keep(a.shrU(32));

@@ -2,6 +2,7 @@ import {
   CodeExt,
   Decoder,
   DecoderError,
+  EncodingKind,
   FlowControl,
   Instruction,
   MemorySizeExt,
@@ -18,6 +19,7 @@ import { REGISTERS } from './registers.ts';
 interface CodeFacts {
   readonly operandSize: 0 | 2 | 4 | 8;
   readonly addressSize: 0 | 2 | 4 | 8;
+  readonly encoding: EncodingKind;
 }
 
 const facts: (CodeFacts | undefined)[] = [];
@@ -26,7 +28,11 @@ function factsOf(code: number): CodeFacts {
   let known = facts[code];
   if (!known) {
     const info = CodeExt.opCode(code);
-    known = { operandSize: (info.operandSize / 8) as 0, addressSize: (info.addressSize / 8) as 0 };
+    known = {
+      operandSize: (info.operandSize / 8) as 0,
+      addressSize: (info.addressSize / 8) as 0,
+      encoding: info.encoding,
+    };
     info.free();
     facts[code] = known;
   }
@@ -170,16 +176,19 @@ export class InstructionDecoder {
       operandSize: this.operandSize(),
       addressSize: this.addressSize(),
       flow: FLOW.get(instruction.flowControl) ?? 'next',
+      vex: factsOf(instruction.code).encoding === EncodingKind.VEX,
     };
   }
 
   private operandForm(i: number): OperandForm {
     const { instruction } = this;
+    // Mnemonics are shared with EVEX encodings, which have operands of other kinds.
+    if (factsOf(instruction.code).encoding > EncodingKind.VEX) return { kind: 'other' };
     const kind = instruction.opKind(i);
     if (kind === OpKind.Register) {
       const location = REGISTERS.get(instruction.opRegister(i));
       if (location?.kind === 'gpr') return { kind: 'gpr', size: location.size as 1 | 2 | 4 | 8 };
-      return location?.kind === 'xmm' ? { kind: 'xmm' } : { kind: 'other' };
+      return location?.kind === 'xmm' || location?.kind === 'ymm' ? { kind: location.kind } : { kind: 'other' };
     }
     if (kind === OpKind.Memory) return { kind: 'memory', size: MemorySizeExt.size(instruction.memorySize) };
     if (NEAR.has(kind)) return { kind: 'near' };
@@ -204,7 +213,8 @@ export class InstructionDecoder {
     if (register === Register.RIP) return 8;
     if (register === Register.EIP) return 4;
     const location = REGISTERS.get(register);
-    if (location) return location.size as 2 | 4 | 8;
+    // Without a base, a gather's index says nothing: it is a vector.
+    if (location?.kind === 'gpr') return location.size as 2 | 4 | 8;
     const size = instruction.memoryDisplSize;
     return size === 8 || size === 4 || size === 2 ? size : ((BITNESS[this.mode] / 8) as 2);
   }

@@ -1,12 +1,20 @@
 import { Code, Mnemonic } from 'iced-x86';
 import type { Semantics } from '../engine/stage.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { BIT_MANIPULATION } from './bit-manipulation.ts';
 import { SHIFTS } from './shifts.ts';
-import { SSE } from './sse.ts';
+import { AVX, SSE } from './sse.ts';
 import { TRANSFER } from './transfer.ts';
 
 /** All staged instructions by name; the rest are slow instructions of `cpu/` and `vmx/`. */
-const ROWS: Readonly<Record<string, Semantics>> = { ...ARITHMETIC, ...SHIFTS, ...SSE, ...TRANSFER };
+const ROWS: Readonly<Record<string, Semantics>> = {
+  ...ARITHMETIC,
+  ...AVX,
+  ...BIT_MANIPULATION,
+  ...SHIFTS,
+  ...SSE,
+  ...TRANSFER,
+};
 
 function byMnemonic(): ReadonlyMap<number, Semantics> {
   const numbers = Mnemonic as unknown as Readonly<Record<string, number>>;

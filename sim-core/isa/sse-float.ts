@@ -1,207 +1,431 @@
 import type { Semantics, Stage } from '../engine/stage.ts';
-import { type I32, i32, type Word } from '../engine/value.ts';
+import { type I32, type I64, i32, i64, load32, type Word } from '../engine/value.ts';
 import {
-  floatLane, integerLane, lanes32, lanes64, rarely, replaceLane, selectVector, shiftLanes, shuffle, simd, splat,
-  summary, toFloat, toInteger, type V128, ZERO_VECTOR,
+  floatLane, integerLane, lanes32, lanes64, replaceLane, shiftLanes, shuffle, simd, splat, summary, toFloat, toInteger,
+  type V128, ZERO_VECTOR,
 } from '../engine/vector.ts'; // biome-ignore format: a list reads better in rows
+import { OFFSET } from '../state/layout.ts';
 import {
-  FLOAT_VARIANTS, type FloatVariant, immediate, readFloats, requireDefaultMxcsr, wide, writeFloats,
+  FLOAT_VARIANTS, type FloatVariant, halvesOf, lastImmediate, readFloats, readHalves, sources, writeFloats, writeHalves,
+  writeScalar,
 } from './sse-operands.ts'; // biome-ignore format: a list reads better in rows
 
 /**
- * SSE and SSE2 floating-point arithmetic, comparison and conversion (SDM Vol. 2), for the default MXCSR.
+ * SSE and AVX floating-point arithmetic, comparison and conversion (SDM Vol. 2) in the usual case: rounding to nearest,
+ * all exceptions masked, neither DAZ nor FTZ, and operands and results that raise at most the precision exception. The
+ * slow implementation (cpu/vector/) does the rest: NaNs, infinities, denormals, numbers out of range, other MXCSRs.
  *
- * WebAssembly leaves open which NaN an operation gives, so NaNs are computed here by the rules of SDM Vol. 1, "Rules
- * for Handling NaNs": the first source operand if it is a NaN, else the second, made quiet; else the default NaN.
+ * Whether a result is inexact is of interest only as long as MXCSR.PE is clear; then what may be inexact is left to the
+ * slow implementation, too, which sets it.
  */
 
-const QUIET = { f32x4: lanes32(0x0040_0000n), f64x2: lanes64(0x0008_0000_0000_0000n) } as const;
-const DEFAULT_NAN = { f32x4: lanes32(0xffc0_0000n), f64x2: lanes64(0xfff8_0000_0000_0000n) } as const;
+const MXCSR_USUAL = 0x1f80;
+const PRECISION = 0x20;
+const STATUS = 0x3f;
 
-const nanMask = ({ shape }: FloatVariant, v: V128): V128 => simd(`${shape}.ne`, v, v);
+const ZERO = i32(0);
 
-/** 1 if a lane that counts is set in a mask. */
-const anyLane = ({ scalar }: FloatVariant, mask: V128): I32 =>
-  scalar ? integerLane('i32x4', mask, 0) : summary('v128.any_true', mask);
+/** Bit patterns by shape: the least normal number, infinity, and the lower half of a significand. */
+const LEAST_NORMAL = { f32x4: lanes32(0x0080_0000n), f64x2: lanes64(0x0010_0000_0000_0000n) } as const;
+const INFINITY = { f32x4: lanes32(0x7f80_0000n), f64x2: lanes64(0x7ff0_0000_0000_0000n) } as const;
+/** Two significands whose lower halves are zero have an exact product. */
+const LOWER_HALF = { f32x4: lanes32(0xfffn), f64x2: lanes64(0x7ff_ffffn) } as const;
 
-/** `result` of an operation on `a` and `b`, with its NaNs replaced by the architecture's. */
-function withNaNs(variant: FloatVariant, a: V128, b: V128, result: V128): V128 {
-  const { shape } = variant;
-  const quiet = (v: V128) => simd('v128.or', v, QUIET[shape]);
-  const choose = (mask: V128, yes: V128, no: V128) => simd('v128.bitselect', yes, no, mask);
-  const fromB = choose(nanMask(variant, b), quiet(b), DEFAULT_NAN[shape]);
-  const fromA = choose(nanMask(variant, a), quiet(a), fromB);
-  const replaced = choose(nanMask(variant, result), fromA, result);
-  return rarely(anyLane(variant, nanMask(variant, result)), replaced, result);
+const or = (first: V128, ...rest: readonly V128[]): V128 =>
+  rest.reduce((all, mask) => simd('v128.or', all, mask), first);
+const and = (a: V128, b: V128): V128 => simd('v128.and', a, b);
+
+type Shape = FloatVariant['shape'];
+const abs = (shape: Shape, v: V128): V128 => simd(`${shape}.abs`, v);
+const isNonzero = (shape: Shape, v: V128): V128 => simd(`${shape}.ne`, v, ZERO_VECTOR);
+const isDenormal = (shape: Shape, v: V128): V128 =>
+  and(simd(`${shape}.lt`, abs(shape, v), LEAST_NORMAL[shape]), isNonzero(shape, v));
+/** Infinities and NaNs. */
+const isNotFinite = (shape: Shape, v: V128): V128 =>
+  simd('v128.not', simd(`${shape}.lt`, abs(shape, v), INFINITY[shape]));
+const isNan = (shape: Shape, v: V128): V128 => simd(`${shape}.ne`, v, v);
+/** Results that may have been tiny before rounding, zero included. */
+const isTiny = (shape: Shape, v: V128): V128 => simd(`${shape}.le`, abs(shape, v), LEAST_NORMAL[shape]);
+const hasLowerHalf = (shape: Shape, v: V128): V128 => simd('i32x4.ne', and(v, LOWER_HALF[shape]), ZERO_VECTOR);
+
+// ---- leaving the unusual to the slow implementation
+
+function requireUsualMxcsr(s: Stage): void {
+  s.slowIf(
+    load32(ZERO, OFFSET.mxcsr)
+      .and(0xffff & ~STATUS)
+      .ne(MXCSR_USUAL),
+  );
+}
+
+/** 1 if a lane that counts is set in one of the masks. */
+function anyLane({ scalar, bytes }: Pick<FloatVariant, 'scalar' | 'bytes'>, masks: readonly V128[]): I32 {
+  const all = or(masks[0] as V128, ...masks.slice(1));
+  if (!scalar) return summary('v128.any_true', all);
+  return bytes === 4 ? integerLane('i32x4', all, 0) : integerLane('i64x2', all, 0).ne(0);
+}
+
+const slowIfAny = (s: Stage, variant: FloatVariant, masks: readonly V128[]): void => s.slowIf(anyLane(variant, masks));
+
+/** Leaves what may be inexact to the slow implementation while MXCSR.PE is clear. */
+function whilePrecise(s: Stage, mayBeInexact: () => I32): void {
+  s.code.if(load32(ZERO, OFFSET.mxcsr).and(PRECISION).eqz(), () => s.slowIf(mayBeInexact()));
 }
 
 // ---- arithmetic
 
+type Operation = 'add' | 'sub' | 'mul' | 'div';
+
+/** Lanes whose results raise more than the precision exception. */
+function unusual(operation: Operation, shape: Shape, a: V128, b: V128, result: V128): V128 {
+  const always = or(isDenormal(shape, a), isDenormal(shape, b), isNotFinite(shape, result));
+  // Sums that are tiny are exact.
+  if (operation === 'add' || operation === 'sub') return always;
+  const tiny = and(isTiny(shape, result), isNonzero(shape, a));
+  return or(always, operation === 'mul' ? and(tiny, isNonzero(shape, b)) : tiny);
+}
+
+/** Lanes that may be inexact; a sum's rounding error is computed exactly (Knuth, "Seminumerical Algorithms", 4.2.2). */
+function inexact(s: Stage, operation: Operation, shape: Shape, a: V128, b: V128, result: V128): V128 {
+  const op = (name: Operation, x: V128, y: V128): V128 => simd(`${shape}.${name}`, x, y);
+  if (operation === 'mul') return hasLowerHalf(shape, or(a, b));
+  if (operation === 'div') {
+    return or(hasLowerHalf(shape, or(result, b)), simd(`${shape}.ne`, op('mul', result, b), a));
+  }
+  const added = operation === 'add' ? b : s.code.keep(simd(`${shape}.neg`, b));
+  const part = s.code.keep(op('sub', result, a));
+  const error = op('add', op('sub', a, op('sub', result, part)), op('sub', added, part));
+  return isNonzero(shape, error);
+}
+
+/** dst = a ∘ b by halves. */
+function compute(s: Stage, variant: FloatVariant, operation: Operation, a: readonly V128[], b: readonly V128[]): void {
+  const { shape } = variant;
+  const lanes = a.map((x, half) => {
+    const y = b[half] as V128;
+    return [x, y, s.code.keep(simd(`${shape}.${operation}`, x, y))] as const;
+  });
+  slowIfAny(
+    s,
+    variant,
+    lanes.map((lane) => unusual(operation, shape, ...lane)),
+  );
+  whilePrecise(s, () =>
+    anyLane(
+      variant,
+      lanes.map((lane) => inexact(s, operation, shape, ...lane)),
+    ),
+  );
+  writeFloats(
+    s,
+    variant,
+    lanes.map(([, , result]) => result),
+  );
+}
+
 const arithmetic =
-  (operation: 'add' | 'sub' | 'mul' | 'div') =>
+  (operation: Operation) =>
   (variant: FloatVariant): Semantics =>
   (s) => {
-    const b = readFloats(s, 1, variant);
-    const a = readFloats(s, 0, variant);
-    const result = s.code.keep(simd(`${variant.shape}.${operation}`, a, b));
-    writeFloats(s, variant, withNaNs(variant, a, b, result));
+    const [first, second] = sources(s);
+    const b = readFloats(s, second, variant);
+    compute(s, variant, operation, readFloats(s, first, variant), b);
+  };
+
+/** Lanes of two vectors' numbers: those of even and of odd places. */
+const PAIRS = { f32x4: [[0, 2, 4, 6], [1, 3, 5, 7]], f64x2: [[0, 2], [1, 3]] } as const; // biome-ignore format: pairs
+
+const horizontal =
+  (operation: 'add' | 'sub') =>
+  (variant: FloatVariant): Semantics =>
+  (s) => {
+    const [first, second] = sources(s);
+    const b = readFloats(s, second, variant);
+    const a = readFloats(s, first, variant);
+    const [left, right] = PAIRS[variant.shape].map((lanes) =>
+      a.map((half, i) => s.code.keep(shuffle(variant.bytes, half, b[i] as V128, lanes))),
+    ) as [V128[], V128[]];
+    compute(s, variant, operation, left, right);
+  };
+
+const EVEN_SIGNS = {
+  f32x4: lanes64(0x8000_0000n),
+  f64x2: replaceLane('i64x2', ZERO_VECTOR, 0, i64(1n << 63n)),
+} as const;
+
+/** Subtraction in even lanes is the addition of the negated number: NaNs, whose signs it would change, are slow. */
+const addSubtract =
+  (variant: FloatVariant): Semantics =>
+  (s) => {
+    const [first, second] = sources(s);
+    const b = readFloats(s, second, variant);
+    const signed = b.map((half) => s.code.keep(simd('v128.xor', half, EVEN_SIGNS[variant.shape])));
+    compute(s, variant, 'add', readFloats(s, first, variant), signed);
   };
 
 const squareRoot =
   (variant: FloatVariant): Semantics =>
   (s) => {
-    const source = readFloats(s, 1, variant);
-    const result = s.code.keep(simd(`${variant.shape}.sqrt`, source));
-    writeFloats(s, variant, withNaNs(variant, source, source, result));
-  };
-
-/** The second operand unless the first is less (greater): so it is with NaNs and with zeros of both signs. */
-const extreme =
-  (operation: 'pmin' | 'pmax') =>
-  (variant: FloatVariant): Semantics =>
-  (s) => {
-    const b = readFloats(s, 1, variant);
-    const a = readFloats(s, 0, variant);
-    writeFloats(s, variant, simd(`${variant.shape}.${operation}`, b, a));
+    const { shape } = variant;
+    const source = variant.scalar ? sources(s)[1] : 1;
+    const lanes = readFloats(s, source, variant).map((a) => [a, s.code.keep(simd(`${shape}.sqrt`, a))] as const);
+    slowIfAny(
+      s,
+      variant,
+      lanes.map(([a, root]) => or(isDenormal(shape, a), isNotFinite(shape, root))),
+    );
+    whilePrecise(s, () =>
+      anyLane(
+        variant,
+        lanes.map(([a, root]) =>
+          or(hasLowerHalf(shape, root), simd(`${shape}.ne`, simd(`${shape}.mul`, root, root), a)),
+        ),
+      ),
+    );
+    writeFloats(
+      s,
+      variant,
+      lanes.map(([, root]) => root),
+    );
   };
 
 // ---- comparison
 
-/** CMPccPS and its kin: predicates 0…3 are equal, less, less or equal, unordered; bit 2 negates. */
+/** Operands of a comparison by halves; NaNs and denormals are left to the slow implementation. */
+function compared(s: Stage, variant: FloatVariant, first: number, second: number): (readonly [V128, V128])[] {
+  const { shape } = variant;
+  const b = readFloats(s, second, variant);
+  const pairs = readFloats(s, first, variant).map((half, i) => [half, b[i] as V128] as const);
+  const rare = pairs.flat().map((v) => or(isNan(shape, v), isDenormal(shape, v)));
+  slowIfAny(s, variant, rare);
+  return pairs;
+}
+
+/** The second operand unless the first is less (greater): so it is with zeros of both signs. */
+const extreme =
+  (operation: 'pmin' | 'pmax') =>
+  (variant: FloatVariant): Semantics =>
+  (s) => {
+    const pairs = compared(s, variant, ...sources(s));
+    writeFloats(
+      s,
+      variant,
+      pairs.map(([a, b]) => simd(`${variant.shape}.${operation}`, b, a)),
+    );
+  };
+
+/**
+ * Predicates 0…15 of CMPccPS and its kin (SDM Vol. 2A, "CMPPD"), four bits each from the lowest: whether equal, less and
+ * greater give true. With 16 more only the treatment of NaNs differs.
+ */
+const PREDICATES = [1, 2, 3, 0, 6, 5, 4, 7, 1, 2, 3, 0, 6, 5, 4, 7].reduce(
+  (table, orders, predicate) => table | (BigInt(orders) << BigInt(4 * predicate)),
+  0n,
+);
+
 const compare =
   (variant: FloatVariant): Semantics =>
   (s) => {
     const { shape } = variant;
-    const b = readFloats(s, 1, variant);
-    const a = readFloats(s, 0, variant);
-    const predicate = immediate(s, 2);
-    const unordered = simd('v128.or', nanMask(variant, a), nanMask(variant, b));
-    const bit = (number: number) => predicate.and(1 << number);
-    const first = selectVector(bit(0), simd(`${shape}.lt`, a, b), simd(`${shape}.eq`, a, b));
-    const second = selectVector(bit(0), unordered, simd(`${shape}.le`, a, b));
-    const negate = splat('i32x4', i32(0).sub(predicate.shrU(2).and(1)));
-    writeFloats(s, variant, simd('v128.xor', selectVector(bit(1), second, first), negate));
+    const pairs = compared(s, variant, ...sources(s));
+    const orders = s.code.let(
+      i64(PREDICATES)
+        .shrU(
+          lastImmediate(s)
+            .and(s.form.vex ? 15 : 7)
+            .shl(2)
+            .extendU(),
+        )
+        .wrap(),
+    );
+    const wanted = (bit: number): V128 => s.code.keep(splat('i32x4', i32(0).sub(orders.shrU(bit).and(1))));
+    const [equal, less, greater] = [wanted(0), wanted(1), wanted(2)];
+    writeFloats(
+      s,
+      variant,
+      pairs.map(([a, b]) =>
+        or(
+          and(simd(`${shape}.eq`, a, b), equal),
+          and(simd(`${shape}.lt`, a, b), less),
+          and(simd(`${shape}.gt`, a, b), greater),
+        ),
+      ),
+    );
   };
 
-/** COMISx, UCOMISx: ZF, PF, CF = 111 unordered, 000 greater, 001 less, 100 equal; OF, SF, AF = 0. */
+/** COMISx, UCOMISx: ZF, PF, CF = 000 greater, 001 less, 100 equal; OF, SF, AF = 0. */
 const compareToFlags =
   (variant: FloatVariant): Semantics =>
   (s) => {
     const { shape } = variant;
-    const b = readFloats(s, 1, variant);
-    const a = readFloats(s, 0, variant);
-    const low = (mask: V128): I32 => s.code.let(integerLane('i32x4', mask, 0).and(1));
-    const unordered = low(simd('v128.or', nanMask(variant, a), nanMask(variant, b)));
-    const carry = low(simd(`${shape}.lt`, a, b)).or(unordered);
-    const zero = low(simd(`${shape}.eq`, a, b)).or(unordered);
-    s.flags.unpack(s.code.let(carry.or(unordered.shl(2)).or(zero.shl(6))));
+    const [[a, b]] = compared(s, variant, 0, 1) as [readonly [V128, V128]];
+    const low = (mask: V128): I32 => integerLane('i32x4', mask, 0).and(1);
+    const carry = low(simd(`${shape}.lt`, a, b));
+    const zero = low(simd(`${shape}.eq`, a, b));
+    s.flags.unpack(s.code.let(carry.or(zero.shl(6))));
   };
 
 // ---- conversion between floating-point formats
 
-const SINGLE_SIGN = lanes64(0x8000_0000n);
-const DOUBLE_INFINITY_QUIET = lanes64(0x7ff8_0000_0000_0000n);
+const { ps, pd, ss, sd } = FLOAT_VARIANTS;
 
-/** Doubles of the two low singles; a NaN keeps its sign and the payload's upper bits. */
-function toDouble(s: Stage, variant: FloatVariant, source: V128): V128 {
-  const result = s.code.keep(simd('f64x2.promote_low_f32x4', source));
-  const bits = s.code.keep(simd('i64x2.extend_low_i32x4_u', source));
-  const sign = shiftLanes('i64x2.shl', simd('v128.and', bits, SINGLE_SIGN), i32(32));
-  const payload = shiftLanes('i64x2.shr_u', shiftLanes('i64x2.shl', bits, i32(41)), i32(12));
-  const nan = simd('v128.or', simd('v128.or', sign, payload), DOUBLE_INFINITY_QUIET);
-  const mask = nanMask(variant, result);
-  return rarely(anyLane(variant, mask), simd('v128.bitselect', nan, result, mask), result);
+/** The doubles of the low two singles of each vector. */
+function toDoubles(s: Stage, variant: FloatVariant, singles: readonly V128[]): readonly V128[] {
+  slowIfAny(
+    s,
+    { ...ss, scalar: variant.scalar },
+    singles.map((v) => or(isNan('f32x4', v), isDenormal('f32x4', v))),
+  );
+  return singles.map((v) => simd('f64x2.promote_low_f32x4', v));
 }
 
-const SINGLE_PAYLOAD = lanes64(0x003f_ffffn);
-const SINGLE_INFINITY_QUIET = lanes64(0x7fc0_0000n);
-
-/** The low doublewords of both quadwords, zeros above. */
-const lowDoublewords = (v: V128): V128 => shuffle(4, v, ZERO_VECTOR, [0, 2, 4, 4]);
-
-/** Singles of two doubles, zeros above. */
-function toSingle(s: Stage, variant: FloatVariant, source: V128): V128 {
-  const result = s.code.keep(simd('f32x4.demote_f64x2_zero', source));
-  const sign = simd('v128.and', shiftLanes('i64x2.shr_u', source, i32(32)), SINGLE_SIGN);
-  const payload = simd('v128.and', shiftLanes('i64x2.shr_u', source, i32(29)), SINGLE_PAYLOAD);
-  const nan = lowDoublewords(simd('v128.or', simd('v128.or', sign, payload), SINGLE_INFINITY_QUIET));
-  const mask = nanMask(FLOAT_VARIANTS.ps, result);
-  return rarely(anyLane(variant, mask), simd('v128.bitselect', nan, result, mask), result);
+/** Singles of two doubles each, zeros above. */
+function toSingles(s: Stage, variant: FloatVariant, doubles: readonly V128[]): readonly V128[] {
+  const lanes = doubles.map((v) => [v, s.code.keep(simd('f32x4.demote_f64x2_zero', v))] as const);
+  const promoted = (v: V128): V128 => simd('f64x2.promote_low_f32x4', v);
+  slowIfAny(
+    s,
+    variant,
+    lanes.map(([v, single]) => {
+      const tiny = simd('f64x2.le', abs('f64x2', promoted(single)), LEAST_SINGLE);
+      return or(isDenormal('f64x2', v), isNotFinite('f64x2', promoted(single)), and(tiny, isNonzero('f64x2', v)));
+    }),
+  );
+  whilePrecise(s, () =>
+    anyLane(
+      variant,
+      lanes.map(([v, single]) => simd('f64x2.ne', promoted(single), v)),
+    ),
+  );
+  return lanes.map(([, single]) => single);
 }
 
-const singleToDouble =
-  (variant: FloatVariant): Semantics =>
-  (s) => {
-    const source = s.vector(1, 'read').readLow(variant.scalar ? 4 : 8);
-    writeFloats(s, variant, toDouble(s, variant, source));
-  };
+/** 2^-126 as a double. */
+const LEAST_SINGLE = lanes64(0x3810_0000_0000_0000n);
 
-const doublesToSingles: Semantics = (s) =>
-  s.vector(0, 'write').write(toSingle(s, FLOAT_VARIANTS.pd, wide(s, 1).read()));
-const doubleToSingle: Semantics = (s) =>
-  s.vector(0, 'write').writeLow(4, toSingle(s, FLOAT_VARIANTS.ss, s.vector(1, 'read').readLow(8)));
+/** The halves of a packed source of 8 bytes for each 16 of the destination, as the low halves of vectors. */
+function readNarrow(s: Stage): readonly V128[] {
+  const source = s.vector(1, 'read');
+  if (halvesOf(s) === 1) return [source.readLow(8)];
+  const all = source.read();
+  return [all, s.code.keep(shuffle(8, all, all, [1, 1]))];
+}
+
+/** Halves of the source operand when the destination has half its size. */
+const readBroad = (s: Stage): readonly V128[] => {
+  const form = s.form.operands[1];
+  return readHalves(s, 1, form?.kind === 'ymm' || (form?.kind === 'memory' && form.size === 32) ? 2 : 1);
+};
+
+const joined = ([low, high]: readonly V128[]): V128 => (high ? shuffle(8, low as V128, high, [0, 2]) : (low as V128));
+
+const singlesToDoubles: Semantics = (s) => writeHalves(s, toDoubles(s, pd, readNarrow(s).map(withoutUpper)));
+/** The low half, so that what is above it raises nothing. */
+const withoutUpper = (v: V128): V128 => shuffle(8, v, ZERO_VECTOR, [0, 2]);
+
+const singleToDouble: Semantics = (s) => {
+  const source = s.vector(sources(s)[1], 'read').readLow(4);
+  writeScalar(s, 8, toDoubles(s, sd, [source])[0] as V128);
+};
+
+const doublesToSingles: Semantics = (s) => writeHalves(s, [joined(toSingles(s, pd, readBroad(s)))]);
+const doubleToSingle: Semantics = (s) => {
+  const source = s.vector(sources(s)[1], 'read').readLow(8);
+  writeScalar(s, 4, toSingles(s, sd, [source])[0] as V128);
+};
 
 // ---- conversion from and to integers
+
+/** Integers below 2^24 and 2^53 are exact in a single and a double. */
+const EXACT_BITS = { f32x4: 24, f64x2: 53 } as const;
 
 const fromInteger =
   (variant: FloatVariant): Semantics =>
   (s) => {
-    const value = s.operand(1, 'read').read();
+    const { shape } = variant;
+    const value = s.operand(sources(s)[1], 'read').read();
+    const bits = EXACT_BITS[shape];
+    if (value.type === 'i64' || bits < 32) {
+      const wideValue = s.code.let(value.type === 'i64' ? (value as I64) : value.extendS());
+      whilePrecise(s, () => wideValue.add(1n << BigInt(bits)).gtU(2n << BigInt(bits)));
+    }
     const result =
-      variant.shape === 'f64x2'
+      shape === 'f64x2'
         ? replaceLane('f64x2', ZERO_VECTOR, 0, toFloat('f64', value))
         : replaceLane('f32x4', ZERO_VECTOR, 0, toFloat('f32', value));
-    s.vector(0, 'write').writeLow(variant.bytes, result);
+    writeScalar(s, variant.bytes, result);
   };
 
-/** The bit patterns of 2^31 and 2^63: the least numbers too large for an integer. */
+/** The bit patterns of 2^31 and 2^63: numbers from minus that on and below it fit. */
 const TOO_LARGE = {
   f32x4: { 4: lanes32(0x4f00_0000n), 8: lanes32(0x5f00_0000n) },
   f64x2: { 4: lanes64(0x41e0_0000_0000_0000n), 8: lanes64(0x43e0_0000_0000_0000n) },
 } as const;
 
-/** CVTxx2SI, CVTTxx2SI: NaN and numbers out of range give the integer indefinite, the most negative number. */
+const misfits = (shape: Shape, rounded: V128, size: 4 | 8): V128 => {
+  const limit = TOO_LARGE[shape][size];
+  const fits = and(simd(`${shape}.lt`, rounded, limit), simd(`${shape}.ge`, rounded, simd(`${shape}.neg`, limit)));
+  return simd('v128.not', fits);
+};
+
+/** Numbers rounded to integers; those that do not fit are left to the slow implementation. */
+function rounded(s: Stage, variant: FloatVariant, size: 4 | 8, truncate: boolean, values: readonly V128[]): V128[] {
+  const { shape } = variant;
+  const results = values.map((v) => s.code.keep(simd(truncate ? `${shape}.trunc` : `${shape}.nearest`, v)));
+  slowIfAny(
+    s,
+    variant,
+    results.map((v) => misfits(shape, v, size)),
+  );
+  whilePrecise(s, () =>
+    anyLane(
+      variant,
+      results.map((v, i) => simd(`${shape}.ne`, v, values[i] as V128)),
+    ),
+  );
+  return results;
+}
+
 const toGpr =
   (variant: FloatVariant, truncate: boolean): Semantics =>
   (s) => {
-    const { shape } = variant;
-    const source = readFloats(s, 1, variant);
-    const rounded = s.code.keep(truncate ? source : simd(`${shape}.nearest`, source));
     const target = s.operand(0, 'write');
     const size = target.size === 8 ? 8 : 4;
-    const converted = toInteger(size === 8 ? 'i64' : 'i32', floatLane(shape, rounded, 0));
-    const fits = s.code.let(integerLane('i32x4', simd(`${shape}.lt`, rounded, TOO_LARGE[shape][size]), 0));
-    const result = s.code.variable<Word['type']>(converted.type, converted.like(1n << BigInt(8 * size - 1)));
-    s.code.if(fits, () => result.set(converted));
-    target.write(result.get());
+    const [value] = rounded(s, variant, size, truncate, readFloats(s, 1, variant)) as [V128];
+    target.write(toInteger(size === 8 ? 'i64' : 'i32', floatLane(variant.shape, value, 0)) as Word);
   };
-
-const INDEFINITE = lanes32(0x8000_0000n);
 
 const singlesToIntegers =
   (truncate: boolean): Semantics =>
   (s) => {
-    const source = wide(s, 1).read();
-    const rounded = s.code.keep(truncate ? source : simd('f32x4.nearest', source));
-    const fits = simd('f32x4.lt', rounded, TOO_LARGE.f32x4[4]);
-    const converted = simd('i32x4.trunc_sat_f32x4_s', rounded);
-    s.vector(0, 'write').write(simd('v128.bitselect', converted, INDEFINITE, fits));
+    const values = rounded(s, ps, 4, truncate, readHalves(s, 1));
+    writeHalves(
+      s,
+      values.map((v) => simd('i32x4.trunc_sat_f32x4_s', v)),
+    );
   };
 
 const doublesToIntegers =
   (truncate: boolean): Semantics =>
   (s) => {
-    const source = wide(s, 1).read();
-    const rounded = s.code.keep(truncate ? source : simd('f64x2.nearest', source));
-    const misfits = lowDoublewords(simd('v128.not', simd('f64x2.lt', rounded, TOO_LARGE.f64x2[4])));
-    const converted = simd('i32x4.trunc_sat_f64x2_s_zero', rounded);
-    s.vector(0, 'write').write(simd('v128.bitselect', INDEFINITE, converted, misfits));
+    const values = rounded(s, pd, 4, truncate, readBroad(s));
+    writeHalves(s, [joined(values.map((v) => simd('i32x4.trunc_sat_f64x2_s_zero', v)))]);
   };
 
-const integersToSingles: Semantics = (s) =>
-  s.vector(0, 'write').write(simd('f32x4.convert_i32x4_s', wide(s, 1).read()));
+const integersToSingles: Semantics = (s) => {
+  const values = readHalves(s, 1);
+  const beyond = (v: V128): V128 => shiftLanes('i32x4.shr_u', simd('i32x4.add', v, lanes32(1n << 24n)), i32(25));
+  whilePrecise(s, () => anyLane(ps, values.map(beyond)));
+  writeHalves(
+    s,
+    values.map((v) => simd('f32x4.convert_i32x4_s', v)),
+  );
+};
 const integersToDoubles: Semantics = (s) =>
-  s.vector(0, 'write').write(simd('f64x2.convert_low_i32x4_s', s.vector(1, 'read').readLow(8)));
+  writeHalves(
+    s,
+    readNarrow(s).map((v) => simd('f64x2.convert_low_i32x4_s', v)),
+  );
 
 // ---- rows
 
@@ -213,16 +437,16 @@ const rows = (
   suffixes: readonly Suffix[] = ['ps', 'pd', 'ss', 'sd'],
 ) => Object.fromEntries(suffixes.map((suffix) => [`${name}${suffix}`, row(FLOAT_VARIANTS[suffix])]));
 
-const { ss, sd, pd } = FLOAT_VARIANTS;
-
-/** All of these depend on MXCSR. */
+/** All of these depend on MXCSR, but for the conversion of 32-bit integers to doubles. */
 const ROWS: Readonly<Record<string, Semantics>> = {
   ...rows('Add', arithmetic('add')), ...rows('Sub', arithmetic('sub')),
   ...rows('Mul', arithmetic('mul')), ...rows('Div', arithmetic('div')),
+  ...rows('Hadd', horizontal('add'), ['ps', 'pd']), ...rows('Hsub', horizontal('sub'), ['ps', 'pd']),
+  ...rows('Addsub', addSubtract, ['ps', 'pd']),
   ...rows('Sqrt', squareRoot), ...rows('Min', extreme('pmin')), ...rows('Max', extreme('pmax')),
   ...rows('Cmp', compare),
   ...rows('Comi', compareToFlags, ['ss', 'sd']), ...rows('Ucomi', compareToFlags, ['ss', 'sd']),
-  Cvtps2pd: singleToDouble(pd), Cvtss2sd: singleToDouble(sd),
+  Cvtps2pd: singlesToDoubles, Cvtss2sd: singleToDouble,
   Cvtpd2ps: doublesToSingles, Cvtsd2ss: doubleToSingle,
   Cvtsi2ss: fromInteger(ss), Cvtsi2sd: fromInteger(sd),
   Cvtss2si: toGpr(ss, false), Cvttss2si: toGpr(ss, true), Cvtsd2si: toGpr(sd, false), Cvttsd2si: toGpr(sd, true),
@@ -231,13 +455,13 @@ const ROWS: Readonly<Record<string, Semantics>> = {
   Cvtdq2ps: integersToSingles, Cvtdq2pd: integersToDoubles,
 }; // biome-ignore format: a table reads better in rows
 
-const withDefaultMxcsr =
+const withUsualMxcsr =
   (semantics: Semantics): Semantics =>
   (s) => {
-    requireDefaultMxcsr(s);
+    requireUsualMxcsr(s);
     semantics(s);
   };
 
 export const SSE_FLOAT: Readonly<Record<string, Semantics>> = Object.fromEntries(
-  Object.entries(ROWS).map(([name, semantics]) => [name, withDefaultMxcsr(semantics)]),
+  Object.entries(ROWS).map(([name, semantics]) => [name, withUsualMxcsr(semantics)]),
 );

@@ -22,6 +22,8 @@ interface Setting {
   readonly cr0?: number;
   readonly cr4?: number;
   readonly mxcsr?: number;
+  /** The low doubleword of XMM1. */
+  readonly xmm1?: number;
   /** RAX: the address of memory operands. */
   readonly rax?: number;
 }
@@ -41,6 +43,7 @@ function execute(source: string, setting: Setting = {}): { fault: Fault | undefi
   state.set64('gpr', BigInt(setting.rax ?? DATA), GPR.rax);
   state.set64('rip', BigInt(ORIGIN));
   state.bytes.fill(0x11, OFFSET.ymm, OFFSET.ymm + 16);
+  state.view.setUint32(OFFSET.ymm + 32, setting.xmm1 ?? 0, true);
   const processor = new Processor(cpu, CPU_INSTRUCTIONS, { mayBreakAt: () => false, stopsHere: () => false });
   physical.poke(ORIGIN, assemble(`bits 64\n${source}\nhlt`));
   mmu.updateContext();
@@ -98,17 +101,21 @@ describe('SSE', () => {
     assert.equal(state.get64('rip'), BigInt(ORIGIN));
   });
 
-  it('names the MXCSR that it cannot compute with, and the instruction', () => {
-    const others = { '9f80': 0x9f80, '1fc0': 0x1fc0, '3f80': 0x3f80, '1f00': 0x1f00 };
-    for (const [text, mxcsr] of Object.entries(others)) {
-      for (const name of ['addsd', 'cmpsd', 'cvttsd2si']) {
-        const operands = name === 'cmpsd' ? 'xmm0, xmm1, 1' : name === 'addsd' ? 'xmm0, xmm1' : 'ecx, xmm1';
-        const { fault } = execute(`${name} ${operands}`, { mxcsr });
-        assert.deepEqual(fault, { kind: 'unimplemented', what: `instruction ${name} with MXCSR ${text}h` });
-      }
-    }
-    assert.equal(execute('movsd xmm0, xmm1', { mxcsr: 0x9f80 }).fault, undefined);
-    assert.equal(execute('addsd xmm0, xmm1', { mxcsr: MXCSR_DEFAULT | 0x3f }).fault, undefined);
+  it('raises #XM for an unmasked exception, #UD without CR4.OSXMMEXCPT, and sets the flag', () => {
+    const mxcsr = 0x1e80;
+    const setting = { mxcsr, cr4: CR4.osfxsr | CR4.osxmmexcpt };
+    // 1/0: the divide-by-zero exception, whose mask is bit 9 and whose flag is bit 2.
+    const source = 'divss xmm1, [rax]';
+    const one = { ...setting, xmm1: 0x3f80_0000 };
+    const unmasked = execute(source, { ...one, mxcsr: 0x1d80 });
+    assert.deepEqual(unmasked.fault, { kind: 'exception', vector: VECTOR.xm });
+    assert.equal(unmasked.state.get32('mxcsr'), 0x1d84);
+    assert.equal(unmasked.state.view.getUint32(OFFSET.ymm + 32, true), 0x3f80_0000);
+    const masked = execute(source, one);
+    assert.equal(masked.fault, undefined);
+    assert.equal(masked.state.get32('mxcsr'), mxcsr | 4);
+    const { fault } = execute(source, { ...one, mxcsr: 0x1d80, cr4: CR4.osfxsr });
+    assert.deepEqual(fault, { kind: 'exception', vector: VECTOR.ud });
   });
 
   it('names instructions on MMX registers instead of raising #UD', () => {

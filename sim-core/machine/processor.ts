@@ -48,6 +48,8 @@ export interface ProcessorOptions {
   readonly semantics?: ReadonlyMap<number, Semantics>;
   /** False keeps everything in the interpreter: for comparing it with compiled code. Default true. */
   readonly compile?: boolean;
+  /** Instructions between two looks for hot code, on average. Default 20,000. */
+  readonly sampleInterval?: number;
 }
 
 /**
@@ -64,6 +66,7 @@ export class Processor {
   private readonly handlers: HandlerTable;
   private readonly core: Core;
   private readonly compiles: boolean;
+  private readonly sampleInterval: number;
   private readonly semantics: ReadonlyMap<number, Semantics>;
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
@@ -78,6 +81,7 @@ export class Processor {
     options: ProcessorOptions = {},
   ) {
     this.compiles = options.compile ?? true;
+    this.sampleInterval = options.sampleInterval ?? 20_000;
     this.semantics = options.semantics ?? SEMANTICS;
     this.hooks = hooks;
     this.cpu = cpu;
@@ -160,7 +164,7 @@ export class Processor {
   /** Instructions until the next look at where the guest is: irregular, so as not to beat with its loops. */
   private nextSample(): number {
     this.samples = (this.samples + 7919) % 10_007;
-    return 15_000 + this.samples;
+    return Math.ceil(((15_000 + this.samples) * this.sampleInterval) / 20_000);
   }
 
   /** Counts where the guest is, and compiles what is seen often. */

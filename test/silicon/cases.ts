@@ -2,7 +2,7 @@ import { Encoder, Instruction, OpKind, Register } from 'iced-x86';
 import { REGISTERS } from '../../sim-core/isa/registers.ts';
 import { GPR } from '../../sim-core/state/layout.ts';
 import type { OperandSource, TestForm } from './forms.ts';
-import { ADDRESS, type Case, MODES, PAGE_BOUNDARY, type TestMode } from './layout.ts';
+import { ADDRESS, type Case, MODES, PAGE_BOUNDARY, type TestMode, YMM_BYTES } from './layout.ts';
 import type { Random } from './random.ts';
 import { undefinedFlags, undefinedResult } from './undefined.ts';
 import {
@@ -21,14 +21,14 @@ const STATUS_AND_DIRECTION = 0xcd5;
 const MIDDLE = 0x800;
 const MOST_ATTEMPTS = 50;
 
-const registersOf = (kind: 'gpr' | 'xmm', size: number): readonly Register[] =>
+const registersOf = (kind: 'gpr' | 'xmm' | 'ymm', size: number): readonly Register[] =>
   [...REGISTERS]
     .filter(([, location]) => location.kind === kind && location.size === size)
     .map(([register]) => register);
 const GPRS: Readonly<Record<number, readonly Register[]>> = {
   1: registersOf('gpr', 1), 2: registersOf('gpr', 2), 4: registersOf('gpr', 4), 8: registersOf('gpr', 8),
 }; // biome-ignore format: one line says it
-const XMMS = registersOf('xmm', 16);
+const VECTORS = { xmm: registersOf('xmm', 16), ymm: registersOf('ymm', 32) } as const;
 const numberOf = (register: Register): number => REGISTERS.get(register)?.number ?? -1;
 const low64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
@@ -53,7 +53,7 @@ const STRING_KINDS = {
 class Builder {
   readonly instruction = new Instruction();
   readonly gpr: bigint[];
-  readonly xmm = new Uint8Array(256);
+  readonly ymm = new Uint8Array(YMM_BYTES);
   readonly memory = new Uint8Array(ADDRESS.WINDOW_SIZE);
   readonly x87: Uint8Array;
   /** Registers whose values an address depends on. */
@@ -79,7 +79,7 @@ class Builder {
     this.gpr[GPR.rsp] = BigInt(this.offsetNearBoundary());
     this.gpr[GPR.rbp] =
       form.mnemonic === 'Leave' || form.mnemonic === 'Enter' ? BigInt(this.offsetNearBoundary()) : random.integer();
-    this.fillVectors(this.xmm, 0);
+    this.fillVectors(this.ymm, 0);
     this.fillVectors(this.memory, 0);
     this.x87 = randomX87(random, form.mnemonic);
     this.instruction.code = form.code;
@@ -99,8 +99,8 @@ class Builder {
   /** An address around the page boundary, usually a multiple of `size`. */
   private nearBoundary(size: number): number {
     const address = PAGE_BOUNDARY - 64 + this.random.below(128);
-    // Which fault comes first when 16 bytes are neither aligned nor within the segment, the manual does not say.
-    const aligned = this.random.chance(75) || (size === 16 && this.form.mode === 'code16');
+    // Which fault comes first when 16 or 32 bytes are neither aligned nor within the segment, the manual does not say.
+    const aligned = this.random.chance(75) || (size >= 16 && this.form.mode === 'code16');
     return aligned ? address - (address % size) : address;
   }
 
@@ -141,7 +141,8 @@ class Builder {
       case 'gpr':
         return this.setRegister(i, this.chooseGpr(operand.size));
       case 'xmm':
-        return this.setRegister(i, XMMS[random.below(this.registers)] as Register);
+      case 'ymm':
+        return this.setRegister(i, VECTORS[operand.kind][random.below(this.registers)] as Register);
       case 'mm':
         return this.setRegister(i, Register.MM0 + random.below(8));
       case 'st':
@@ -394,6 +395,18 @@ function encode(encoder: Encoder, builder: Builder, rip: number): Uint8Array | u
   return encoder.takeBuffer();
 }
 
+const usesVectors = ({ operands }: TestForm): boolean => operands.some(({ kind }) => kind === 'xmm' || kind === 'ymm');
+
+const PRECISION_FLAG = 0x20;
+const MXCSR_MASKS = 0x1f80;
+
+/** Usually the default, with and without the sticky precision flag; else any rounding, masks, DAZ and FTZ. */
+function randomMxcsr(random: Random): number {
+  if (random.chance(50)) return random.pick([MXCSR_DEFAULT, MXCSR_DEFAULT | PRECISION_FLAG]);
+  const any = random.next() & 0xffff;
+  return random.chance(50) ? any | MXCSR_MASKS : any;
+}
+
 /** One random case of `form`. @throws when no choice of operands can be encoded. */
 export function randomCase(form: TestForm, random: Random): Case {
   const encoder = new Encoder(MODES[form.mode].bitness);
@@ -433,8 +446,8 @@ function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | u
         gpr: visible(form, builder.gpr),
         rflags: BigInt((random.next() & STATUS_AND_DIRECTION) | 2),
         rip: BigInt(rip),
-        mxcsr: MXCSR_DEFAULT,
-        xmm: builder.xmm,
+        mxcsr: usesVectors(form) ? randomMxcsr(random) : MXCSR_DEFAULT,
+        ymm: builder.ymm,
         x87: builder.x87,
         memory: builder.memory,
       },

@@ -13,7 +13,8 @@ import { Simulated } from './simulated.ts';
 const NOT_REPEATABLE = new Set(['Jmp', 'Call', 'Ret', 'Push', 'Pop', 'Pushfq', 'Pushf', 'Enter', 'Leave']);
 
 /** Enough for the loop to be found hot and then to run compiled. */
-const INSTRUCTIONS = 110_000;
+const SAMPLE_INTERVAL = 400;
+const INSTRUCTIONS = 2200;
 const LOOP_PAGES = { first: 0x30_0000, count: 240 } as const;
 
 /** x87 instructions are the same TypeScript everywhere, and slow. */
@@ -28,7 +29,7 @@ describe('compiled code and the interpreter', () => {
     let regions = 0;
     for (let from = 0; from < cases.length; from += LOOP_PAGES.count) {
       // A page of its own for each loop: code of a page that is written often is compiled late.
-      const compiled = new Simulated(CPU_INSTRUCTIONS);
+      const compiled = new Simulated(CPU_INSTRUCTIONS, { sampleInterval: SAMPLE_INTERVAL });
       const interpreted = new Simulated(CPU_INSTRUCTIONS, { compile: false });
       cases.slice(from, from + LOOP_PAGES.count).forEach((test: Case, i) => {
         const rip = LOOP_PAGES.first + i * 0x1000 + 0x400;

@@ -1,4 +1,3 @@
-import { MXCSR_STATUS } from '../../sim-core/isa/sse-operands.ts';
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
 import { ADDRESS, type Case, type MachineState, type TestMode } from './layout.ts';
 import { x87Parts } from './x87.ts';
@@ -10,7 +9,7 @@ const GPR_NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15
 
 const hex = (value: number | bigint): string => value.toString(16);
 const hexBytes = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const xmmOf = ({ xmm }: MachineState, i: number): string => hexBytes(xmm.subarray(16 * i, 16 * i + 16));
+const ymmOf = ({ ymm }: MachineState, i: number): string => hexBytes(ymm.subarray(32 * i, 32 * i + 32));
 
 /** Parts of a state by name, as text. */
 function parts(
@@ -21,15 +20,14 @@ function parts(
 ): Map<string, string> {
   const all = new Map([['rip', hex(state.rip)]]);
   for (const name of FLAG_NAMES) all.set(name, (state.rflags & BigInt(RFLAGS[name])) === 0n ? '0' : '1');
-  // The simulator does not track MXCSR's status flags.
-  all.set('mxcsr', hex(state.mxcsr & ~MXCSR_STATUS));
+  all.set('mxcsr', hex(state.mxcsr));
   if (!withResults) return all;
   // Only 64-bit code sees upper halves; after 16-bit stacks Linux leaves its own there.
   const bits = mode === 'code64' ? 64 : 32;
   GPR_NAMES.forEach((name, i) => {
     all.set(name, hex(BigInt.asUintN(bits, state.gpr[i] as bigint)));
   });
-  for (let i = 0; i < 16; i++) all.set(`xmm${i}`, xmmOf(state, i));
+  for (let i = 0; i < 16; i++) all.set(`ymm${i}`, ymmOf(state, i));
   for (const [name, value] of x87Parts(state.x87, undefinedStatus)) all.set(name, value);
   for (let i = 0; i < state.memory.length; i += 8) {
     all.set(`bytes at ${hex(ADDRESS.WINDOW + i)}`, hexBytes(state.memory.subarray(i, i + 8)));
@@ -48,7 +46,7 @@ interface UndefinedParts {
 type Named = readonly [name: string, state: MachineState];
 
 /**
- * Differences as texts. XMM registers and memory are given byte by byte from the lowest address.
+ * Differences as texts. YMM registers and memory are given byte by byte from the lowest address.
  */
 export function differences(
   mode: TestMode,
@@ -71,12 +69,12 @@ export function differences(
 export function describeCase(test: Case, found: readonly string[]): string {
   const { text, code, before } = test;
   const registers = before.gpr.map((value, i) => `${GPR_NAMES[i]}=${hex(value)}`).join(' ');
-  const vectors = Array.from({ length: 16 }, (_, i) => `xmm${i}=${xmmOf(before, i)}`).join(' ');
+  const vectors = Array.from({ length: 16 }, (_, i) => `ymm${i}=${ymmOf(before, i)}`).join(' ');
   return [
     `${text} as ${hexBytes(code)} at ${hex(before.rip)}`,
     ...found.map((difference) => `  ${difference}`),
     `  before: ${registers} rflags=${hex(before.rflags)}`,
-    ...(text.includes('xmm') ? [`  ${vectors}`] : []),
+    ...(/[xy]mm/i.test(text) ? [`  mxcsr=${hex(before.mxcsr)} ${vectors}`] : []),
     ...(/^f|mm,|mm$/i.test(text) ? [`  ${[...x87Parts(before.x87)].map((part) => part.join('=')).join(' ')}`] : []),
   ].join('\n');
 }

@@ -15,7 +15,7 @@ import { MODES, type TestMode } from './layout.ts';
 /** How one operand is to be filled. */
 export type OperandSource =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
-  | { readonly kind: 'xmm' }
+  | { readonly kind: 'xmm' | 'ymm' }
   | { readonly kind: 'mm' }
   /** ST(i), or always ST(0). */
   | { readonly kind: 'st'; readonly fixed: boolean }
@@ -47,6 +47,7 @@ const immediate = (size: 1 | 2 | 4 | 8, extended: 1 | 2 | 4 | 8 = size): Operand
   kind: 'immediate', size, extended,
 }); // biome-ignore format: one line says it
 const XMM: OperandSource = { kind: 'xmm' };
+const YMM: OperandSource = { kind: 'ymm' };
 
 /** Operand kinds with one meaning. */
 const SIMPLE = new Map<Kind, OperandSource>([
@@ -55,7 +56,9 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.r32_reg, gpr(4)], [Kind.r32_rm, gpr(4)], [Kind.r32_opcode, gpr(4)],
   [Kind.r64_reg, gpr(8)], [Kind.r64_rm, gpr(8)], [Kind.r64_opcode, gpr(8)],
   [Kind.st0, { kind: 'st', fixed: true }], [Kind.sti_opcode, { kind: 'st', fixed: false }],
-  [Kind.xmm_reg, XMM], [Kind.xmm_rm, XMM],
+  [Kind.r32_vvvv, gpr(4)], [Kind.r64_vvvv, gpr(8)],
+  [Kind.xmm_reg, XMM], [Kind.xmm_rm, XMM], [Kind.xmm_vvvv, XMM], [Kind.xmm_is4, XMM],
+  [Kind.ymm_reg, YMM], [Kind.ymm_rm, YMM], [Kind.ymm_vvvv, YMM], [Kind.ymm_is4, YMM],
   [Kind.al, { kind: 'fixed', register: 'AL' }], [Kind.cl, { kind: 'fixed', register: 'CL' }],
   [Kind.ax, { kind: 'fixed', register: 'AX' }], [Kind.eax, { kind: 'fixed', register: 'EAX' }],
   [Kind.rax, { kind: 'fixed', register: 'RAX' }],
@@ -77,6 +80,7 @@ const EITHER = new Map<Kind, OperandSource>([
   [Kind.r32_or_mem, gpr(4)],
   [Kind.r64_or_mem, gpr(8)],
   [Kind.xmm_or_mem, XMM],
+  [Kind.ymm_or_mem, YMM],
 ]);
 
 /**
@@ -103,8 +107,10 @@ const SHORT_TARGETS = new Set<Kind>([Kind.br16_1, Kind.br16_2]);
 const leavesForLowMemory = (info: OpCodeInfo): boolean =>
   SHORT_TARGETS.has(info.op0Kind) || (NEAR_TRANSFERS.has(info.mnemonic) && info.operandSize === 16);
 
+const ENCODINGS: ReadonlySet<EncodingKind> = new Set([EncodingKind.Legacy, EncodingKind.VEX]);
+
 function isUsable(code: Code, info: OpCodeInfo, mode: TestMode): boolean {
-  const isCurrent = info.encoding === EncodingKind.Legacy && info.decoderOption === 0;
+  const isCurrent = ENCODINGS.has(info.encoding) && info.decoderOption === 0;
   if (!isCurrent || FAR_THROUGH_MEMORY.has(code)) return false;
   switch (MODES[mode].bitness) {
     case 16:

@@ -35,7 +35,7 @@ struct input {
   uint32_t data_segment;
   uint64_t code_base;
   uint8_t code[32];
-  uint8_t xmm[256];
+  uint8_t ymm[16][32];
   uint8_t x87[X87_BYTES];
   uint8_t memory[WINDOW_SIZE];
 };
@@ -46,7 +46,7 @@ struct output {
   uint64_t rip;
   uint32_t mxcsr;
   uint32_t vector;
-  uint8_t xmm[256];
+  uint8_t ymm[16][32];
   uint8_t x87[X87_BYTES];
   uint8_t memory[WINDOW_SIZE];
 };
@@ -57,8 +57,10 @@ static const int GREGS[16] = {
 };
 static const uint64_t SETTABLE_FLAGS = 0xcd5;
 
-/* The frame's FXSAVE area: x87 control to pointers, MXCSR and its mask, x87 registers, XMM; then the XSAVE header. */
-enum { X87_BYTES_BEFORE_MXCSR = 24, X87_REGISTERS = 32, XSAVE_HEADER = 512, X87_AND_SSE = 3 };
+/* The frame's FXSAVE area: x87 control to pointers, MXCSR and its mask, x87 registers, XMM; then the XSAVE header and
+   the upper halves of YMM. */
+enum { X87_BYTES_BEFORE_MXCSR = 24, X87_REGISTERS = 32, XMM = 160, XSAVE_HEADER = 512, YMM_HIGH = 576 };
+enum { AVX = 4, X87_SSE_AVX = 7 };
 
 static struct input *inputs;
 static struct output *outputs;
@@ -75,13 +77,16 @@ static void start(ucontext_t *context) {
                                (uint64_t)in->data_segment << 48);
   __asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"(in->data_segment));
   gregs[REG_EFL] = (greg_t)((gregs[REG_EFL] & ~SETTABLE_FLAGS) | (in->rflags & SETTABLE_FLAGS));
-  memcpy(context->uc_mcontext.fpregs->_xmm, in->xmm, sizeof in->xmm);
   context->uc_mcontext.fpregs->mxcsr = in->mxcsr;
   uint8_t *area = (uint8_t *)context->uc_mcontext.fpregs;
   memcpy(area, in->x87, X87_BYTES_BEFORE_MXCSR);
   memcpy(area + X87_REGISTERS, in->x87 + X87_REGISTERS, X87_BYTES - X87_REGISTERS);
   /* Parts that were in their initial state when the signal came are restored, too. */
-  area[XSAVE_HEADER] |= X87_AND_SSE;
+  area[XSAVE_HEADER] |= X87_SSE_AVX;
+  for (int i = 0; i < 16; i++) {
+    memcpy(area + XMM + 16 * i, in->ymm[i], 16);
+    memcpy(area + YMM_HIGH + 16 * i, in->ymm[i] + 16, 16);
+  }
   memcpy((void *)WINDOW, in->memory, WINDOW_SIZE);
   memcpy((void *)(in->code_base + in->rip), in->code, in->length);
 }
@@ -95,9 +100,13 @@ static void finish(const ucontext_t *context) {
   out->vector = (uint32_t)gregs[REG_TRAPNO];
   /* The breakpoint trap is reported behind INT3. */
   out->rip = (uint64_t)gregs[REG_RIP] - (out->vector == BREAKPOINT ? 1 : 0);
-  memcpy(out->xmm, context->uc_mcontext.fpregs->_xmm, sizeof out->xmm);
+  const uint8_t *area = (const uint8_t *)context->uc_mcontext.fpregs;
+  for (int i = 0; i < 16; i++) {
+    memcpy(out->ymm[i], area + XMM + 16 * i, 16);
+    if (area[XSAVE_HEADER] & AVX) memcpy(out->ymm[i] + 16, area + YMM_HIGH + 16 * i, 16);
+  }
   out->mxcsr = context->uc_mcontext.fpregs->mxcsr;
-  memcpy(out->x87, context->uc_mcontext.fpregs, X87_BYTES);
+  memcpy(out->x87, area, X87_BYTES);
   memcpy(out->memory, (void *)WINDOW, WINDOW_SIZE);
   memset((void *)(in->code_base + in->rip), INT3, in->length);
 }

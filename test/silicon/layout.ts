@@ -15,7 +15,7 @@ export const ADDRESS = {
 } as const;
 
 export const PAGE_BOUNDARY = ADDRESS.WINDOW + 256;
-const XMM_BYTES = 256;
+export const YMM_BYTES = 512;
 const CODE_BYTES = 32;
 /** Bytes of an FXSAVE64 area up to the end of the x87 registers. */
 export const X87_BYTES = 160;
@@ -27,8 +27,8 @@ export interface MachineState {
   readonly rflags: bigint;
   readonly rip: bigint;
   readonly mxcsr: number;
-  /** XMM0…XMM15, 16 bytes each. */
-  readonly xmm: Uint8Array;
+  /** YMM0…YMM15, 32 bytes each. */
+  readonly ymm: Uint8Array;
   /** The x87 state as FXSAVE64 stores it; the bytes of MXCSR and its mask do not count. */
   readonly x87: Uint8Array;
   /** Bytes of the window. */
@@ -68,8 +68,8 @@ export const NO_EXCEPTION = 3;
 
 const HEAD = 16 * 8 + 8 + 8 + 4 + 4;
 const INPUT_HEAD = HEAD + 8 + 8;
-const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + XMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
-const OUTPUT_SIZE = HEAD + XMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
+const INPUT_SIZE = INPUT_HEAD + CODE_BYTES + YMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
+const OUTPUT_SIZE = HEAD + YMM_BYTES + X87_BYTES + ADDRESS.WINDOW_SIZE;
 
 /** Cases as the harness's `struct input`. */
 export function encodeCases(cases: readonly Case[]): Uint8Array {
@@ -88,9 +88,9 @@ export function encodeCases(cases: readonly Case[]): Uint8Array {
     view.setUint32(at + 156, MODES[mode].data, true);
     view.setBigUint64(at + 160, BigInt(MODES[mode].codeBase), true);
     bytes.set(code, at + INPUT_HEAD);
-    bytes.set(before.xmm, at + INPUT_HEAD + CODE_BYTES);
-    bytes.set(before.x87, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES);
-    bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + XMM_BYTES + X87_BYTES);
+    bytes.set(before.ymm, at + INPUT_HEAD + CODE_BYTES);
+    bytes.set(before.x87, at + INPUT_HEAD + CODE_BYTES + YMM_BYTES);
+    bytes.set(before.memory, at + INPUT_HEAD + CODE_BYTES + YMM_BYTES + X87_BYTES);
   });
   return bytes;
 }
@@ -107,9 +107,9 @@ export function decodeOutcomes(bytes: Uint8Array): Outcome[] {
         rflags: view.getBigUint64(at + 128, true),
         rip: view.getBigUint64(at + 136, true),
         mxcsr: view.getUint32(at + 144, true),
-        xmm: bytes.slice(at + HEAD, at + HEAD + XMM_BYTES),
-        x87: bytes.slice(at + HEAD + XMM_BYTES, at + HEAD + XMM_BYTES + X87_BYTES),
-        memory: bytes.slice(at + HEAD + XMM_BYTES + X87_BYTES, at + OUTPUT_SIZE),
+        ymm: bytes.slice(at + HEAD, at + HEAD + YMM_BYTES),
+        x87: bytes.slice(at + HEAD + YMM_BYTES, at + HEAD + YMM_BYTES + X87_BYTES),
+        memory: bytes.slice(at + HEAD + YMM_BYTES + X87_BYTES, at + OUTPUT_SIZE),
       },
       vector: view.getUint32(at + 148, true),
     };

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
-  ADDRESS, type Case, decodeOutcomes, encodeCases, MODES, NO_EXCEPTION, type Outcome, type TestMode,
+  ADDRESS, type Case, decodeOutcomes, encodeCases, MODES, NO_EXCEPTION, type Outcome, type TestMode, YMM_BYTES,
 } from './layout.ts'; // biome-ignore format: a list reads better in rows
 
 import { INITIAL_X87 } from './x87.ts';
@@ -62,7 +62,7 @@ const nopIn = (mode: TestMode): Case => ({
     rflags: 2n,
     rip: BigInt(ADDRESS.CODE + 0x800 - MODES[mode].codeBase),
     mxcsr: 0x1f80,
-    xmm: new Uint8Array(256),
+    ymm: new Uint8Array(YMM_BYTES),
     x87: INITIAL_X87,
     memory: new Uint8Array(ADDRESS.WINDOW_SIZE),
   },

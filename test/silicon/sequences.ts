@@ -1,6 +1,6 @@
 import { Code, Encoder, Instruction, Register } from 'iced-x86';
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
-import { ADDRESS, type Case, PAGE_BOUNDARY } from './layout.ts';
+import { ADDRESS, type Case, PAGE_BOUNDARY, YMM_BYTES } from './layout.ts';
 import type { Random } from './random.ts';
 import { INITIAL_X87 } from './x87.ts';
 
@@ -107,7 +107,7 @@ export function randomSequence(random: Random): Case {
       rflags: BigInt((random.next() & ALL) | 2),
       rip: BigInt(ADDRESS.CODE + 0x800),
       mxcsr: 0x1f80,
-      xmm: new Uint8Array(256),
+      ymm: new Uint8Array(YMM_BYTES),
       x87: INITIAL_X87,
       memory: new Uint8Array(ADDRESS.WINDOW_SIZE),
     },

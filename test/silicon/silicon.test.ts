@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
+import { VECTOR_INSTRUCTIONS } from '../../sim-core/cpu/vector-instructions.ts';
 import { X87_INSTRUCTIONS } from '../../sim-core/cpu/x87/instructions.ts';
-import { SSE } from '../../sim-core/isa/sse.ts';
+import { AVX, SSE } from '../../sim-core/isa/sse.ts';
 import { casesOfForms, check, SEQUENCES_PER_CASE, sequences } from './check.ts';
 import { formsOf, type TestForm } from './forms.ts';
 import type { Case, TestMode } from './layout.ts';
@@ -11,6 +12,12 @@ import { Native, whyNotNative } from './native.ts';
 import { Simulated } from './simulated.ts';
 
 const CASES_PER_FORM = 25;
+const VECTOR_CASES = 10;
+
+const isX87 = ({ mnemonic }: TestForm): boolean => mnemonic in X87_INSTRUCTIONS;
+const isVector = ({ mnemonic }: TestForm): boolean =>
+  mnemonic in SSE || mnemonic in AVX || mnemonic in VECTOR_INSTRUCTIONS;
+const isVex = (form: TestForm): boolean => isVector(form) && form.mnemonic.startsWith('V');
 
 describe('simulated instructions and this machine’s own processor', () => {
   let native: Native | undefined;
@@ -25,16 +32,21 @@ describe('simulated instructions and this machine’s own processor', () => {
   });
   after(() => native?.dispose());
 
-  function compare(cases: readonly Case[], seed: number): void {
+  function compare(cases: readonly Case[], seed: number, casesPerForm = CASES_PER_FORM): void {
     assert(native);
     const report = check(cases, native, new Simulated(CPU_INSTRUCTIONS));
     console.log(`      seed ${seed}: ${report.cases} cases`);
-    const again = `node test/silicon/run.ts --cases ${CASES_PER_FORM} --seed ${seed}`;
+    const again = `node test/silicon/run.ts --cases ${casesPerForm} --seed ${seed}`;
     assert.equal(report.mismatches.length, 0, `${report.mismatches.join('\n\n')}\n\n${again}`);
     assert.deepEqual(report.unimplemented, []);
   }
 
-  const formsAgree = (mode: TestMode, wanted: (form: TestForm) => boolean, fewest: number) =>
+  const formsAgree = (
+    mode: TestMode,
+    wanted: (form: TestForm) => boolean,
+    fewest: number,
+    casesPerForm = CASES_PER_FORM,
+  ) =>
     function (this: Mocha.Context): void {
       if (!native?.runs(mode)) {
         console.log(`      skipped: the kernel does not run ${mode}`);
@@ -43,29 +55,29 @@ describe('simulated instructions and this machine’s own processor', () => {
       const seed = randomInt(2 ** 32);
       const forms = formsOf(TESTED_MNEMONICS, mode).filter(wanted);
       assert(forms.length >= fewest, `only ${forms.length} forms were found`);
-      compare(casesOfForms(forms, CASES_PER_FORM, seed), seed);
+      compare(casesOfForms(forms, casesPerForm, seed), seed, casesPerForm);
     };
 
   it(
     'agree on integer instructions',
-    formsAgree('code64', ({ mnemonic }) => !(mnemonic in SSE) && !(mnemonic in X87_INSTRUCTIONS), 1000),
+    formsAgree('code64', (form) => !isVector(form) && !isX87(form), 1000),
   );
+  it('agree on x87 instructions', formsAgree('code64', isX87, 140));
   it(
-    'agree on x87 instructions',
-    formsAgree('code64', ({ mnemonic }) => mnemonic in X87_INSTRUCTIONS, 140),
+    'agree on SSE instructions',
+    formsAgree('code64', (form) => isVector(form) && !isVex(form), 500, VECTOR_CASES),
   );
-  it(
-    'agree on SSE and SSE2',
-    formsAgree('code64', ({ mnemonic }) => mnemonic in SSE, 300),
-  );
+  it('agree on AVX and FMA instructions', formsAgree('code64', isVex, 1000, VECTOR_CASES));
   it(
     'agree on 32-bit code',
-    formsAgree('code32', () => true, 1000),
+    formsAgree('code32', (form) => !isVector(form), 1000),
   );
   it(
     'agree on 16-bit code',
-    formsAgree('code16', () => true, 1000),
+    formsAgree('code16', (form) => !isVector(form), 1000),
   );
+  it('agree on vector instructions of 32-bit code', formsAgree('code32', isVector, 1000, 2));
+  it('agree on vector instructions of 16-bit code', formsAgree('code16', isVector, 1000, 2));
   it('agree on flags from one instruction to the next', () => {
     const seed = randomInt(2 ** 32);
     compare(sequences(SEQUENCES_PER_CASE * CASES_PER_FORM, seed), seed);

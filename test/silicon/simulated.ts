@@ -12,7 +12,16 @@ import { Tlb } from '../../sim-core/mmu/tlb.ts';
 import { CR0, CR4, EFER, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
 import { GPR, OFFSET, SEGMENT } from '../../sim-core/state/layout.ts';
 import { State } from '../../sim-core/state/state.ts';
-import { ADDRESS, type Case, type MachineState, MODES, NO_EXCEPTION, type Outcome, type TestMode } from './layout.ts';
+import {
+  ADDRESS,
+  type Case,
+  type MachineState,
+  MODES,
+  NO_EXCEPTION,
+  type Outcome,
+  type TestMode,
+  YMM_BYTES,
+} from './layout.ts';
 
 import { setX87, x87Of } from './x87.ts';
 
@@ -21,6 +30,8 @@ const RAM_SIZE = 4 << 20;
 const HLT = 0xf4;
 /** A case has several instructions, or one with REP; more steps than this are a loop that does not end. */
 const MOST_STEPS = 1000;
+
+const X87_SSE_AVX = 7n;
 
 const FLAT_LIMIT = 0xffff_ffff;
 const USABLE = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.writable | RIGHTS.accessed | RIGHTS.dpl;
@@ -45,7 +56,8 @@ export class Simulated {
     // No instruction under test asks for ports, interrupts or VMX.
     const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
     state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp | CR0.ne));
-    state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt));
+    state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt | CR4.osxsave));
+    state.set64('xcr0', X87_SSE_AVX);
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
     state.set32('cpl', 3);
     const hooks = { mayBreakAt: () => false, stopsHere: () => false };
@@ -117,23 +129,19 @@ export class Simulated {
     writeRflags(state, Number(before.rflags) | RFLAGS.if);
     state.set64('rip', before.rip);
     state.set32('mxcsr', before.mxcsr);
-    for (let i = 0; i < 16; i++) state.bytes.set(before.xmm.subarray(16 * i, 16 * i + 16), OFFSET.ymm + 32 * i);
+    state.bytes.set(before.ymm, OFFSET.ymm);
     setX87(state, before.x87);
     this.physical.poke(ADDRESS.WINDOW, before.memory);
   }
 
   private snapshot(): MachineState {
     const { state } = this;
-    const xmm = new Uint8Array(256);
-    for (let i = 0; i < 16; i++) {
-      xmm.set(state.bytes.subarray(OFFSET.ymm + 32 * i, OFFSET.ymm + 32 * i + 16), 16 * i);
-    }
     return {
       gpr: state.elements('gpr'),
       rflags: BigInt(readRflags(state)),
       rip: state.get64('rip'),
       mxcsr: state.get32('mxcsr'),
-      xmm,
+      ymm: state.bytes.slice(OFFSET.ymm, OFFSET.ymm + YMM_BYTES),
       x87: x87Of(state),
       memory: this.physical.peek(ADDRESS.WINDOW, ADDRESS.WINDOW_SIZE),
     };

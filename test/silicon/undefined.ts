@@ -27,6 +27,7 @@ const UNDEFINED_FLAGS: Readonly<Record<string, Undefined>> = {
   Shld: doubleShift, Shrd: doubleShift,
   Bt: bitTest, Bts: bitTest, Btr: bitTest, Btc: bitTest, Bsf: bitScan, Bsr: bitScan,
   Lzcnt: countZeros, Tzcnt: countZeros,
+  Andn: af | pf, Bextr: af | sf | pf, Blsi: af | pf, Blsmsk: af | pf, Blsr: af | pf, Bzhi: af | pf,
   Aaa: of | sf | zf | pf, Aas: of | sf | zf | pf, Daa: of, Das: of, Aam: of | af | cf, Aad: of | af | cf,
 }; // biome-ignore format: a table reads better in rows
 
