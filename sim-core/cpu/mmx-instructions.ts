@@ -11,7 +11,7 @@ import { requireSse } from './fpu-instructions.ts';
 import { memoryOperand, operandAddress, readGpr } from './operands.ts';
 import { segmentAddress } from './segments.ts';
 import type { NamedInstructions } from './table.ts';
-import { Arithmetic, ROUNDING, type Rounding } from './x87/float80.ts';
+import { Arithmetic, FLAG, ROUNDING, type Rounding } from './x87/float80.ts';
 import { type FloatSize, fromMemoryFormat, fromMemoryInteger, toMemoryFormat, toMemoryInteger } from './x87/formats.ts';
 import { pendingError } from './x87/instruction.ts';
 import { ALL_EMPTY, setTop } from './x87/registers.ts';
@@ -24,7 +24,7 @@ function requireMmx(state: State): Fault | undefined {
   return pendingError(state);
 }
 
-/** All registers become valid, and TOP 0. */
+/** All registers become valid, and TOP 0; also in front of #XM. */
 function enterMmx(state: State): void {
   state.set32('x87Tag', 0);
   setTop(state, 0);
@@ -71,9 +71,12 @@ function writeMmx(state: State, instruction: DecodedInstruction, value: bigint):
 /** MXCSR has the exception masks and the rounding control of the x87 control word at other places. */
 const controlOf = (mxcsr: number): number => ((mxcsr >>> 7) & 0x3f) | (((mxcsr >>> 13) & 3) << 10);
 
-/** Notes the exceptions in MXCSR; #XM, or #UD without CR4.OSXMMEXCPT, when one is unmasked. */
-function settle(state: State, { flags, masks }: Arithmetic): Fault | undefined {
-  state.set32('mxcsr', state.get32('mxcsr') | flags);
+/**
+ * Notes the exceptions in MXCSR; #XM, or #UD without CR4.OSXMMEXCPT, when one is unmasked. Nothing was rounded when an
+ * operand is invalid and that is unmasked.
+ */
+function settle(state: State, { flags, masks, isPrevented }: Arithmetic): Fault | undefined {
+  state.set32('mxcsr', state.get32('mxcsr') | (isPrevented ? FLAG.invalid : flags));
   if ((flags & ~masks) === 0) return undefined;
   return (state.low('cr4') & CR4.osxmmexcpt) === 0 ? undefinedOpcode() : exception(VECTOR.xm);
 }
@@ -95,12 +98,12 @@ const fromIntegers =
       return toMemoryFormat(arithmetic, value, size);
     };
     const [low, high] = [convert(0), convert(1)];
+    if (usesMmx) enterMmx(state);
     const fault = settle(state, arithmetic);
     if (fault) return fault;
     const target = registerAddress(instruction, 0);
     view.setBigUint64(target, size === 4 ? low | (high << 32n) : low, true);
     if (size === 8) view.setBigUint64(target + 8, high, true);
-    if (usesMmx) enterMmx(state);
     return NEXT.sequential;
   };
 
@@ -125,10 +128,10 @@ const toIntegers =
       return toMemoryInteger(arithmetic, value, 4, rounding);
     };
     const result = convert(0) | (convert(1) << 32n);
+    enterMmx(state);
     const fault = settle(state, arithmetic);
     if (fault) return fault;
     writeMmx(state, instruction, result);
-    enterMmx(state);
     return NEXT.sequential;
   };
 
