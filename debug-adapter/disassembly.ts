@@ -2,6 +2,7 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, type Instruction } from 'iced-x86';
 import type { World } from '../sim-core/machine/api.ts';
 import { readPlace } from './environment.ts';
+import { describeForecast, type Forecast, forecastNext } from './forecast.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex, type Place, parsePlace, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
@@ -28,6 +29,7 @@ class Disassembler {
   private readonly world: World;
   private readonly bitness: 16 | 32 | 64;
   private readonly formatter: Formatter;
+  private next: Forecast | undefined;
 
   constructor(target: Target, place: Place) {
     this.target = target;
@@ -136,6 +138,12 @@ class Disassembler {
     return name === undefined ? '' : ` <${name}>`;
   }
 
+  /** What is said behind the guest's next instruction: whether it exits, where a control decides that. */
+  private comment(address: bigint): string {
+    this.next ??= this.world === 'guest' ? forecastNext(this.target) : undefined;
+    return this.next?.address === address && this.next.forecast ? `  ; ${describeForecast(this.next)}` : '';
+  }
+
   describe(session: Session, line: Line, showSymbols: boolean): DebugProtocol.DisassembledInstruction {
     const { address, bytes, text, invalid } = line;
     const source = this.target.lineAt(this.world, address);
@@ -143,7 +151,7 @@ class Disassembler {
     return {
       address: hex(address),
       instructionBytes: [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' '),
-      instruction: text,
+      instruction: text + this.comment(address),
       ...(name !== undefined && !name.includes('+0x') ? { symbol: name } : {}),
       ...(source ? { location: sourceOf(source.file), line: session.clientLine(source.line) } : {}),
       ...(invalid ? { presentationHint: 'invalid' } : {}),

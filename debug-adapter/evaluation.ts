@@ -10,6 +10,7 @@ import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment, worldOfScope } from './e
 import { errors } from './errors.ts';
 import { assign, evaluate, formatNumber, type Value } from './expressions/evaluate.ts';
 import { parseExpression, parseStatement } from './expressions/parser.ts';
+import { describeForecast, forecastNext } from './forecast.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
@@ -75,6 +76,7 @@ const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: C
   exits: { help: 'how often each VM exit has happened', run: listExits },
   'last-exit': { help: 'the last VM exit with everything that is known of it', run: describeLastExit },
   'check-entry': { help: 'every VM-entry check that would fail now', run: checkEntry },
+  'will-exit': { help: 'whether the guest’s next instruction causes a VM exit, and why', run: willExit },
   stale: { help: 'TLB entries that the tables in memory no longer bear out', run: listStale },
   translate: { help: 'ADDRESS: the page-table entries on the way to memory', run: translate },
 };
@@ -113,6 +115,12 @@ function checkEntry(target: Target): string {
   if (!failure) return 'VMLAUNCH or VMRESUME would enter the guest.';
   const { title, details } = explainStop({ kind: 'vmEntryFailure', failure }, target);
   return [title, ...details].join('\n');
+}
+
+function willExit(target: Target): string {
+  const next = forecastNext(target);
+  if (!next) throw errors.noGuest();
+  return describeForecast(next);
 }
 
 function listStale({ machine }: Target): string {
@@ -188,6 +196,10 @@ export const evaluationRequests: HandlerTable = {
       const target = session.stoppedTarget(command);
       const frame = frameOf(session, frameId);
       if (context === 'repl') return runConsole(session, target, expression, frame);
+      const next = context === 'hover' ? forecastNext(target) : undefined;
+      if (next && next.mnemonic === expression.trim().toLowerCase()) {
+        return { result: describeForecast(next), variablesReference: 0 };
+      }
       const value = evaluate(parseExpression(expression), new TargetEnvironment(target, frame));
       return describeValue(session, target, expression, frame, value);
     },

@@ -401,6 +401,24 @@ describe('debugging the sample hypervisor', () => {
     assert.ok(changed.includes('GUEST_RIP'), changed.join());
   });
 
+  it('foretells whether the guest’s next instruction exits', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    const forecast = async (): Promise<string> =>
+      (await client.evaluateRequest({ expression: 'will-exit', context: 'repl' })).body.result;
+    assert.match(await forecast(), /no control of the VMCS decides/);
+    const exit = stopped();
+    await client.setExceptionBreakpointsRequest({ filters: ['exit:CPUID'] });
+    await client.continueRequest(THREAD);
+    await exit;
+    // At the stop the guest is suspended in front of its CPUID.
+    assert.match(await forecast(), /^cpuid causes a VM exit \(CPUID\): CPUID always causes a VM exit$/);
+    const { result } = (await client.evaluateRequest({ expression: 'cpuid', context: 'hover' })).body;
+    assert.equal(result, await forecast());
+    const memoryReference = `guest:0x${(await value('guest.rip')).toString(16)}`;
+    const { body } = await client.customRequest('disassemble', { memoryReference, instructionCount: 1 });
+    assert.match(body.instructions[0].instruction, /^cpuid {2}; cpuid causes a VM exit/);
+  });
+
   it('marks the translations that a change of the page tables has made stale', async () => {
     await start({ stopOn: 'none' }, () => breakAt('guest/guest.c', 'print("Goodbye'));
     const stale = async (): Promise<TlbBody['entries']> => {
