@@ -1,6 +1,6 @@
 import { type ExceptionFault, exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { BLOCKING, DR6, DR7_GD, RFLAGS } from '../state/control-bits.ts';
-import { MONITOR_TRAP } from '../state/layout.ts';
+import { ACTIVITY, MONITOR_TRAP } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
 import { deliveryReads, describeErrorCode } from './delivery-story.ts';
@@ -49,9 +49,12 @@ export function deliverFault(cpu: Cpu, fault: Fault): Delivery {
       // INT n is no exception: the exception bitmap does not see it.
       return deliver(cpu, { vector, type, instructionLength, ...debugStatus }, type !== 4);
     }
-    default:
+    default: {
+      const instead = cpu.intercepts.exceptionFor(fault);
+      if (instead) return deliver(cpu, toEvent(instead), true);
       cpu.intercepts.exitForFault(fault, undefined);
       return VM_EXIT;
+    }
   }
 }
 
@@ -177,10 +180,14 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   if (nonRoot && cpu.intercepts.trap()) return VM_EXIT;
   const debug = (blocking & BLOCKING.byMovSs) === 0 ? takePendingDebug(cpu) : undefined;
   if (debug) return debug;
+  const activity = state.get32('activity');
+  // The wait-for-SIPI state blocks everything, the shutdown state external interrupts.
+  if (activity === ACTIVITY.waitForSipi) return undefined;
   const due = nonRoot && cpu.intercepts.boundary();
   if (due) return due === true ? VM_EXIT : deliverEvent(cpu, due);
   if (state.get32('nmiRequest') !== 0 && (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0) return takeNmi(cpu);
-  if (state.get32('interruptRequest') !== 0 && !shadow) return takeInterrupt(cpu);
+  const interruptible = activity !== ACTIVITY.shutdown && !shadow;
+  if (state.get32('interruptRequest') !== 0 && interruptible) return takeInterrupt(cpu);
   return undefined;
 }
 

@@ -273,14 +273,27 @@ function completeReturn(
   return undefined;
 }
 
+/** IRET removes blocking by NMI even if it faults. @returns whether there was any to remove */
+function unblockNmi({ state, intercepts }: Cpu): boolean {
+  const blocking = state.get32('interruptibility');
+  if ((blocking & BLOCKING.byNmi) === 0) return false;
+  if (state.get32('nonRoot') !== 0 && !intercepts.iretUnblocksNmi()) return false;
+  state.set32('interruptibility', blocking & ~BLOCKING.byNmi);
+  return true;
+}
+
+/** Faults that no VM exit reports. */
+const isOther = (fault: Fault): fault is Extract<Fault, { kind: 'softwareInterrupt' | 'unimplemented' }> =>
+  fault.kind === 'softwareInterrupt' || fault.kind === 'unimplemented';
+
 const iret =
   (width: 2 | 4 | 8) =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const { state } = cpu;
     if (inVirtual8086(state) && ioPrivilegeLevel(state) < 3) return generalProtection();
     const fault = hasRealSegments(state) ? iretReal(cpu, width) : iretProtected(cpu, width, instruction);
-    if (fault) return fault;
-    state.set32('interruptibility', state.get32('interruptibility') & ~BLOCKING.byNmi);
+    const unblocks = unblockNmi(cpu);
+    if (fault) return unblocks && !isOther(fault) ? { ...fault, unblocksNmi: true } : fault;
     state.set32('attention', 1);
     cpu.mmu.updateContext();
     return NEXT.jumped;

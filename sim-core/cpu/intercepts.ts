@@ -50,6 +50,8 @@ export interface VectoredEvent {
   readonly linearAddress?: bigint;
   /** #DB: bits for DR6. */
   readonly debugStatus?: bigint;
+  /** A fault of an IRET that has removed blocking by NMI. */
+  readonly unblocksNmi?: true;
 }
 
 export interface Intercepts {
@@ -75,6 +77,10 @@ export interface Intercepts {
     fault: Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>,
     vectoring: VectoredEvent | undefined,
   ): void;
+  /** Whether IRET in the guest removes blocking by NMI. */
+  iretUnblocksNmi(): boolean;
+  /** The exception that an instruction's fault becomes in the guest instead of a VM exit (#VE). */
+  exceptionFor(fault: Fault): ExceptionFault | undefined;
   /**
    * At an instruction boundary in non-root operation, before debug traps are looked at: performs the trap-like VM exit
    * that the last instruction has brought about (APIC-write emulation, monitor trap flag). @returns whether there was one.

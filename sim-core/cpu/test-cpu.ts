@@ -45,6 +45,8 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
     exitForFault: (fault, vectoring) => {
       log.push(`exit for ${fault.kind} during ${vectoring?.vector ?? 'nothing'}`);
     },
+    iretUnblocksNmi: () => true,
+    exceptionFor: () => undefined,
     trap: () => false,
     taskPriority: () => undefined,
     setTaskPriority: () => false,

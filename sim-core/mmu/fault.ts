@@ -1,6 +1,12 @@
 /** Guest faults are values: what stops an instruction (or the delivery of an event) before it changes state. */
 
-export interface ExceptionFault {
+/** What faults of IRET say that VM exits report. */
+interface DuringIret {
+  /** IRET has removed blocking by NMI (or virtual NMI) before it faulted. */
+  readonly unblocksNmi?: true;
+}
+
+export interface ExceptionFault extends DuringIret {
   readonly kind: 'exception';
   /** 0…31. */
   readonly vector: number;
@@ -12,22 +18,24 @@ export interface ExceptionFault {
   readonly debugStatus?: bigint;
 }
 
-export interface EptViolation {
+export interface EptViolation extends DuringIret {
   readonly kind: 'eptViolation';
   /** Exit qualification as the SDM's table "Exit Qualification for EPT Violations" defines it. */
   readonly qualification: bigint;
   readonly guestPhysicalAddress: bigint;
+  /** Set when the EPT entry keeps the violation from becoming a #VE (its bit 63, “suppress #VE”). */
+  readonly suppressesException?: true;
   /** Undefined when there is no linear address (PDPTE load by MOV to CR3). */
   readonly guestLinearAddress?: bigint;
 }
 
-export interface EptMisconfiguration {
+export interface EptMisconfiguration extends DuringIret {
   readonly kind: 'eptMisconfiguration';
   readonly guestPhysicalAddress: bigint;
 }
 
 /** An instruction that causes a VM exit (fault-like: RIP stays at the instruction). */
-export interface VmExitFault {
+export interface VmExitFault extends DuringIret {
   readonly kind: 'vmExit';
   /** Basic exit reason (vmx/exit-reasons.ts). */
   readonly reason: number;

@@ -33,6 +33,8 @@ const ENTRY = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, p
 const XD = 0x8000_0000;
 /** Bits of EPT entries. */
 const EPT = { read: 1, write: 2, execute: 4, large: 0x80, accessed: 0x100, dirty: 0x200, userExecute: 0x400 } as const;
+/** Bit 63 of EPT entries, in their high half. */
+const SUPPRESS_VE = 0x8000_0000;
 /** Memory types that an EPT leaf may name: UC, WC, WT, WP, WB (SDM Vol. 3C, "EPT Misconfigurations"). */
 const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, true, true, false];
 
@@ -349,7 +351,10 @@ export class Walker {
     const high = Math.floor(guestPhysical / 2 ** 32);
     const { tlb } = this;
     let entry = -1;
-    if (this.steps === undefined) {
+    // That a page is dirty is remembered for the guest's data in combined mappings only, which hypervisors that clear the
+    // flag count on when VM transitions have invalidated those.
+    const mustMark = access === ACCESS.write && !structure && world.eptAccessedDirty;
+    if (this.steps === undefined && !mustMark) {
       entry = tlb.find(MAPPING.guestPhysical, low, high, 21, world.guestPhysicalTags);
       if (entry >= 0 && allowsEpt(tlb.rights(entry), asWrite, access, this.userPage)) {
         this.eptRights = tlb.rights(entry);
@@ -491,6 +496,7 @@ export class Walker {
       kind: 'eptViolation',
       qualification: BigInt(qualification),
       guestPhysicalAddress: BigInt(guestPhysical),
+      ...((this.high & SUPPRESS_VE) !== 0 ? { suppressesException: true } : {}),
       ...(this.linearValid ? { guestLinearAddress: this.linearAddress() } : {}),
     };
     return -1;

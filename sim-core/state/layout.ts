@@ -164,6 +164,8 @@ const FIELDS = {
   tscMultiplier: [8, 1],
   /** One of MONITOR_TRAP: the monitor trap flag of the guest that runs. */
   monitorTrap: [4, 1],
+  /** Absolute cycles (Numbers, as f64) of the first and the last PAUSE of the loop that PAUSE-loop exiting watches. */
+  pauseLoop: [8, 2],
   /** Page offset + 1 of the write to the virtual-APIC page that is to be emulated at the next boundary; 0: none. */
   apicWrite: [4, 1],
   /** Absolute cycle (Number, as f64) at which the VMX preemption timer expires; Infinity when off. */

@@ -22,11 +22,11 @@ export const MISC = {
   preemptionTimerShift: 0,
   /** VM exits store IA32_EFER.LMA into the “IA-32e mode guest” control. */
   storesLma: true,
-  /** Activity states that VM entries may load besides active: HLT. */
-  activityStates: [1],
+  /** Activity states that VM entries may load besides active: HLT, shutdown, wait-for-SIPI. */
+  activityStates: [1, 2, 3],
   cr3Targets: 4,
   /** VMWRITE may write VM-exit information fields. */
-  vmwriteAnyField: false,
+  vmwriteAnyField: true,
   /** VM entry may inject software events with instruction length 0. */
   injectLengthZero: false,
   /** MSR lists may be this long. */
@@ -50,6 +50,9 @@ export const EPT_VPID = {
   invvpidSingleKeepGlobal: 43,
 } as const; // biome-ignore format: a table reads better in rows
 const EPT_VPID_MSR = Object.values(EPT_VPID).reduce((msr, position) => msr | bit(position), 0n);
+
+/** VM functions by number. */
+export const VM_FUNCTION = { eptpSwitching: 0 } as const;
 
 /** Bits that must be 1 and bits that may be 1. */
 export interface AllowedSettings {
@@ -99,5 +102,6 @@ export function capabilityMsrs(model: CpuModel): ReadonlyMap<number, bigint> {
     [0x489, cr4.mayBeOne],
     [0x48a, BigInt(highestIndex << 1)],
     [0x48c, EPT_VPID_MSR],
+    [0x491, bit(VM_FUNCTION.eptpSwitching)],
   ]);
 }

@@ -109,16 +109,18 @@ describe('VMX capability MSRs', () => {
     assert.equal(msr(0x48c), 0x0f01_0633_4141n);
   });
 
-  it('report 4 CR3 targets, HLT and LMA saving in IA32_VMX_MISC', () => {
+  it('report 4 CR3 targets, all activity states and LMA saving in IA32_VMX_MISC', () => {
     const misc = msr(0x485);
     assert.equal(misc & 0x1fn, BigInt(MISC.preemptionTimerShift));
     assert.equal((misc >> 5n) & 1n, 1n, 'unrestricted guest demands it');
-    assert.equal((misc >> 6n) & 7n, 1n);
+    assert.equal((misc >> 6n) & 7n, 7n);
+    assert.equal((misc >> 29n) & 1n, 1n, 'VMWRITE of any field');
     assert.equal((misc >> 16n) & 0x1ffn, 4n);
   });
 
   it('do not exist for controls that are not simulated', () => {
-    for (const index of [0x491, 0x492, 0x493]) assert.equal(capabilityMsrs(model).get(index), undefined);
+    assert.equal(msr(0x491), 1n, 'EPTP switching');
+    for (const index of [0x492, 0x493]) assert.equal(capabilityMsrs(model).get(index), undefined);
   });
 });
 

@@ -161,9 +161,7 @@ type PageField =
   | 'VMREAD_BITMAP_ADDRESS'
   | 'VMWRITE_BITMAP_ADDRESS'
   | 'PML_ADDRESS'
-  | 'EPTP_LIST_ADDRESS'
-  | 'VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS'
-  | 'SUB_PAGE_PERMISSION_TABLE_POINTER';
+  | 'VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS';
 const page = (id: string, control: keyof typeof SECONDARY, title: string, field: PageField): EntryCheck =>
   check({
     id,
@@ -289,6 +287,10 @@ const eptp = (id: string, holds: (eptp: bigint, facts: EntryFacts) => boolean, m
     must: must as string,
   });
 
+const switchesEptp = (
+  v: Pick<FieldValues, typeof PRIMARY_FIELD | typeof SECONDARY_FIELD | 'VM_FUNCTION_CONTROLS'>,
+): boolean => has(secondaryOf(v), SECONDARY.ENABLE_VM_FUNCTIONS) && (v.VM_FUNCTION_CONTROLS & 1n) !== 0n;
+
 const EPT: readonly EntryCheck[] = [
   eptp(
     'controls.eptp.memoryType',
@@ -312,6 +314,37 @@ const EPT: readonly EntryCheck[] = [
     fields: SECONDARY_FIELDS,
     holds: (v) => !has(secondaryOf(v), SECONDARY.UNRESTRICTED_GUEST) || has(secondaryOf(v), SECONDARY.ENABLE_EPT),
     must: '“Unrestricted guest” must be 0 when “enable EPT” is 0',
+  }),
+  needs('controls.pml', 'ENABLE_PML', 'ENABLE_EPT', '“Enable PML” must be 0 when “enable EPT” is 0'),
+  page('controls.pml.address', 'ENABLE_PML', 'enable PML', 'PML_ADDRESS'),
+  page(
+    'controls.virtualizationException',
+    'EPT_VIOLATION_#VE',
+    'EPT-violation #VE',
+    'VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS',
+  ),
+  page('controls.vmreadBitmap', 'VMCS_SHADOWING', 'VMCS shadowing', 'VMREAD_BITMAP_ADDRESS'),
+  page('controls.vmwriteBitmap', 'VMCS_SHADOWING', 'VMCS shadowing', 'VMWRITE_BITMAP_ADDRESS'),
+  check({
+    id: 'controls.vmFunctions.reserved',
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, 'VM_FUNCTION_CONTROLS'],
+    holds: (v) => !has(secondaryOf(v), SECONDARY.ENABLE_VM_FUNCTIONS) || v.VM_FUNCTION_CONTROLS <= 1n,
+    must: 'VM_FUNCTION_CONTROLS must set no bit but 0 (EPTP switching)',
+  }),
+  check({
+    id: 'controls.vmFunctions.ept',
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, 'VM_FUNCTION_CONTROLS'],
+    holds: (v) => !switchesEptp(v) || has(secondaryOf(v), SECONDARY.ENABLE_EPT),
+    must: '“EPTP switching” in VM_FUNCTION_CONTROLS must be 0 when “enable EPT” is 0',
+  }),
+  check({
+    id: 'controls.vmFunctions.list',
+    sdm: 'executionControlChecks',
+    fields: [...SECONDARY_FIELDS, 'VM_FUNCTION_CONTROLS', 'EPTP_LIST_ADDRESS'],
+    holds: (v, facts) => !switchesEptp(v) || isBitmapAddress(v.EPTP_LIST_ADDRESS, facts),
+    must: bitmapMust('EPTP_LIST_ADDRESS', 'EPTP switching'),
   }),
   needs(
     'controls.modeBasedExecute',

@@ -219,7 +219,7 @@ function injectsWakingEvent(activity: number, event: number): boolean {
   if (event >>> 31 === 0 || activity === 0) return true;
   const type = (event >>> 8) & 7;
   const vector = event & 0xff;
-  if (activity === 1) return type === 0 || type === 2 || (type === 3 && (vector === 1 || vector === 18));
+  if (activity === 1) return type === 0 || type === 2 || type === 7 || (type === 3 && (vector === 1 || vector === 18));
   return activity === 2 && (type === 2 || (type === 3 && vector === 18));
 }
 
@@ -251,7 +251,7 @@ const ACTIVITY: readonly EntryCheck[] = [
     fields: ['GUEST_ACTIVITY_STATE', EVENT_FIELD],
     holds: (v) => injectsWakingEvent(v.GUEST_ACTIVITY_STATE, v[EVENT_FIELD]),
     must:
-      'The injected event must fit GUEST_ACTIVITY_STATE: in HLT only external interrupts, NMIs, #DB and #MC, ' +
+      'The injected event must fit GUEST_ACTIVITY_STATE: in HLT only external interrupts, NMIs, #DB, #MC and MTF, ' +
       'in shutdown only NMIs and #MC',
   }),
 ];
@@ -373,6 +373,9 @@ const linkCheck = (
     must,
     holds: (v, facts) => v.VMCS_LINK_POINTER === NO_LINK || holds(v.VMCS_LINK_POINTER, facts),
   });
+/** What the region at the link pointer starts with. */
+const linkedIdentifier = (secondary: number): number =>
+  has(secondary, SECONDARY.VMCS_SHADOWING) ? VMCS_REVISION + 2 ** 31 : VMCS_REVISION;
 const LINK_POINTER: readonly EntryCheck[] = [
   linkCheck(
     'guest.linkPointer.address',
@@ -380,13 +383,21 @@ const LINK_POINTER: readonly EntryCheck[] = [
     'VMCS_LINK_POINTER must be all ones, or a multiple of 4096 within the physical-address width',
     (pointer, facts) => isAligned(pointer, 12) && fitsPhysical(pointer, facts),
   ),
-  linkCheck(
-    'guest.linkPointer.revision',
-    true,
-    `The 32 bits at VMCS_LINK_POINTER must be the VMCS revision identifier ${hex(VMCS_REVISION)}`,
-    (pointer, facts) =>
-      !isAligned(pointer, 12) || !fitsPhysical(pointer, facts) || facts.read32(Number(pointer)) === VMCS_REVISION,
-  ),
+  check({
+    id: 'guest.linkPointer.revision',
+    sdm: 'guestNonRegisterChecks',
+    fields: [...SECONDARY_FIELDS, 'VMCS_LINK_POINTER'],
+    qualification: QUALIFICATION.linkPointer,
+    readsOutside: true,
+    holds: (v, facts) => {
+      const pointer = v.VMCS_LINK_POINTER;
+      if (pointer === NO_LINK || !isAligned(pointer, 12) || !fitsPhysical(pointer, facts)) return true;
+      return facts.read32(Number(pointer)) === linkedIdentifier(secondaryOf(v));
+    },
+    must: (v) =>
+      `The 32 bits at VMCS_LINK_POINTER must be ${hex(linkedIdentifier(secondaryOf(v)))}: the VMCS revision ` +
+      'identifier, and bit 31 (shadow VMCS) as “VMCS shadowing”',
+  }),
   linkCheck(
     'guest.linkPointer.current',
     true,

@@ -120,6 +120,27 @@ const APIC: Record<string, Break> = {
 
 const CONTROLS: Record<string, Break> = {
   ...APIC,
+  'controls.pml': fields(withSecondary(SECONDARY.ENABLE_PML, SECONDARY.ENABLE_EPT)),
+  'controls.pml.address': fields({ ...withSecondary(SECONDARY.ENABLE_PML), PML_ADDRESS: 0x800n }),
+  'controls.virtualizationException': fields({
+    ...withSecondary(SECONDARY['EPT_VIOLATION_#VE']),
+    VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS: 0x10n,
+  }),
+  'controls.vmreadBitmap': fields({ ...withSecondary(SECONDARY.VMCS_SHADOWING), VMREAD_BITMAP_ADDRESS: BEYOND }),
+  'controls.vmwriteBitmap': fields({ ...withSecondary(SECONDARY.VMCS_SHADOWING), VMWRITE_BITMAP_ADDRESS: 1n }),
+  'controls.vmFunctions.reserved': fields({
+    ...withSecondary(SECONDARY.ENABLE_VM_FUNCTIONS),
+    VM_FUNCTION_CONTROLS: 2n,
+  }),
+  'controls.vmFunctions.ept': fields({
+    ...withSecondary(SECONDARY.ENABLE_VM_FUNCTIONS, SECONDARY.ENABLE_EPT),
+    VM_FUNCTION_CONTROLS: 1n,
+  }),
+  'controls.vmFunctions.list': fields({
+    ...withSecondary(SECONDARY.ENABLE_VM_FUNCTIONS),
+    VM_FUNCTION_CONTROLS: 1n,
+    EPTP_LIST_ADDRESS: 0x10n,
+  }),
   'controls.modeBasedExecute': fields(
     withSecondary(SECONDARY.MODE_BASED_EXECUTE_CONTROL_FOR_EPT, SECONDARY.ENABLE_EPT),
   ),
@@ -242,7 +263,7 @@ const REGISTERS: Record<string, Break> = {
 };
 
 const NON_REGISTER: Record<string, Break> = {
-  'guest.activity.value': fields({ GUEST_ACTIVITY_STATE: 3 }),
+  'guest.activity.value': fields({ GUEST_ACTIVITY_STATE: 4 }),
   'guest.activity.hltCpl': fields({
     GUEST_ACTIVITY_STATE: 1,
     GUEST_CS_SELECTOR: 0x0b,

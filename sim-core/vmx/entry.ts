@@ -167,9 +167,12 @@ function enterGuestWorld(unit: VmxUnit, secondary: number): void {
     if (secondary & SECONDARY.USE_TSC_SCALING) copyField(state, F.TSC_MULTIPLIER, OFFSET.tscMultiplier);
   }
   if (primary & PRIMARY.MONITOR_TRAP_FLAG) state.u32[OFFSET.monitorTrap >>> 2] = MONITOR_TRAP.armed;
+  // The first PAUSE after VM entry starts a loop.
+  if (secondary & SECONDARY.PAUSE_LOOP_EXITING) state.setFloat('pauseLoop', Number.NEGATIVE_INFINITY, 1);
   const modeBased = secondary & SECONDARY.MODE_BASED_EXECUTE_CONTROL_FOR_EPT;
   state.u32[OFFSET.eptControls >>> 2] = modeBased ? EPT_CONTROL.modeBasedExecute : 0;
   unit.virtualApic.enter();
+  unit.pageLog.enter();
 }
 
 function startTimer({ state, vmcs, cpu }: VmxUnit): void {

@@ -295,6 +295,7 @@ function leaveGuestWorld(unit: VmxUnit): void {
   state.u32[OFFSET.apicWrite >>> 2] = 0;
   clear64(state, OFFSET.tscMultiplier);
   unit.virtualApic.leave();
+  unit.pageLog.leave();
   if ((secondaryControls(vmcs) & SECONDARY.ENABLE_VPID) === 0) flushVpid0(cpu);
 }
 

@@ -103,7 +103,7 @@ describe('VMX instructions in VMX root operation', () => {
     assert.equal(processor.withPointer(CODE.vmclear, AT.vmxon), 3);
     assert.equal(processor.withPointer(CODE.vmptrld, 2 ** 51), 9);
     assert.equal(processor.withPointer(CODE.vmptrld, AT.vmxon), 10);
-    processor.physical.write(AT.otherVmcs, 4, VMCS_REVISION | 0x8000_0000);
+    processor.physical.write(AT.otherVmcs, 4, VMCS_REVISION + 1);
     assert.equal(processor.withPointer(CODE.vmptrld, AT.otherVmcs), 11);
     assert.equal(processor.vmx.currentVmcs, BigInt(AT.vmcs));
   });
@@ -113,7 +113,7 @@ describe('VMX instructions in VMX root operation', () => {
     assert.equal(processor.vmread(0x7ffe), 12);
     assert.equal(processor.vmwrite(0x7ffe, 0n), 12);
     assert.equal(processor.vmread(ENCODING.HLAT_POINTER), 12, 'HLAT is not simulated');
-    assert.equal(processor.vmwrite(ENCODING.EXIT_REASON, 0n), 13);
+    assert.equal(processor.vmwrite(ENCODING.EXIT_REASON, 7n), 'ok', 'IA32_VMX_MISC bit 29');
     processor.setGpr('rcx', 0x1_0000_681en);
     processor.execute(CODE.vmread);
     assert.equal(processor.status(), 12, 'bits 63:32 of the encoding must be 0');

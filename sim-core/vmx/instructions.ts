@@ -11,11 +11,14 @@ import { REGISTERS } from '../isa/registers.ts';
 import { type Fault, generalProtection, undefinedOpcode, type VmExitFault } from '../mmu/fault.ts';
 import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
-import { CR0_FIXED, cr4Fixed } from './capabilities.ts';
-import { fieldExists } from './controls.ts';
+import { GPR } from '../state/layout.ts';
+import { CR0_FIXED, cr4Fixed, MISC, VM_FUNCTION } from './capabilities.ts';
+import { fieldExists, SECONDARY } from './controls.ts';
 import { enterGuest } from './entry.ts';
+import { secondaryControls } from './exit.ts';
 import { EXIT, exitTitle } from './exit-reasons.ts';
 import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
+import { fieldStore, shadowExitCause } from './shadow-vmcs.ts';
 import type { VmxUnit } from './unit.ts';
 import { NO_VMCS } from './vmcs.ts';
 
@@ -66,12 +69,18 @@ const isRegionAddress = (unit: VmxUnit, address: bigint): boolean =>
   (address & 0xfffn) === 0n && address >> BigInt(unit.facts.physicalAddressBits) === 0n;
 
 /** The VM exit of a VMX instruction in the guest. */
-function guestExit(unit: VmxUnit, instruction: DecodedInstruction, reason: number, form: Form): VmExitFault {
+function guestExit(
+  unit: VmxUnit,
+  instruction: DecodedInstruction,
+  reason: number,
+  form: Form,
+  cause = `${exitTitle(reason)} always causes a VM exit`,
+): VmExitFault {
   const exit: VmExitFault = {
     kind: 'vmExit',
     reason,
     qualification: 0n,
-    cause: `${exitTitle(reason)} always causes a VM exit`,
+    cause,
   };
   if (form === 'none') return exit;
   const rm = form === 'rmSecond' ? 1 : 0;
@@ -94,6 +103,27 @@ const guarded =
     const { state } = unit;
     if (state.get32('vmxOn') === 0 || isWrongMode(unit)) return undefinedOpcode();
     if (state.get32('nonRoot') !== 0) return guestExit(unit, instruction, reason, form);
+    return state.get32('cpl') > 0 ? generalProtection() : body(unit, instruction);
+  };
+
+/** As `guarded`, but the controls let VMREAD and VMWRITE use a shadow VMCS in the guest. */
+const shadowable =
+  (
+    reason: number,
+    form: 'rmFirst' | 'rmSecond',
+    bitmap: 'VMREAD_BITMAP_ADDRESS' | 'VMWRITE_BITMAP_ADDRESS',
+    body: Body,
+  ): Body =>
+  (unit, instruction) => {
+    const { state, cpu } = unit;
+    if (state.get32('vmxOn') === 0 || isWrongMode(unit)) return undefinedOpcode();
+    if (state.get32('nonRoot') !== 0) {
+      // The encoding is the operand that is not ModRM.rm, always a register.
+      const encoding = readOperand(cpu, instruction, form === 'rmFirst' ? 1 : 0);
+      if (isFault(encoding)) return encoding;
+      const cause = shadowExitCause(unit, encoding, bitmap);
+      if (cause !== undefined) return guestExit(unit, instruction, reason, form, cause);
+    }
     return state.get32('cpl') > 0 ? generalProtection() : body(unit, instruction);
   };
 
@@ -151,7 +181,7 @@ function vmptrld(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
   if (isFault(pointer)) return pointer;
   if (!isRegionAddress(unit, pointer)) return vmFail(unit, ERROR.vmptrldAddress);
   if (pointer === unit.state.get64('vmxonPointer')) return vmFail(unit, ERROR.vmptrldVmxon);
-  if (!unit.vmcs.hasRevision(pointer)) return vmFail(unit, ERROR.vmptrldRevision);
+  if (!unit.vmcs.hasRevision(pointer, true)) return vmFail(unit, ERROR.vmptrldRevision);
   unit.vmcs.load(pointer);
   return vmSucceed(unit);
 }
@@ -167,20 +197,21 @@ function existingField(encoding: bigint) {
 }
 
 function vmread(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
-  if (!unit.vmcs.exists) return vmFailInvalid(unit);
+  const store = fieldStore(unit);
+  if (!store) return vmFailInvalid(unit);
   const encoding = readOperand(unit.cpu, instruction, 1);
   if (isFault(encoding)) return encoding;
   const found = existingField(encoding);
   if (!found) return vmFail(unit, ERROR.unsupportedField);
-  const whole = unit.vmcs.get64(found.field.offset);
+  const whole = store.get64(found.field.offset);
   const value = found.high ? whole >> 32n : whole;
   const bits = in64BitMode(unit.state) ? 64 : 32;
   return writeOperand(unit.cpu, instruction, 0, BigInt.asUintN(bits, value)) ?? vmSucceed(unit);
 }
 
 function vmwrite(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
-  const { vmcs } = unit;
-  if (!vmcs.exists) return vmFailInvalid(unit);
+  const store = fieldStore(unit);
+  if (!store) return vmFailInvalid(unit);
   const value = readOperand(unit.cpu, instruction, 1);
   if (isFault(value)) return value;
   const encoding = readOperand(unit.cpu, instruction, 0);
@@ -188,11 +219,11 @@ function vmwrite(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
   const found = existingField(encoding);
   if (!found) return vmFail(unit, ERROR.unsupportedField);
   const { field, high } = found;
-  if (field.area === 'readOnly') return vmFail(unit, ERROR.readOnlyField);
+  if (field.area === 'readOnly' && !MISC.vmwriteAnyField) return vmFail(unit, ERROR.readOnlyField);
   const low = Number(value & 0xffff_ffffn);
-  if (high) vmcs.setHalves(field.offset, vmcs.get32(field.offset), low);
-  else if (field.bytes === 8) vmcs.setHalves(field.offset, low, Number(value >> 32n));
-  else vmcs.set32(field.offset, field.bytes === 2 ? low & 0xffff : low);
+  if (high) store.setHalves(field.offset, Number(store.get64(field.offset) & 0xffff_ffffn), low);
+  else if (field.bytes === 8) store.setHalves(field.offset, low, Number(value >> 32n));
+  else store.setHalves(field.offset, field.bytes === 2 ? low & 0xffff : low, 0);
   return vmSucceed(unit);
 }
 
@@ -202,7 +233,7 @@ const vmEntry =
   (launch: boolean): Body =>
   (unit) => {
     const { vmcs, state } = unit;
-    if (!vmcs.exists) return vmFailInvalid(unit);
+    if (!vmcs.exists || vmcs.isShadow) return vmFailInvalid(unit);
     if (state.get32('interruptibility') & BLOCKING.byMovSs) return vmFail(unit, ERROR.blockedByMovSs);
     if (launch && vmcs.launchState !== 'clear') return vmFail(unit, ERROR.vmlaunchNotClear);
     if (!launch && vmcs.launchState !== 'launched') return vmFail(unit, ERROR.vmresumeNotLaunched);
@@ -266,8 +297,32 @@ function invvpid(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
 
 /** VMCALL in root operation calls no SMM monitor: there is none. */
 const vmcall: Body = (unit) => vmFail(unit, ERROR.vmcallInRoot);
-/** “Enable VM functions” is not simulated. */
-const vmfunc: Body = () => undefinedOpcode();
+
+/** Entries of the EPTP list. */
+const EPT_POINTERS = 512n;
+
+/** VMFUNC, which only a guest can execute, at any privilege (SDM Vol. 3C, "VM Functions"). */
+function vmfunc(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
+  const { state, vmcs, cpu } = unit;
+  const enabled = (secondaryControls(vmcs) & SECONDARY.ENABLE_VM_FUNCTIONS) !== 0;
+  if (state.get32('nonRoot') === 0 || !enabled) return undefinedOpcode();
+  const leave = (cause: string) => guestExit(unit, instruction, EXIT.VMFUNC, 'none', cause);
+  const leaf = state.low('gpr', GPR.rax);
+  const supported = leaf === VM_FUNCTION.eptpSwitching;
+  if (!supported || ((vmcs.get64(F.VM_FUNCTION_CONTROLS) >> BigInt(leaf)) & 1n) === 0n) {
+    return leave(`VM function ${leaf} is not enabled in VM_FUNCTION_CONTROLS`);
+  }
+  const index = BigInt(state.low('gpr', GPR.rcx));
+  if (index >= EPT_POINTERS) return leave(`entry ${index} is beyond the EPTP list’s ${EPT_POINTERS}`);
+  const pointer = cpu.mmu.physical.read64(Number(vmcs.get64(F.EPTP_LIST_ADDRESS) + 8n * index));
+  if (!isEptPointer(unit, pointer))
+    return leave(`entry ${index} of the EPTP list, 0x${pointer.toString(16)}, is invalid`);
+  vmcs.set64(F.EPT_POINTER, pointer);
+  vmcs.set32(F.EPTP_INDEX, Number(index));
+  state.set64('eptp', pointer);
+  cpu.mmu.updateContext();
+  return NEXT.sequential;
+}
 
 const BODIES: readonly (readonly [Mnemonic, Body])[] = [
   [Mnemonic.Vmxon, vmxon],
@@ -275,8 +330,8 @@ const BODIES: readonly (readonly [Mnemonic, Body])[] = [
   [Mnemonic.Vmclear, guarded(EXIT.VMCLEAR, 'memory', vmclear)],
   [Mnemonic.Vmptrld, guarded(EXIT.VMPTRLD, 'memory', vmptrld)],
   [Mnemonic.Vmptrst, guarded(EXIT.VMPTRST, 'memory', vmptrst)],
-  [Mnemonic.Vmread, guarded(EXIT.VMREAD, 'rmFirst', vmread)],
-  [Mnemonic.Vmwrite, guarded(EXIT.VMWRITE, 'rmSecond', vmwrite)],
+  [Mnemonic.Vmread, shadowable(EXIT.VMREAD, 'rmFirst', 'VMREAD_BITMAP_ADDRESS', vmread)],
+  [Mnemonic.Vmwrite, shadowable(EXIT.VMWRITE, 'rmSecond', 'VMWRITE_BITMAP_ADDRESS', vmwrite)],
   [Mnemonic.Vmlaunch, guarded(EXIT.VMLAUNCH, 'none', vmEntry(true))],
   [Mnemonic.Vmresume, guarded(EXIT.VMRESUME, 'none', vmEntry(false))],
   [Mnemonic.Vmcall, guarded(EXIT.VMCALL, 'none', vmcall)],

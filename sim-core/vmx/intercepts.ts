@@ -1,5 +1,6 @@
 /** Which instructions and events cause VM exits, and why (SDM Vol. 3C, "VMX Non-Root Operation"). */
 
+import type { Cpu } from '../cpu/cpu.ts';
 import type { InterceptQuery, VectoredEvent } from '../cpu/intercepts.ts';
 import { type ExceptionFault, undefinedOpcode, VECTOR, type VmExitFault } from '../mmu/fault.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
@@ -15,7 +16,7 @@ import type { CurrentVmcs } from './vmcs.ts';
 type Answer = VmExitFault | ExceptionFault | undefined;
 type Query<Kind extends InterceptQuery['kind']> = Extract<InterceptQuery, { kind: Kind }>;
 
-type Intercept<Q> = (query: Q, vmcs: CurrentVmcs, physical: PhysicalMemory) => Answer;
+type Intercept<Q> = (query: Q, vmcs: CurrentVmcs, physical: PhysicalMemory, cpu: Cpu) => Answer;
 type InterceptTable = { readonly [Kind in InterceptQuery['kind']]: Intercept<Query<Kind>> };
 
 const vmExit = (reason: number, cause: string, qualification = 0n): VmExitFault => ({
@@ -47,6 +48,25 @@ const never = (): undefined => undefined;
 const rdtsc = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSC);
 const rdtscp = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSCP);
 const wbinvdExit = vmExit(EXIT.WBINVD, controlState(SECONDARY_FIELD, SECONDARY.WBINVD_EXITING, 1));
+const pause = byPrimary(PRIMARY.PAUSE_EXITING, EXIT.PAUSE);
+
+/** Indices in `pauseLoop`. */
+const LOOP = { first: 0, last: 1 } as const;
+
+/** PAUSE-loop exiting: PAUSEs at CPL 0 less than PLE_GAP apart, for longer than PLE_WINDOW. */
+function pauseLoop(vmcs: CurrentVmcs, { state, clock }: Cpu): Answer {
+  const watched = (secondaryControls(vmcs) & SECONDARY.PAUSE_LOOP_EXITING) !== 0 && state.get32('cpl') === 0;
+  if (!watched) return undefined;
+  const now = clock.cycles();
+  const continues = now - state.getFloat('pauseLoop', LOOP.last) <= vmcs.get32(F.PLE_GAP);
+  state.setFloat('pauseLoop', now, LOOP.last);
+  if (!continues) state.setFloat('pauseLoop', now, LOOP.first);
+  const lasted = now - state.getFloat('pauseLoop', LOOP.first);
+  const window = vmcs.get32(F.PLE_WINDOW);
+  return lasted > window
+    ? vmExit(EXIT.PAUSE, `a PAUSE loop has lasted ${lasted} cycles, PLE_WINDOW is ${window}`)
+    : undefined;
+}
 
 function writeCr(query: Query<'writeCr'>, vmcs: CurrentVmcs): Answer {
   const { cr, gpr, value } = query;
@@ -220,7 +240,7 @@ export const INTERCEPTS: InterceptTable = {
   xsetbv: always(EXIT.XSETBV, 'XSETBV'),
   hlt: byPrimary(PRIMARY.HLT_EXITING, EXIT.HLT),
   rdpmc: byPrimary(PRIMARY.RDPMC_EXITING, EXIT.RDPMC),
-  pause: byPrimary(PRIMARY.PAUSE_EXITING, EXIT.PAUSE),
+  pause: (query, vmcs, _, cpu) => pause(query, vmcs) ?? pauseLoop(vmcs, cpu),
   monitor: byPrimary(PRIMARY.MONITOR_EXITING, EXIT.MONITOR),
   mwait: byPrimary(PRIMARY.MWAIT_EXITING, EXIT.MWAIT),
   rdtsc,

@@ -9,6 +9,7 @@ import type { Semantics, Stage } from '../engine/stage.ts';
 import { type I32, type I64, i32, load16, load32, load64 } from '../engine/value.ts';
 import { CODE_MODE, countOf, OFFSET, REGION } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { MISC } from './capabilities.ts';
 import { fieldExists } from './controls.ts';
 import { VMCS_FIELDS } from './fields.ts';
 
@@ -27,7 +28,7 @@ export function fillFieldTable(state: State): void {
   for (const field of VMCS_FIELDS) {
     if (!fieldExists(field.name)) continue;
     const missing = (8 - field.bytes) / 2;
-    const writable = field.area === 'readOnly' ? 0 : ENTRY.writable;
+    const writable = field.area === 'readOnly' && !MISC.vmwriteAnyField ? 0 : ENTRY.writable;
     state.u16[(start >>> 1) + field.encoding] = field.offset | (missing << 1) | writable;
   }
 }

@@ -4,6 +4,7 @@ import type { Cpu } from '../cpu/cpu.ts';
 import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
+import type { PageModificationLog } from './page-log.ts';
 import type { VmEntryFailure, VmExitRecord } from './records.ts';
 import type { VirtualApic } from './virtual-apic.ts';
 import type { CurrentVmcs } from './vmcs.ts';
@@ -22,6 +23,7 @@ export interface VmxUnit {
   readonly vmcs: CurrentVmcs;
   readonly facts: EntryFacts;
   readonly virtualApic: VirtualApic;
+  readonly pageLog: PageModificationLog;
   readonly callbacks: VmxCallbacks;
   readonly exitCounts: Map<number, number>;
   lastExit: VmExitRecord | undefined;

@@ -10,6 +10,8 @@ import { type FieldValues, vmcsValues } from './values.ts';
 
 /** No VMCS is current, as VMPTRST shows it. */
 export const NO_VMCS = 0xffff_ffff_ffff_ffffn;
+/** Shadow-VMCS indicator beside the revision identifier. */
+const SHADOW = 0x8000_0000 | 0;
 /** Bytes of the region that this machine's format uses. */
 const USED = VMCS_REGION.firstField + 8 * VMCS_FIELDS.length;
 const BASE_WORD = OFFSET.vmcs >>> 2;
@@ -120,8 +122,14 @@ export class CurrentVmcs {
     this.checks.everythingChanged();
   }
 
-  /** Whether the 32 bits at a physical address are this machine's revision identifier. */
-  hasRevision(pointer: bigint): boolean {
-    return this.cpu.mmu.physical.read(Number(pointer), 4) === VMCS_REVISION;
+  /** Whether the 32 bits at a physical address are this machine's revision identifier, or (on demand) a shadow VMCS's. */
+  hasRevision(pointer: bigint, mayBeShadow = false): boolean {
+    const identifier = this.cpu.mmu.physical.read(Number(pointer), 4);
+    return (mayBeShadow ? identifier & ~SHADOW : identifier) === VMCS_REVISION;
+  }
+
+  /** Whether the current VMCS is a shadow VMCS, which no VM entry can use. */
+  get isShadow(): boolean {
+    return (this.get32(VMCS_REGION.revision) & SHADOW) !== 0;
   }
 }

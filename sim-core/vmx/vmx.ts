@@ -20,10 +20,12 @@ import { entryRemedies } from './explain-entry.ts';
 import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
 import { vmxInstructions } from './instructions.ts';
 import { eventCause, INTERCEPTS } from './intercepts.ts';
+import { PageModificationLog } from './page-log.ts';
 import type { EntryRemedy, FailedCheck, VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
 import { fillFieldTable } from './staged.ts';
 import type { VmxCallbacks, VmxUnit } from './unit.ts';
 import { VirtualApic } from './virtual-apic.ts';
+import { convertViolation } from './virtualization-exception.ts';
 import { CurrentVmcs } from './vmcs.ts';
 
 const FIRST_SOFTWARE_TYPE = 4;
@@ -43,6 +45,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   lastEntryFailure: VmEntryFailure | undefined;
   entries = 0;
   readonly virtualApic = new VirtualApic(this);
+  readonly pageLog = new PageModificationLog(this);
   private parts: Attached | undefined;
 
   constructor(callbacks: VmxCallbacks) {
@@ -78,15 +81,17 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   /** The processor's state was replaced from outside (checkpoint): forgets what is derived from it. */
   stateReplaced(): void {
     this.vmcs.checks.everythingChanged();
-    if (this.state.get32('nonRoot') !== 0) this.virtualApic.enter();
-    else this.virtualApic.leave();
+    for (const part of [this.virtualApic, this.pageLog]) {
+      if (this.state.get32('nonRoot') !== 0) part.enter();
+      else part.leave();
+    }
   }
 
   // ---- Intercepts
 
   instruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined {
     const answer = INTERCEPTS[query.kind] as (q: InterceptQuery, ...rest: unknown[]) => VmExitFault | undefined;
-    return answer(query, this.vmcs, this.cpu.mmu.physical);
+    return answer(query, this.vmcs, this.cpu.mmu.physical, this.cpu);
   }
 
   event(event: VectoredEvent): boolean {
@@ -127,7 +132,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   exitForFault(fault: ExitFault, vectoring: VectoredEvent | undefined): void {
     const instructionLength = vectoring ? (vectoring.instructionLength ?? 0) : this.instructionLength();
     if (fault.kind === 'vmExit') {
-      const qualification = vectoring ? duringDelivery(fault) : fault.qualification;
+      const ofLog = fault.reason === EXIT.PAGE_MODIFICATION_LOG_FULL ? unblockingBit(fault) : 0n;
+      const qualification = vectoring ? duringDelivery(fault) : fault.qualification | ofLog;
       exitToHost(this, { ...fault, qualification, instructionLength, vectoring, resumeFlag: false });
       return;
     }
@@ -140,7 +146,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
       exitToHost(this, { ...common, reason: EXIT.EPT_MISCONFIGURATION, cause });
       return;
     }
-    const { qualification, guestLinearAddress } = fault;
+    const { guestLinearAddress } = fault;
+    const qualification = fault.qualification | unblockingBit(fault);
     const cause = `${at}: ${describeQualification(EXIT.EPT_VIOLATION, qualification)}`;
     exitToHost(this, { ...common, reason: EXIT.EPT_VIOLATION, qualification, guestLinearAddress, cause });
   }
@@ -149,6 +156,16 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   private instructionLength(): number {
     const record = this.state.u32[OFFSET.exitRecord >>> 2] as number;
     return record === 0 ? 0 : (this.state.bytes[record + RECORD.length] as number);
+  }
+
+  /** With “NMI exiting” IRET removes only the blocking of virtual NMIs. */
+  iretUnblocksNmi(): boolean {
+    const pin = this.vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS);
+    return (pin & PIN.NMI_EXITING) === 0 || (pin & PIN.VIRTUAL_NMIS) !== 0;
+  }
+
+  exceptionFor(fault: Fault): ExceptionFault | undefined {
+    return fault.kind === 'eptViolation' ? convertViolation(this, fault) : undefined;
   }
 
   trap(): boolean {
@@ -279,6 +296,11 @@ interface Attached {
   readonly msrs: ReadonlyMap<number, bigint>;
 }
 
+/** Bit 12 of qualifications and interruption information: NMI unblocking due to IRET. */
+const UNBLOCKING = 0x1000;
+const unblockingBit = ({ unblocksNmi }: { readonly unblocksNmi?: true }): bigint =>
+  unblocksNmi ? BigInt(UNBLOCKING) : 0n;
+
 /** Linear accesses to the APIC-access page during event delivery have access type 3, whatever they are. */
 const duringDelivery = ({ reason, qualification }: VmExitFault): bigint =>
   reason === EXIT.APIC_ACCESS ? (qualification & 0xfffn) | 0x3000n : qualification;
@@ -302,7 +324,7 @@ function exceptionDetails(event: VectoredEvent, cause: string): ExitDetails {
   return {
     reason: EXIT.EXCEPTION_OR_NMI,
     qualification: event.vector === 14 ? event.linearAddress : event.vector === 1 ? event.debugStatus : undefined,
-    interruptionInformation: eventInformation(event),
+    interruptionInformation: (eventInformation(event) | (event.unblocksNmi ? UNBLOCKING : 0)) >>> 0,
     interruptionErrorCode: event.errorCode,
     instructionLength: event.type >= FIRST_SOFTWARE_TYPE ? (event.instructionLength ?? 0) : 0,
     resumeFlag: setsResumeFlag(event),

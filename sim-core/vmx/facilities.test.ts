@@ -1,0 +1,282 @@
+import assert from 'node:assert/strict';
+import { MAPPING } from '../mmu/tlb.ts';
+import { VMCS_REVISION } from './capabilities.ts';
+import { PIN, SECONDARY } from './controls.ts';
+import { ENCODING, FIELD_OFFSET } from './fields.ts';
+import { AT, CODE, TestProcessor } from './test-processor.ts';
+import { type FieldChanges, vmcsWith } from './test-vmcs.ts';
+
+const VM_EXIT = { kind: 'vmExit' };
+const base = vmcsWith({});
+const secondary = (more: number): FieldChanges => ({
+  SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS: base.SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS | more,
+});
+function guest(changes: FieldChanges): TestProcessor {
+  const processor = new TestProcessor();
+  processor.enter(changes);
+  return processor;
+}
+const bits = (page: number, bit: number): [number, number] => [page + (bit >>> 3), 1 << (bit & 7)];
+/** Data of the guest that no test's structure is in. */
+const PAGE = 0x1_8000;
+
+describe('VMCS shadowing', () => {
+  const READ = 0x1_2000;
+  const WRITE = 0x1_3000;
+  const shadowing: FieldChanges = {
+    ...secondary(SECONDARY.VMCS_SHADOWING),
+    VMREAD_BITMAP_ADDRESS: BigInt(READ),
+    VMWRITE_BITMAP_ADDRESS: BigInt(WRITE),
+    VMCS_LINK_POINTER: BigInt(AT.otherVmcs),
+  };
+  const shadowed = (): TestProcessor => {
+    const processor = new TestProcessor();
+    processor.physical.write(AT.otherVmcs, 4, VMCS_REVISION + 2 ** 31);
+    processor.enter(shadowing);
+    return processor;
+  };
+  const RIP_AT = AT.otherVmcs + FIELD_OFFSET.GUEST_RIP;
+
+  it('lets the guest read and write the VMCS that the link pointer names', () => {
+    const processor = shadowed();
+    processor.physical.write64(RIP_AT, 0x1234_5678_9abcn);
+    assert.equal(processor.vmread(ENCODING.GUEST_RIP), 0x1234_5678_9abcn);
+    assert.equal(processor.vmwrite(ENCODING.GUEST_RIP, 5n), 'ok');
+    assert.equal(processor.physical.read64(RIP_AT), 5n);
+    assert.equal(processor.field('GUEST_RIP'), 0x20_0000n, 'the current VMCS is another one');
+    assert.equal(processor.vmread(0x7ffe), 12);
+  });
+
+  it('exits where the bitmaps say so, and for encodings above 7FFFH', () => {
+    const reads = shadowed();
+    reads.physical.write(bits(READ, ENCODING.GUEST_RIP)[0], 1, bits(READ, ENCODING.GUEST_RIP)[1]);
+    reads.vmread(ENCODING.GUEST_RIP);
+    assert.equal(reads.field('EXIT_REASON'), 23n);
+    assert.match(reads.exits[0]?.cause ?? '', /^bit 26654 of the bitmap at VMREAD_BITMAP_ADDRESS/);
+    const writes = shadowed();
+    writes.physical.write(bits(WRITE, ENCODING.GUEST_RIP)[0], 1, bits(WRITE, ENCODING.GUEST_RIP)[1]);
+    assert.equal(writes.vmread(ENCODING.GUEST_RIP), 0n);
+    writes.vmwrite(ENCODING.GUEST_RIP, 0n);
+    assert.equal(writes.field('EXIT_REASON'), 25n);
+    const beyond = shadowed();
+    beyond.vmread(0x8000);
+    assert.equal(beyond.field('EXIT_REASON'), 23n);
+  });
+
+  it('fails without a link pointer', () => {
+    const processor = guest({ ...shadowing, VMCS_LINK_POINTER: 0xffff_ffff_ffff_ffffn });
+    assert.equal(processor.vmread(ENCODING.GUEST_RIP), 'invalid');
+  });
+
+  it('makes shadow VMCSs current, which no VM entry can use', () => {
+    const processor = new TestProcessor();
+    processor.withPointer(CODE.vmxon, AT.vmxon);
+    processor.physical.write(AT.otherVmcs, 4, VMCS_REVISION + 2 ** 31);
+    processor.withPointer(CODE.vmclear, AT.otherVmcs);
+    assert.equal(processor.withPointer(CODE.vmptrld, AT.otherVmcs), 'ok');
+    processor.execute(CODE.vmlaunch);
+    assert.equal(processor.status(), 'invalid');
+  });
+});
+
+describe('Page-modification logging', () => {
+  const LOG = 0x1_2000;
+  const logging = (index: number): FieldChanges => ({
+    ...secondary(SECONDARY.ENABLE_PML),
+    EPT_POINTER: BigInt(AT.ept) | 0x5en,
+    PML_ADDRESS: BigInt(LOG),
+    PML_INDEX: index,
+  });
+
+  it('logs each page that becomes dirty, counting down', () => {
+    const processor = guest(logging(511));
+    assert.equal(processor.mmu.write(BigInt(PAGE + 0x123), 4, 1n), undefined);
+    const first = Number(processor.field('PML_INDEX'));
+    // The guest's paging structures and the page lie in one dirty 1-GiB EPT page: one entry.
+    assert.equal(first, 510);
+    const [logged] = [processor.physical.read64(LOG + 8 * 511)];
+    assert.equal(logged & 0xfffn, 0n);
+    assert.equal(processor.physical.read64(AT.eptPdpt) & 0x200n, 0x200n, 'dirty');
+    processor.mmu.write(BigInt(PAGE + 0x1000), 4, 1n);
+    assert.equal(Number(processor.field('PML_INDEX')), 510, 'dirty already');
+  });
+
+  it('exits before the write when the log is full, with the flag still clear', () => {
+    const processor = guest(logging(0xffff));
+    const fault = processor.mmu.write(BigInt(PAGE), 4, 1n);
+    assert.ok(fault);
+    assert.deepEqual(processor.fault(fault, 3), VM_EXIT);
+    assert.equal(processor.field('EXIT_REASON'), 62n);
+    assert.equal(processor.field('GUEST_RIP'), 0x20_0000n);
+    assert.equal(processor.physical.read64(AT.eptPdpt) & 0x200n, 0n);
+  });
+});
+
+describe('VM functions', () => {
+  const LIST = 0x1_2000;
+  const switching: FieldChanges = {
+    ...secondary(SECONDARY.ENABLE_VM_FUNCTIONS),
+    VM_FUNCTION_CONTROLS: 1n,
+    EPTP_LIST_ADDRESS: BigInt(LIST),
+  };
+  const vmfunc = (processor: TestProcessor, leaf: bigint, index: bigint): unknown => {
+    processor.setGpr('rax', leaf);
+    processor.setGpr('rcx', index);
+    return processor.execute(CODE.vmfunc);
+  };
+
+  it('are #UD outside the guest and without their control', () => {
+    const root = new TestProcessor();
+    root.prepare();
+    assert.deepEqual(vmfunc(root, 0n, 0n), { kind: 'exception', vector: 6 });
+    const off = guest({ EXCEPTION_BITMAP: 1 << 6 });
+    assert.deepEqual(vmfunc(off, 0n, 0n), VM_EXIT);
+    assert.equal(off.field('VM_EXIT_INTERRUPTION_INFORMATION'), 0x8000_0306n);
+  });
+
+  it('switch the EPT pointer at any privilege', () => {
+    const processor = guest(switching);
+    processor.physical.write64(LIST + 8 * 7, 0x2_201en);
+    processor.physical.write64(0x2_2000, BigInt(AT.eptPdpt) | 7n);
+    processor.state.set32('cpl', 3);
+    assert.equal(vmfunc(processor, 0n, 7n), 'done');
+    assert.equal(processor.field('EPT_POINTER'), 0x2_201en);
+    assert.equal(processor.field('EPTP_INDEX'), 7n);
+    processor.state.set32('cpl', 0);
+    processor.mmu.updateContext();
+    processor.mmu.read(0x1234n, 4);
+    const roots = processor.mmu.tlb.entries().filter(({ kind }) => kind === MAPPING.combined);
+    assert.deepEqual([...new Set(roots.map(({ eptRoot }) => eptRoot))], [0x2_2000]);
+  });
+
+  it('exit for other functions, entries beyond the list and invalid pointers', () => {
+    for (const [leaf, index] of [
+      [1n, 0n],
+      [64n, 0n],
+      [0n, 512n],
+      [0n, 3n],
+    ] as const) {
+      const processor = guest(switching);
+      processor.physical.write64(LIST + 8 * 3, 0x2_2007n);
+      assert.deepEqual(vmfunc(processor, leaf, index), VM_EXIT);
+      assert.equal(processor.field('EXIT_REASON'), 59n);
+      assert.equal(processor.field('VM_EXIT_INSTRUCTION_LENGTH'), 3n);
+    }
+  });
+});
+
+describe('EPT-violation #VE', () => {
+  const AREA = 0x1_2000;
+  const converting: FieldChanges = {
+    ...secondary(SECONDARY['EPT_VIOLATION_#VE']),
+    VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS: BigInt(AREA),
+    EPTP_INDEX: 9,
+    // Seen in the exit instead of through the guest's IDT.
+    EXCEPTION_BITMAP: 1 << 20,
+  };
+  /** The second gigabyte is not mapped; `entry` is its EPT entry. */
+  const violate = (entry: bigint, busy = 0): TestProcessor => {
+    const processor = new TestProcessor();
+    processor.physical.write64(AT.pdpt + 8, 0x4000_0083n);
+    processor.physical.write64(AT.eptPdpt + 8, entry);
+    processor.physical.write(AREA + 4, 4, busy);
+    processor.enter(converting);
+    const fault = processor.mmu.read(0x4000_0010n, 4);
+    assert.ok(typeof fault === 'object');
+    assert.deepEqual(processor.fault(fault, 3), VM_EXIT);
+    return processor;
+  };
+
+  it('fills its area and raises vector 20', () => {
+    const processor = violate(0n);
+    assert.equal(processor.field('EXIT_REASON'), 0n);
+    assert.equal(processor.field('VM_EXIT_INTERRUPTION_INFORMATION'), 0x8000_0314n);
+    assert.equal(processor.physical.read(AREA, 4), 48);
+    assert.equal(processor.physical.read(AREA + 4, 4), 0xffff_ffff);
+    assert.equal(processor.physical.read64(AREA + 8), 0x181n);
+    assert.equal(processor.physical.read64(AREA + 16), 0x4000_0010n);
+    assert.equal(processor.physical.read64(AREA + 24), 0x4000_0010n);
+    assert.equal(processor.physical.read(AREA + 32, 2), 9);
+  });
+
+  it('stays a VM exit while the area is busy and where the entry suppresses it', () => {
+    assert.equal(violate(0n, 1).field('EXIT_REASON'), 48n);
+    const suppressed = violate(1n << 63n);
+    assert.equal(suppressed.field('EXIT_REASON'), 48n);
+    assert.equal(suppressed.physical.read(AREA, 4), 0);
+  });
+});
+
+describe('PAUSE-loop exiting', () => {
+  const PAUSE = [0xf3, 0x90];
+
+  it('exits when PAUSEs follow each other within the gap for longer than the window', () => {
+    const processor = guest({ ...secondary(SECONDARY.PAUSE_LOOP_EXITING), PLE_GAP: 10, PLE_WINDOW: 25 });
+    const pause = (after: number): unknown => {
+      processor.now += after;
+      return processor.execute(PAUSE);
+    };
+    assert.equal(pause(0), 'done');
+    assert.equal(pause(10), 'done');
+    assert.equal(pause(11), 'done', 'a new loop');
+    assert.equal(pause(10), 'done');
+    assert.equal(pause(10), 'done');
+    processor.state.set32('cpl', 3);
+    assert.equal(pause(10), 'done', 'only at CPL 0');
+    processor.state.set32('cpl', 0);
+    assert.deepEqual(pause(0), VM_EXIT, '30 cycles since the loop began');
+    assert.equal(processor.field('EXIT_REASON'), 40n);
+  });
+});
+
+describe('NMI unblocking by IRET', () => {
+  const IRETQ = [0x48, 0xcf];
+  const NMIS = PIN.NMI_EXITING | PIN.VIRTUAL_NMIS;
+  const blocked = (pin: number): TestProcessor =>
+    guest({
+      PIN_BASED_VM_EXECUTION_CONTROLS: base.PIN_BASED_VM_EXECUTION_CONTROLS | pin,
+      GUEST_INTERRUPTIBILITY_STATE: 8,
+      EXCEPTION_BITMAP: 1 << 13,
+      // The frame is all zeros: a null CS.
+      GUEST_RSP: BigInt(PAGE),
+    });
+
+  it('is reported by the exit for a fault of IRET', () => {
+    for (const pin of [0, NMIS]) {
+      const processor = blocked(pin);
+      assert.deepEqual(processor.execute(IRETQ), VM_EXIT);
+      assert.equal(processor.field('VM_EXIT_INTERRUPTION_INFORMATION'), 0x8000_1b0dn);
+      assert.equal(processor.field('GUEST_INTERRUPTIBILITY_STATE'), 0n);
+    }
+  });
+
+  it('does not happen with “NMI exiting” and without virtual NMIs', () => {
+    const processor = blocked(PIN.NMI_EXITING);
+    processor.execute(IRETQ);
+    assert.equal(processor.field('VM_EXIT_INTERRUPTION_INFORMATION'), 0x8000_0b0dn);
+    assert.equal(processor.field('GUEST_INTERRUPTIBILITY_STATE'), 8n);
+  });
+});
+
+describe('Inactive guests', () => {
+  const external: FieldChanges = {
+    PIN_BASED_VM_EXECUTION_CONTROLS:
+      base.PIN_BASED_VM_EXECUTION_CONTROLS | PIN.EXTERNAL_INTERRUPT_EXITING | PIN.NMI_EXITING,
+  };
+
+  it('in shutdown ignore interrupts and take NMIs', () => {
+    const processor = guest({ ...external, GUEST_ACTIVITY_STATE: 2 });
+    processor.state.set32('interruptRequest', 1);
+    assert.equal(processor.boundary(), undefined);
+    processor.state.set32('nmiRequest', 1);
+    assert.deepEqual(processor.boundary(), VM_EXIT);
+    assert.equal(processor.field('GUEST_ACTIVITY_STATE'), 2n);
+  });
+
+  it('waiting for a SIPI ignore NMIs, too', () => {
+    const processor = guest({ ...external, GUEST_ACTIVITY_STATE: 3 });
+    processor.state.set32('interruptRequest', 1);
+    processor.state.set32('nmiRequest', 1);
+    assert.equal(processor.boundary(), undefined);
+  });
+});
