@@ -9,7 +9,9 @@ export type InterceptQuery =
   | {
       readonly kind: 'cpuid' | 'hlt' | 'invd' | 'wbinvd' | 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause' | 'monitor' | 'mwait';
     }
-  | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'rdrand' | 'rdseed' | 'clts' | 'iret' }
+  | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'clts' | 'iret' | 'rdpid' | 'xsaves' }
+  /** `information` as VMX reports the destination register and the operand size. */
+  | { readonly kind: 'rdrand' | 'rdseed'; readonly information: number }
   | { readonly kind: 'invlpg'; readonly linearAddress: bigint }
   /** `displacement` and `information` as for `descriptorTable`. */
   | { readonly kind: 'invpcid'; readonly displacement: bigint; readonly information: number }

@@ -239,13 +239,20 @@ function nextRandom(state: State): bigint {
   return second ^ (second >> 31n);
 }
 
+/** Of RDRAND and RDSEED: the register in bits 6:3, the operand size in bits 12:11. */
+function destinationInformation({ operands: [to] }: DecodedInstruction, size: number): number {
+  const register = to?.kind === 'register' ? (REGISTERS.get(to.register)?.number ?? 0) : 0;
+  return (register << 3) | (Math.log2(size / 2) << 11);
+}
+
 /** RDRAND and RDSEED always have a number: CF = 1, the other status flags 0. */
 const random =
   (kind: 'rdrand' | 'rdseed') =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
-    const problem = requireFeature(cpu, kind) ?? exitOf(cpu, { kind });
-    if (problem) return problem;
     const size = sizeOf(instruction, 0);
+    const information = destinationInformation(instruction, size);
+    const problem = requireFeature(cpu, kind) ?? exitOf(cpu, { kind, information });
+    if (problem) return problem;
     const fault = writeOperand(cpu, instruction, 0, BigInt.asUintN(8 * size, nextRandom(cpu.state)));
     if (fault) return fault;
     writeStatusFlags(cpu.state, RFLAGS.cf);
@@ -255,6 +262,7 @@ const random =
 /** RDPID: IA32_TSC_AUX into a register of 64 or 32 bits. */
 const rdpid = (cpu: Cpu, instruction: DecodedInstruction): Next | Fault =>
   requireFeature(cpu, 'rdpid') ??
+  exitOf(cpu, { kind: 'rdpid' }) ??
   writeOperand(cpu, instruction, 0, cpu.state.get64('msrTscAux') & 0xffff_ffffn) ??
   NEXT.sequential;
 

@@ -48,8 +48,8 @@ function areaAddress(
 ): bigint | Fault {
   const { state, model } = cpu;
   if (!isEnabled(cpu) || !model.features.has(feature)) return undefinedOpcode();
-  // No model offers the control "enable XSAVES/XRSTORS", without which these are #UD in VMX non-root operation.
-  if (supervisor && state.get32('nonRoot') !== 0) return undefinedOpcode();
+  const disabled = supervisor && state.get32('nonRoot') !== 0 && cpu.intercepts.instruction({ kind: 'xsaves' });
+  if (disabled) return disabled;
   if ((state.low('cr0') & CR0.ts) !== 0) return exception(VECTOR.nm);
   if (supervisor && state.get32('cpl') !== 0) return generalProtection();
   const linear = operandAddress(cpu, instruction, 0, LEGACY.size + HEADER.size, write);

@@ -127,7 +127,7 @@ const SECONDARY_ROWS = [
     'A loop of PAUSEs at CPL 0 that lasts too long causes a VM exit.',
     ['PLE_GAP', 'PLE_WINDOW'],
   ],
-  [11, 'RDRAND exiting', false, 'RDRAND causes a VM exit.'],
+  [11, 'RDRAND exiting', true, 'RDRAND causes a VM exit.'],
   [12, 'Enable INVPCID', true, 'INVPCID may be used; otherwise it causes #UD.'],
   [13, 'Enable VM functions', true, 'VMFUNC may be used in the guest.', ['VM_FUNCTION_CONTROLS', 'EPTP_LIST_ADDRESS']],
   [
@@ -138,7 +138,7 @@ const SECONDARY_ROWS = [
     ['VMREAD_BITMAP_ADDRESS', 'VMWRITE_BITMAP_ADDRESS'],
   ],
   [15, 'Enable ENCLS exiting', false, 'The ENCLS-exiting bitmap is in force.', ['ENCLS_EXITING_BITMAP']],
-  [16, 'RDSEED exiting', false, 'RDSEED causes a VM exit.'],
+  [16, 'RDSEED exiting', true, 'RDSEED causes a VM exit.'],
   [17, 'Enable PML', true, 'Guest-physical pages that become dirty are logged.', ['PML_ADDRESS', 'PML_INDEX']],
   [
     18,
@@ -151,7 +151,7 @@ const SECONDARY_ROWS = [
   [
     20,
     'Enable XSAVES/XRSTORS',
-    false,
+    true,
     'XSAVES and XRSTORS may be used; otherwise they cause #UD.',
     ['XSS_EXITING_BITMAP'],
   ],

@@ -86,6 +86,23 @@ const CASES: readonly Case[] = [
     cause: /MONITOR/,
   },
   {
+    what: 'RDRAND R9D',
+    code: [0x41, 0x0f, 0xc7, 0xf1],
+    changes: secondary(SECONDARY.RDRAND_EXITING),
+    reason: 'RDRAND',
+    // Register 9, 32 bits.
+    information: (9 << 3) | (1 << 11),
+    cause: /RDRAND exiting/,
+  },
+  {
+    what: 'RDSEED RDX',
+    code: [0x48, 0x0f, 0xc7, 0xfa],
+    changes: secondary(SECONDARY.RDSEED_EXITING),
+    reason: 'RDSEED',
+    information: (2 << 3) | (2 << 11),
+    cause: /RDSEED exiting/,
+  },
+  {
     what: 'INVLPG [rbx]',
     code: [0x0f, 0x01, 0x3b],
     changes: primary(PRIMARY.INVLPG_EXITING),

@@ -280,3 +280,21 @@ describe('Inactive guests', () => {
     assert.equal(processor.boundary(), undefined);
   });
 });
+
+describe('Instructions that controls enable', () => {
+  const UD = 0x8000_0306n;
+
+  it('RDPID and XSAVES are #UD in the guest otherwise', () => {
+    for (const [code, control] of [
+      // rdpid rax; xsaves [rbx]
+      [[0xf3, 0x0f, 0xc7, 0xf8], SECONDARY.ENABLE_RDTSCP],
+      [[0x0f, 0xc7, 0x2b], SECONDARY.ENABLE_XSAVESXRSTORS],
+    ] as const) {
+      const off = guest({ EXCEPTION_BITMAP: 1 << 6, GUEST_CR4: 0x4_2020n });
+      assert.deepEqual(off.execute(code), VM_EXIT);
+      assert.equal(off.field('VM_EXIT_INTERRUPTION_INFORMATION'), UD);
+      const on = guest({ ...secondary(control), EXCEPTION_BITMAP: 1 << 6, GUEST_CR4: 0x4_2020n });
+      assert.equal(on.execute(code), 'done');
+    }
+  });
+});

@@ -335,8 +335,6 @@ const BODIES: readonly (readonly [Mnemonic, Body])[] = [
   [Mnemonic.Vmlaunch, guarded(EXIT.VMLAUNCH, 'none', vmEntry(true))],
   [Mnemonic.Vmresume, guarded(EXIT.VMRESUME, 'none', vmEntry(false))],
   [Mnemonic.Vmcall, guarded(EXIT.VMCALL, 'none', vmcall)],
-  // AMD's call of the hypervisor, which this processor does not know.
-  [Mnemonic.Vmmcall, () => undefinedOpcode()],
   [Mnemonic.Vmfunc, vmfunc],
   [Mnemonic.Invept, guarded(EXIT.INVEPT, 'rmSecond', invept)],
   [Mnemonic.Invvpid, guarded(EXIT.INVVPID, 'rmSecond', invvpid)],

@@ -232,6 +232,18 @@ function invlpg(query: Query<'invlpg'>, vmcs: CurrentVmcs): Answer {
   return vmExit(EXIT.INVLPG, primaryIs(PRIMARY.INVLPG_EXITING, 1), query.linearAddress);
 }
 
+/** #UD unless a secondary control enables the instruction. */
+const enabledBy =
+  (mask: number) =>
+  (_: unknown, vmcs: CurrentVmcs): Answer =>
+    secondaryControls(vmcs) & mask ? undefined : undefinedOpcode();
+
+const random = (mask: number, reason: number) => {
+  const answer = vmExit(reason, controlState(SECONDARY_FIELD, mask, 1));
+  return ({ information }: Query<'rdrand' | 'rdseed'>, vmcs: CurrentVmcs): Answer =>
+    secondaryControls(vmcs) & mask ? { ...answer, instructionInformation: information } : undefined;
+};
+
 /** What each question of the processor is answered. */
 export const INTERCEPTS: InterceptTable = {
   cpuid: always(EXIT.CPUID, 'CPUID'),
@@ -248,8 +260,11 @@ export const INTERCEPTS: InterceptTable = {
     secondaryControls(vmcs) & SECONDARY.ENABLE_RDTSCP ? rdtscp(query, vmcs) : undefinedOpcode(),
   wbinvd: (_, vmcs) => (secondaryControls(vmcs) & SECONDARY.WBINVD_EXITING ? wbinvdExit : undefined),
   rsm: never,
-  rdrand: never,
-  rdseed: never,
+  rdrand: random(SECONDARY.RDRAND_EXITING, EXIT.RDRAND),
+  rdseed: random(SECONDARY.RDSEED_EXITING, EXIT.RDSEED),
+  rdpid: enabledBy(SECONDARY.ENABLE_RDTSCP),
+  // No component belongs to IA32_XSS, so that the XSS-exiting bitmap has nothing to choose from.
+  xsaves: enabledBy(SECONDARY.ENABLE_XSAVESXRSTORS),
   iret: never,
   clts,
   lmsw,
