@@ -41,6 +41,7 @@ export const FEATURES = {
   pat: row(1, 'edx', 16),
   pse36: row(1, 'edx', 17),
   clflush: row(1, 'edx', 19),
+  mmx: row(1, 'edx', 23),
   fxsr: row(1, 'edx', 24, CR4.osfxsr),
   sse: row(1, 'edx', 25, CR4.osxmmexcpt),
   sse2: row(1, 'edx', 26),

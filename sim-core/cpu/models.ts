@@ -11,8 +11,8 @@ interface ModelRow {
 
 const WESTMERE: readonly FeatureName[] = [
   'fpu', 'de', 'pse', 'tsc', 'msr', 'pae', 'mce', 'cx8', 'apic', 'sep', 'mtrr', 'pge', 'mca', 'cmov', 'pat', 'pse36',
-  'clflush', 'fxsr', 'sse', 'sse2', 'monitor', 'vmx', 'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx',
-  'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
+  'clflush', 'mmx', 'fxsr', 'sse', 'sse2', 'monitor', 'vmx', 'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall',
+  'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
 ]; // biome-ignore format: a table reads better in rows
 
 const ALL: readonly FeatureName[] = [

@@ -2,6 +2,7 @@ import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts
 import type { Callee, Code } from './code.ts';
 import { ACCESS_FLAGS } from './core.ts';
 import type { Form, OperandForm } from './form.ts';
+import { hasMmxOperand, QuadwordAt } from './quadword.ts';
 import type { Flags, Intent, LowBytes, Place, Stage, VectorPlace } from './stage.ts';
 import { type I32, type I64, type IntLoad, i32, load32, load64, loadInt } from './value.ts';
 import { loadVector, storeVector, type V128 } from './vector.ts';
@@ -82,11 +83,29 @@ export abstract class BaseStage implements Stage {
       const at = this.vectorAddress(i);
       return new VectorAt(this.code, form.kind === 'xmm' ? 16 : 32, () => at);
     }
+    if (form.kind === 'mm') return this.mmxRegister(this.vectorAddress(i));
     if (form.kind !== 'memory') throw new TypeError(`operand ${i} of ${this.form.name} is no vector`);
     const linear = this.linearOperand(form.size, intent !== 'read');
+    if (hasMmxOperand(this.form)) return this.quadwordAt(linear, form.size === 4 ? 4 : 8, intent);
     if (aligned) this.faultIf(linear.and(form.size - 1).ne(0), 13);
     const probe = this.lazyProbe(linear, form.size, intent, this.stackFlag());
     return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
+  }
+
+  /** Writes to MMX registers set sign and exponent of the x87 register, as which it looks like a NaN. */
+  private mmxRegister(at: I32): VectorPlace {
+    const { code } = this;
+    return new QuadwordAt(
+      code,
+      8,
+      () => at,
+      () => code.store(2, at, i32(0xffff), 8),
+    );
+  }
+
+  private quadwordAt(linear: I64, size: 4 | 8, intent: Intent): VectorPlace {
+    const probe = this.lazyProbe(linear, size, intent, this.stackFlag());
+    return new QuadwordAt(this.code, size, probe, () => this.commit(probe()));
   }
 
   memory(segment: number, offset: I64, size: 1 | 2 | 4 | 8, intent: Intent): Place {

@@ -24,7 +24,7 @@ export type Flow = 'next' | 'jump' | 'conditional' | 'call' | 'indirect' | 'indi
 
 export type OperandForm =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
-  | { readonly kind: 'xmm' | 'ymm' }
+  | { readonly kind: 'mm' | 'xmm' | 'ymm' }
   | { readonly kind: 'memory'; readonly size: number }
   | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8 }
   | { readonly kind: 'near' }

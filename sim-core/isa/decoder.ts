@@ -188,6 +188,7 @@ export class InstructionDecoder {
     if (kind === OpKind.Register) {
       const location = REGISTERS.get(instruction.opRegister(i));
       if (location?.kind === 'gpr') return { kind: 'gpr', size: location.size as 1 | 2 | 4 | 8 };
+      if (location?.kind === 'mm') return { kind: 'mm' };
       return location?.kind === 'xmm' || location?.kind === 'ymm' ? { kind: location.kind } : { kind: 'other' };
     }
     if (kind === OpKind.Memory) return { kind: 'memory', size: MemorySizeExt.size(instruction.memorySize) };

@@ -2,6 +2,7 @@ import { Code, Mnemonic } from 'iced-x86';
 import type { Semantics } from '../engine/stage.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { BIT_MANIPULATION } from './bit-manipulation.ts';
+import { withMmx } from './mmx.ts';
 import { SHIFTS } from './shifts.ts';
 import { AVX, SSE } from './sse.ts';
 import { TRANSFER } from './transfer.ts';
@@ -12,8 +13,8 @@ const ROWS: Readonly<Record<string, Semantics>> = {
   ...AVX,
   ...BIT_MANIPULATION,
   ...SHIFTS,
-  ...SSE,
   ...TRANSFER,
+  ...withMmx(SSE),
 };
 
 function byMnemonic(): ReadonlyMap<number, Semantics> {

@@ -24,6 +24,7 @@ interface Setting {
   readonly mxcsr?: number;
   /** The low doubleword of XMM1. */
   readonly xmm1?: number;
+  readonly x87Status?: number;
   /** RAX: the address of memory operands. */
   readonly rax?: number;
 }
@@ -40,6 +41,7 @@ function execute(source: string, setting: Setting = {}): { fault: Fault | undefi
   state.set64('cr0', BigInt(setting.cr0 ?? CR0.pe));
   state.set64('cr4', BigInt(setting.cr4 ?? CR4.osfxsr));
   state.set32('mxcsr', setting.mxcsr ?? MXCSR_DEFAULT);
+  state.set32('x87Status', setting.x87Status ?? 0);
   state.set64('gpr', BigInt(setting.rax ?? DATA), GPR.rax);
   state.set64('rip', BigInt(ORIGIN));
   state.bytes.fill(0x11, OFFSET.ymm, OFFSET.ymm + 16);
@@ -117,8 +119,32 @@ describe('SSE', () => {
     const { fault } = execute(source, { ...one, mxcsr: 0x1d80, cr4: CR4.osfxsr });
     assert.deepEqual(fault, { kind: 'exception', vector: VECTOR.ud });
   });
+});
 
-  it('names instructions on MMX registers instead of raising #UD', () => {
-    assert.deepEqual(execute('paddb mm0, mm1').fault, { kind: 'unimplemented', what: 'instruction paddb' });
+describe('MMX', () => {
+  /** The x87 summary bit. */
+  const PENDING = 0x80;
+  const fault = (vector: number): Fault => ({ kind: 'exception', vector });
+
+  it('needs CR0.EM and TS clear and no x87 exception waiting, but not CR4.OSFXSR', () => {
+    assert.equal(execute('paddb mm0, mm1', { cr4: 0 }).fault, undefined);
+    assert.deepEqual(execute('paddb mm0, mm1', { cr0: CR0.em | CR0.ts }).fault, fault(VECTOR.ud));
+    assert.deepEqual(execute('paddb mm0, mm1', { cr0: CR0.ts }).fault, fault(VECTOR.nm));
+    const waiting = { cr0: CR0.pe | CR0.ne, x87Status: PENDING };
+    assert.deepEqual(execute('paddb mm0, mm1', waiting).fault, fault(VECTOR.mf));
+    assert.deepEqual(execute('movq2dq xmm0, mm1', { cr4: 0 }).fault, fault(VECTOR.ud));
+  });
+
+  it('stops by name where FERR# would report the error', () => {
+    const stopped = execute('paddb mm0, mm1', { x87Status: PENDING }).fault;
+    assert.deepEqual(stopped, { kind: 'unimplemented', what: 'instruction paddb' });
+  });
+
+  it('makes x87 registers valid with TOP 0, those written look like NaNs', () => {
+    const { state } = execute('movd mm2, eax', { x87Status: 0x3800 });
+    assert.equal(state.get32('x87Status'), 0);
+    assert.equal(state.get32('x87Tag'), 0);
+    assert.equal(state.view.getBigUint64(OFFSET.x87 + 32, true), BigInt(DATA));
+    assert.equal(state.view.getUint16(OFFSET.x87 + 40, true), 0xffff);
   });
 });
