@@ -9,6 +9,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Machine } from '../../sim-core/machine/api.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 
@@ -22,10 +23,12 @@ interface Row {
   readonly cpuModel?: string;
   /** Instructions in millions; default 2000. */
   readonly limit?: number;
+  /** The test waits in HLT for an interrupt of the test device, IRQ 11. An NMI wakes it instead. */
+  readonly wakes?: boolean;
 }
 
 const ROWS: readonly Row[] = [
-  { name: 'realmode', file: 'realmode' },
+  { name: 'realmode', file: 'realmode', wakes: true },
   { name: 'access', file: 'access_test', limit: 40_000 },
   { name: 'smap', file: 'smap' },
   { name: 'pku', file: 'pku' },
@@ -49,7 +52,7 @@ const ROWS: readonly Row[] = [
   { name: 'la57', file: 'la57' },
   { name: 'debug', file: 'debug' },
   { name: 'apic', file: 'apic' },
-  { name: 'tscdeadline_latency', file: 'tscdeadline_latency' },
+  { name: 'cmpxchg8b', file: 'cmpxchg8b' },
   { name: 'taskswitch', file: 'taskswitch' },
   { name: 'taskswitch2', file: 'taskswitch2' },
   { name: 'pmu', file: 'pmu' },
@@ -62,6 +65,38 @@ const ROWS: readonly Row[] = [
 const ENVIRONMENT = 'NR_CPUS=1\nMEMSIZE=512\nTEST_DEVICE=0\nBOOTLOADER=1\n';
 const MEMORY = 512 * 2 ** 20;
 const MILLION = 1e6;
+
+/** Of QEMU's pc-testdev, which some tests talk to: a port that remembers, and RAM behind MMIO. */
+const TEST_DEVICE = { port: 0xe0, memory: 0xff00_0000, memorySize: 0x1_0000 } as const;
+
+function addTestDevice(machine: Machine): void {
+  const { ports } = machine.cpu;
+  const [read, write] = [ports.read.bind(ports), ports.write.bind(ports)];
+  let latch = 0;
+  ports.read = (port, size) => (port === TEST_DEVICE.port ? latch : read(port, size));
+  ports.write = (port, size, value) => {
+    if (port === TEST_DEVICE.port) latch = value;
+    else write(port, size, value);
+  };
+  const memory = new DataView(new ArrayBuffer(TEST_DEVICE.memorySize));
+  machine.physical.map(TEST_DEVICE.memory, TEST_DEVICE.memorySize, {
+    name: 'test memory',
+    read: (offset, size) => {
+      let value = 0;
+      for (let i = size - 1; i >= 0; i--) value = value * 256 + memory.getUint8(offset + i);
+      return value;
+    },
+    write: (offset, size, value) => {
+      for (let i = 0; i < size; i++) memory.setUint8(offset + i, (value >>> (8 * i)) & 0xff);
+    },
+  });
+}
+
+/** An NMI, with the handler in real mode that the test has for the device: an IRET at 1000h. */
+function wake(machine: Machine): void {
+  machine.physical.write(4 * 2, 4, 0x1000);
+  machine.state.set32('nmiRequest', 1);
+}
 
 /** A stop in a few words. */
 function describeStop(stop: StopReason): string {
@@ -79,8 +114,14 @@ function run(folder: string, row: Row): { text: string; stop: StopReason; instru
   const environment = { name: 'environment', bytes: new TextEncoder().encode(ENVIRONMENT), commandLine: 'environment' };
   const name = `${row.file}.flat`;
   const image = new Uint8Array(readFileSync(join(folder, 'x86', name)));
+  addTestDevice(machine);
   machine.boot({ name, image, commandLine: row.commandLine ?? '', modules: [environment] });
-  const stop = machine.run((row.limit ?? 2000) * MILLION);
+  const limit = (row.limit ?? 2000) * MILLION;
+  let stop = machine.run(limit);
+  if (stop.kind === 'halted' && row.wakes) {
+    wake(machine);
+    stop = machine.run(limit);
+  }
   return { text, stop, instructions: machine.instructions };
 }
 
