@@ -51,13 +51,10 @@ export function describeStop(stop: FinalStop, machine: Machine): string {
   return describe ? `vmxray: ${describe(stop, machine)}` : '';
 }
 
-/** Exits by the name that vmx/exit-reasons.ts gives them. */
-function exitCounts(machine: Machine): Record<string, number> {
+/** Numbers by the name of the exit reason that vmx/exit-reasons.ts gives them. */
+function byName(counts: ReadonlyMap<number, number>): Record<string, number> {
   const names = new Map(EXIT_REASONS.map(({ number, name }) => [number, name]));
-  const entries = [...machine.vmx.exitCounts].map(([reason, count]) => [
-    names.get(reason) ?? `REASON_${reason}`,
-    count,
-  ]);
+  const entries = [...counts].map(([reason, count]) => [names.get(reason) ?? `REASON_${reason}`, count]);
   return Object.fromEntries(entries) as Record<string, number>;
 }
 
@@ -75,6 +72,9 @@ export interface RunSummary {
   readonly rip: string;
   readonly vmEntries: number;
   readonly vmExits: Readonly<Record<string, number>>;
+  /** Cycles from the VM exits of each reason to the VM entries that followed. */
+  readonly vmExitCycles: Readonly<Record<string, number>>;
+  readonly tlb: Readonly<Record<string, number>>;
 }
 
 export function summary(
@@ -94,6 +94,8 @@ export function summary(
     mips: Number((instructions / seconds / 1e6).toFixed(3)),
     rip: hex(machine.state.get64('rip')),
     vmEntries: machine.vmx.entries,
-    vmExits: exitCounts(machine),
+    vmExits: byName(machine.vmx.exitCounts),
+    vmExitCycles: byName(machine.vmx.exitCycles),
+    tlb: machine.mmu.tlb.counters,
   };
 }

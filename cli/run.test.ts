@@ -72,6 +72,20 @@ describe('vmxray run', function () {
     assert.match(stderr, /would satisfy it: set bit 3.* of HOST_TR_SELECTOR/);
   });
 
+  it('counts VM exits with their cycles, and what the TLB does', () => {
+    const samples = path.join(import.meta.dirname, '../examples/first-vmm');
+    const modules = ['--module', path.join(samples, 'guest.elf')];
+    const { stdout } = vmxray(['run', path.join(samples, 'first-vmm.elf'), ...modules, '--json']);
+    const { vmExits, vmExitCycles, tlb } = JSON.parse(stdout.split('\n').at(-2) ?? '');
+    // No VM entry follows the HLT that ends the sample; each other exit and entry costs 500 cycles and instructions.
+    assert.deepEqual(Object.keys(vmExits).sort(), [...Object.keys(vmExitCycles), 'HLT'].sort());
+    for (const [name, cycles] of Object.entries(vmExitCycles)) assert.ok(Number(cycles) > 500 * vmExits[name], name);
+    // A walk of linear addresses reads at least two entries (2-MiB pages under 4 levels: three), one of EPT three or four.
+    assert.ok(tlb.pagingReferences >= 3 * tlb.linearMisses, stdout);
+    assert.ok(tlb.eptReferences >= 3 * tlb.guestPhysicalMisses, stdout);
+    assert.ok(tlb.combinedMisses > 0 && tlb.guestPhysicalHits > 0);
+  });
+
   it('ends with 4 when the processor halts for ever', () => {
     const { status, stderr } = runCode([0xfa, 0xf4]); // cli; hlt
     assert.equal(status, 4);

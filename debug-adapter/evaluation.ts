@@ -74,6 +74,10 @@ type Command = (target: Target, rest: string) => string;
 const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: Command }>> = {
   help: { help: 'this text', run: () => helpText() },
   exits: { help: 'how often each VM exit has happened', run: listExits },
+  counters: {
+    help: 'VM exits with their cost in cycles, VM entries, TLB hits, misses and walk references',
+    run: counters,
+  },
   'last-exit': { help: 'the last VM exit with everything that is known of it', run: describeLastExit },
   'check-entry': { help: 'every VM-entry check that would fail now', run: checkEntry },
   'will-exit': { help: 'whether the guest’s next instruction causes a VM exit, and why', run: willExit },
@@ -100,6 +104,18 @@ function listExits({ machine }: Target): string {
   });
   return lines.length > 0 ? lines.join('\n') : 'There has been no VM exit.';
 }
+
+function counters({ machine: { vmx, mmu } }: Target): string {
+  const exits = EXIT_REASONS.flatMap(({ number, title }) => {
+    const count = vmx.exitCounts.get(number) ?? 0;
+    const cycles = vmx.exitCycles.get(number) ?? 0;
+    return count > 0 ? [counterLine(`${title}: VM exits`, count), counterLine(`${title}: cycles`, cycles)] : [];
+  });
+  const tlb = Object.entries(mmu.tlb.counters).map(([name, count]) => counterLine(`TLB ${name}`, count));
+  return [counterLine('VM entries', vmx.entries), ...exits, ...tlb].join('\n');
+}
+
+const counterLine = (name: string, count: number): string => `${String(count).padStart(14)}  ${name}`;
 
 function describeLastExit(target: Target): string {
   const exit = target.machine.vmx.lastExit;

@@ -84,7 +84,10 @@ export interface VmcsFieldBody {
 export interface VmExitsBody {
   total: number;
   entries: number;
-  reasons: { reason: number; name: string; count: number; stop: boolean }[];
+  /** `cycles`: from these VM exits to the VM entries that followed, together. */
+  reasons: { reason: number; name: string; count: number; cycles?: number; stop: boolean }[];
+  /** What the TLB counts (sim-core/mmu/tlb.ts). */
+  tlb?: Readonly<Record<string, number>>;
   last?: {
     reason: number;
     name: string;

@@ -78,8 +78,10 @@ function exitsBody(session: Session, target: Target): VmExitsBody {
       reason: number,
       name,
       count: vmx.exitCounts.get(number) ?? 0,
+      ...(vmx.exitCycles.has(number) ? { cycles: vmx.exitCycles.get(number) ?? 0 } : {}),
       stop: session.filters.stopsAt(number),
     })),
+    tlb: target.machine.mmu.tlb.counters,
     ...(last ? { last: lastExit(target, last) } : {}),
   };
 }
@@ -179,7 +181,6 @@ export const vmxRequests: HandlerTable = {
     if (vmx.currentVmcs === undefined) throw errors.noVmcs();
     const failure = vmx.checkEntry();
     session.marksEntryChecks = true;
-    session.afterwards(() => session.changed());
     return { ok: failure === undefined, checks: (failure?.checks ?? []).map((check) => checkBody(vmx, check)) };
   }),
 };

@@ -45,9 +45,12 @@ function commandTable(services: CommandServices, reports: ReportDocuments): Read
     explainExit: inSession(async (session) =>
       reports.show('VM exit', exitReport(await session.request('vmxray/vmExits'))),
     ),
-    checkVmEntry: inSession(async (session) =>
-      reports.show('VM entry', entryReport(await session.request('vmxray/checkVmEntry'))),
-    ),
+    checkVmEntry: inSession(async (session) => {
+      const answer = await session.request('vmxray/checkVmEntry');
+      // The VMCS tree marks the fields that fail from now on.
+      sessions.refresh();
+      await reports.show('VM entry', entryReport(answer));
+    }),
     showStaleTranslations: inSession(async (session) =>
       reports.show('Stale translations', staleReport(await session.request('vmxray/tlb'))),
     ),

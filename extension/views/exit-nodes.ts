@@ -68,12 +68,13 @@ function othersNode(others: readonly Reason[]): ViewNode {
   };
 }
 
-function reasonNode({ reason, name, count, stop }: Reason): ViewNode {
-  const times = count === 1 ? 'once' : `${count} times`;
+function reasonNode({ reason, name, count, cycles, stop }: Reason): ViewNode {
+  const cost = cycles === undefined ? '' : `, ${cycles} cycles up to the VM entries that followed`;
+  const times = (count === 1 ? 'once' : `${count} times`) + cost;
   return {
     id: `reason ${reason}`,
     label: name,
-    description: count > 0 ? `${count}×` : `reason ${reason}`,
+    description: count > 0 ? `${count}×${cycles === undefined ? '' : ` · ${cycles} cycles`}` : `reason ${reason}`,
     tooltip: `**${name}** · basic exit reason ${reason} · ${times}\n\nTick it to stop after every such VM exit.`,
     accessibleLabel: `${name}, basic exit reason ${reason}, ${times}${stop ? ', stops' : ''}`,
     checked: stop,

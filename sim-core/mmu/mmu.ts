@@ -369,9 +369,11 @@ export class Mmu {
     const entry = tlb.find(kind, low, high, world.largeOrder, world);
     if (entry >= 0 && this.allows(tlb.rights(entry), access, user, implicit)) {
       this.rights = tlb.rights(entry);
+      tlb.countHit(kind);
       return tlb.target(entry, low);
     }
     // An entry that does not suffice (rights, dirty flag) is not trusted: the tables decide, as after an invalidation.
+    tlb.countMiss(kind);
     const physical = walker.walk(world, low, high, access, user, implicit);
     if (physical < 0) {
       this.fault = walker.fault;

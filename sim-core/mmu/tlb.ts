@@ -112,10 +112,10 @@ export const TLB_ENTRIES = SECTIONS.entries;
  *   rootHigh
  *   mode      World.modeBits when it was filled
  *   occupied  one bit an entry: valid ones are found without looking at all
- * before them a header of 16 words: the next stamp, and whether an entry smaller than its guest page was ever filled.
+ * before them a header of 32 words: the next stamp, whether an entry smaller than its guest page was ever filled, counters.
  */
 const HEADER = REGION.tlb.start >>> 2;
-const arrayAt = (n: number): number => HEADER + 16 + n * TLB_ENTRIES;
+const arrayAt = (n: number): number => HEADER + 32 + n * TLB_ENTRIES;
 const KEY_LOW = arrayAt(0);
 const KEY_HIGH = arrayAt(1);
 const TAGS = arrayAt(2);
@@ -131,6 +131,21 @@ const OCCUPIED = arrayAt(11);
 const OCCUPIED_WORDS = Math.ceil(TLB_ENTRIES / 32);
 const NEXT_STAMP = HEADER;
 const FRACTURED = HEADER + 1;
+
+/**
+ * What the TLB counts, in order, as doubles in the header. Hits are look-ups that the engine's own copies of entries did
+ * not serve; misses (walks) and the table entries that walks read are all there are.
+ */
+const COUNTED = [
+  'linearHits', 'guestPhysicalHits', 'combinedHits',
+  'linearMisses', 'guestPhysicalMisses', 'combinedMisses',
+  'pagingReferences', 'eptReferences',
+] as const; // biome-ignore format: a table reads better in rows
+export type TlbCounter = (typeof COUNTED)[number];
+const COUNTERS = (HEADER + 2) >>> 1;
+const PAGING_REFERENCES = COUNTERS + COUNTED.indexOf('pagingReferences');
+const EPT_REFERENCES = COUNTERS + COUNTED.indexOf('eptReferences');
+const KINDS = 3;
 
 /** Under which tags entries are looked up and filled. */
 export interface TlbTags {
@@ -375,6 +390,27 @@ export class Tlb {
   private eptRoot(entry: number): number {
     const u32 = this.state.u32;
     return (u32[EPT_HIGH + entry] as number) * 2 ** 32 + (((u32[EPT_LOW + entry] as number) & ~0xfff) >>> 0);
+  }
+
+  /** A look-up was served by an entry, or led to a walk. */
+  countHit(kind: MappingKind): void {
+    this.count(COUNTERS + kind);
+  }
+  countMiss(kind: MappingKind): void {
+    this.count(COUNTERS + KINDS + kind);
+  }
+  /** A walk has read an entry of the paging structures or of EPT. */
+  countReference(ept: boolean): void {
+    this.count(ept ? EPT_REFERENCES : PAGING_REFERENCES);
+  }
+  private count(at: number): void {
+    this.state.f64[at] = (this.state.f64[at] as number) + 1;
+  }
+
+  /** Since the machine was built. */
+  get counters(): Readonly<Record<TlbCounter, number>> {
+    const { f64 } = this.state;
+    return Object.fromEntries(COUNTED.map((name, i) => [name, f64[COUNTERS + i]])) as Record<TlbCounter, number>;
   }
 
   /** Every valid entry, oldest first. */

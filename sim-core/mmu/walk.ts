@@ -295,12 +295,12 @@ export class Walker {
       at = this.translateEpt(world, guestPhysical, ACCESS.read, true);
       if (at < 0) return -1;
     }
-    this.readEntry(at, narrow);
+    this.readEntry(at, narrow, false);
     this.record('linear', TABLE_NAMES[level] as string, at, world.eptOn ? guestPhysical : undefined);
     return at;
   }
 
-  private readEntry(at: number, narrow: boolean): void {
+  private readEntry(at: number, narrow: boolean, ept: boolean): void {
     const physical = this.physical;
     if (this.steps !== undefined) {
       const bytes = new DataView(physical.peek(at, 8).buffer);
@@ -308,6 +308,7 @@ export class Walker {
       this.high = narrow ? 0 : bytes.getUint32(4, true);
       return;
     }
+    this.tlb.countReference(ept);
     const state = physical.state;
     state.f64[OFFSET.extraCycles >>> 3] = (state.f64[OFFSET.extraCycles >>> 3] as number) + CYCLES_PER_REFERENCE;
     this.low = physical.read(at, 4);
@@ -359,8 +360,10 @@ export class Walker {
       if (entry >= 0 && allowsEpt(tlb.rights(entry), asWrite, access, this.userPage)) {
         this.eptRights = tlb.rights(entry);
         this.eptOrder = tlb.order(entry);
+        tlb.countHit(MAPPING.guestPhysical);
         return tlb.target(entry, low);
       }
+      tlb.countMiss(MAPPING.guestPhysical);
     }
     const physical = this.walkEpt(world, guestPhysical, low, high, access, asWrite, structure);
     if (this.steps !== undefined) return physical;
@@ -394,7 +397,7 @@ export class Walker {
     if (high >>> 16 !== 0) return this.eptViolation(world, guestPhysical, access, 0, structure, 'beyond 48 bits');
     for (; ; level--) {
       const at = table + indexOf(low, high, level) * 8;
-      this.readEntry(at, false);
+      this.readEntry(at, false, true);
       this.record('ept', `EPT ${TABLE_NAMES[level]}`, at, undefined);
       this.eptEntryAt[level] = at;
       this.eptEntryLow[level] = this.low;

@@ -60,11 +60,21 @@ export function enterGuest(unit: VmxUnit, launch: boolean): EntryOutcome {
   addCycles(state, TRANSITION_CYCLES);
   startTimer(unit);
   unit.entries++;
+  countExitCycles(unit);
   unit.callbacks.onEntry();
   const outcome = inject(unit);
   unit.virtualApic.afterEntry();
   noteAttention(unit);
   return outcome;
+}
+
+/** The time since the last VM exit counts as what that exit has cost. */
+function countExitCycles(unit: VmxUnit): void {
+  const { exited, exitCycles, cpu } = unit;
+  if (!exited) return;
+  const cycles = cpu.clock.cycles() - exited.cycle;
+  exitCycles.set(exited.reason, (exitCycles.get(exited.reason) ?? 0) + cycles);
+  unit.exited = undefined;
 }
 
 /** A check failed: all others that would fail are explained, too. */

@@ -83,6 +83,7 @@ const address = (vmcs: CurrentVmcs, offset: number): number => Number(vmcs.get64
 function announce(unit: VmxUnit, record: VmExitRecord): void {
   unit.exitCounts.set(record.reason, (unit.exitCounts.get(record.reason) ?? 0) + 1);
   unit.lastExit = record;
+  unit.exited = { reason: record.reason, cycle: unit.cpu.clock.cycles() };
   unit.callbacks.onExit(record);
 }
 

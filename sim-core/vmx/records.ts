@@ -66,6 +66,8 @@ export interface VmxView {
   readonly lastEntryFailure: VmEntryFailure | undefined;
   /** VM exits by basic exit reason. */
   readonly exitCounts: ReadonlyMap<number, number>;
+  /** Cycles from VM exits to the VM entries that followed, by basic exit reason: what each reason has cost. */
+  readonly exitCycles: ReadonlyMap<number, number>;
   /** VM entries that succeeded. */
   readonly entries: number;
   /** Evaluates all entry checks on the current VMCS as VMLAUNCH would now; empty when it would enter. */

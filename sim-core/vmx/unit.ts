@@ -29,6 +29,10 @@ export interface VmxUnit {
   lastExit: VmExitRecord | undefined;
   lastEntryFailure: VmEntryFailure | undefined;
   entries: number;
+  /** Cycles between VM exits and the VM entries after them, by basic exit reason. */
+  readonly exitCycles: Map<number, number>;
+  /** The VM exit that no VM entry has followed yet: its reason and the cycle; undefined in the guest. */
+  exited: { readonly reason: number; readonly cycle: number } | undefined;
 }
 
 /** What VM entries and VM exits cost in the machine's cycles, beside the instruction. */

@@ -44,6 +44,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   lastExit: VmExitRecord | undefined;
   lastEntryFailure: VmEntryFailure | undefined;
   entries = 0;
+  readonly exitCycles = new Map<number, number>();
+  exited: VmxUnit['exited'];
   readonly virtualApic = new VirtualApic(this);
   readonly pageLog = new PageModificationLog(this);
   private parts: Attached | undefined;
