@@ -29,7 +29,7 @@ export interface TlbEntry {
   readonly dirty: boolean;
   /** RIGHT bits and protection key as the entry has them. */
   readonly rights: number;
-  /** The tables that it was filled from: physical address of the top paging structure (0: EPT alone), World.modeBits. */
+  /** What it was filled from: physical address of the top paging structure (0: EPT alone), World.modeBits. */
   readonly root: number;
   readonly modeBits: number;
 }
@@ -112,7 +112,8 @@ export const TLB_ENTRIES = SECTIONS.entries;
  *   rootHigh
  *   mode      World.modeBits when it was filled
  *   occupied  one bit an entry: valid ones are found without looking at all
- * before them a header of 32 words: the next stamp, whether an entry smaller than its guest page was ever filled, counters.
+ * before them a header of 32 words: the next stamp, whether an entry smaller than its guest page was ever filled,
+ * and the counters.
  */
 const HEADER = REGION.tlb.start >>> 2;
 const arrayAt = (n: number): number => HEADER + 32 + n * TLB_ENTRIES;
@@ -133,8 +134,8 @@ const NEXT_STAMP = HEADER;
 const FRACTURED = HEADER + 1;
 
 /**
- * What the TLB counts, in order, as doubles in the header. Hits are look-ups that the engine's own copies of entries did
- * not serve; misses (walks) and the table entries that walks read are all there are.
+ * What the TLB counts, in order, as doubles in the header. Hits are look-ups that the engine's own copies of entries
+ * did not serve; misses (walks) and the table entries that walks read are all there are.
  */
 const COUNTED = [
   'linearHits', 'guestPhysicalHits', 'combinedHits',
