@@ -23,7 +23,7 @@ export function requireSse(state: State): Fault | undefined {
 /** MXCSR bits that may be 1, as FXSAVE reports them. */
 export const MXCSR_MASK = 0xffff;
 
-function ldmxcsr(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
+export function ldmxcsr(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const problem = requireSse(cpu.state);
   if (problem) return problem;
   const value = readMemoryOperand(cpu, instruction, 0, 4);
@@ -33,7 +33,7 @@ function ldmxcsr(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   return NEXT.sequential;
 }
 
-const stmxcsr: SlowInstruction = (cpu, instruction) =>
+export const stmxcsr: SlowInstruction = (cpu, instruction) =>
   requireSse(cpu.state) ??
   writeMemoryOperand(cpu, instruction, 0, 4, BigInt(cpu.state.get32('mxcsr'))) ??
   NEXT.sequential;

@@ -1,4 +1,5 @@
 import { ARITHMETIC_INSTRUCTIONS } from './arithmetic-instructions.ts';
+import { BIT_INSTRUCTIONS } from './bit-instructions.ts';
 import { CONTROL_INSTRUCTIONS } from './control-instructions.ts';
 import type { SlowInstructionTable } from './cpu.ts';
 import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
@@ -18,6 +19,7 @@ import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
   [
     ARITHMETIC_INSTRUCTIONS,
+    BIT_INSTRUCTIONS,
     CONTROL_INSTRUCTIONS,
     DESCRIPTOR_INSTRUCTIONS,
     FAR_TRANSFERS,

@@ -7,12 +7,16 @@ import type { Fault } from '../mmu/fault.ts';
 import { GPR, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next, type SlowInstruction } from './cpu.ts';
-import { requireSse } from './fpu-instructions.ts';
+import { ldmxcsr, requireSse, stmxcsr } from './fpu-instructions.ts';
 import { memoryOperand, readGpr } from './operands.ts';
 import { segmentAddress } from './segments.ts';
 import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import type { NamedInstructions } from './table.ts';
+import { CRYPTO_INSTRUCTIONS } from './vector/crypto-instructions.ts';
 import { FLOAT_INSTRUCTIONS } from './vector/float-instructions.ts';
+import { MASKED_INSTRUCTIONS } from './vector/masked-instructions.ts';
+import { vectorInstruction } from './vector/operands.ts';
+import { STRING_COMPARISONS } from './vector/string-comparisons.ts';
 
 /** CMPSD is the name of a comparison of doublewords in memory, too. */
 const cmpsd: SlowInstruction = (cpu, instruction) => {
@@ -60,7 +64,13 @@ function maskmovdqu(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
 }
 
 export const VECTOR_INSTRUCTIONS: NamedInstructions = {
+  ...CRYPTO_INSTRUCTIONS,
   ...FLOAT_INSTRUCTIONS,
+  ...MASKED_INSTRUCTIONS,
+  ...STRING_COMPARISONS,
   Cmpsd: cmpsd,
   Maskmovdqu: maskmovdqu,
+  Vmaskmovdqu: vectorInstruction(maskmovdqu),
+  Vldmxcsr: vectorInstruction(ldmxcsr),
+  Vstmxcsr: vectorInstruction(stmxcsr),
 };

@@ -17,6 +17,8 @@ export type OperandSource =
   | { readonly kind: 'gpr'; readonly size: 1 | 2 | 4 | 8 }
   | { readonly kind: 'xmm' | 'ymm' }
   | { readonly kind: 'mm' }
+  /** Memory addressed by a vector of indices of `width` bytes. */
+  | { readonly kind: 'vsib'; readonly register: 'xmm' | 'ymm'; readonly width: 4 | 8 }
   /** ST(i), or always ST(0). */
   | { readonly kind: 'st'; readonly fixed: boolean }
   | { readonly kind: 'fixed'; readonly register: 'AL' | 'CL' | 'AX' | 'EAX' | 'RAX' }
@@ -46,6 +48,7 @@ const gpr = (size: 1 | 2 | 4 | 8): OperandSource => ({ kind: 'gpr', size });
 const immediate = (size: 1 | 2 | 4 | 8, extended: 1 | 2 | 4 | 8 = size): OperandSource => ({
   kind: 'immediate', size, extended,
 }); // biome-ignore format: one line says it
+const MM: OperandSource = { kind: 'mm' };
 const XMM: OperandSource = { kind: 'xmm' };
 const YMM: OperandSource = { kind: 'ymm' };
 
@@ -55,10 +58,15 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.r16_reg, gpr(2)], [Kind.r16_rm, gpr(2)], [Kind.r16_opcode, gpr(2)],
   [Kind.r32_reg, gpr(4)], [Kind.r32_rm, gpr(4)], [Kind.r32_opcode, gpr(4)],
   [Kind.r64_reg, gpr(8)], [Kind.r64_rm, gpr(8)], [Kind.r64_opcode, gpr(8)],
+  [Kind.mm_reg, MM], [Kind.mm_rm, MM],
   [Kind.st0, { kind: 'st', fixed: true }], [Kind.sti_opcode, { kind: 'st', fixed: false }],
   [Kind.r32_vvvv, gpr(4)], [Kind.r64_vvvv, gpr(8)],
   [Kind.xmm_reg, XMM], [Kind.xmm_rm, XMM], [Kind.xmm_vvvv, XMM], [Kind.xmm_is4, XMM],
   [Kind.ymm_reg, YMM], [Kind.ymm_rm, YMM], [Kind.ymm_vvvv, YMM], [Kind.ymm_is4, YMM],
+  [Kind.mem_vsib32x, { kind: 'vsib', register: 'xmm', width: 4 }],
+  [Kind.mem_vsib32y, { kind: 'vsib', register: 'ymm', width: 4 }],
+  [Kind.mem_vsib64x, { kind: 'vsib', register: 'xmm', width: 8 }],
+  [Kind.mem_vsib64y, { kind: 'vsib', register: 'ymm', width: 8 }],
   [Kind.al, { kind: 'fixed', register: 'AL' }], [Kind.cl, { kind: 'fixed', register: 'CL' }],
   [Kind.ax, { kind: 'fixed', register: 'AX' }], [Kind.eax, { kind: 'fixed', register: 'EAX' }],
   [Kind.rax, { kind: 'fixed', register: 'RAX' }],
@@ -79,6 +87,7 @@ const EITHER = new Map<Kind, OperandSource>([
   [Kind.r16_or_mem, gpr(2)],
   [Kind.r32_or_mem, gpr(4)],
   [Kind.r64_or_mem, gpr(8)],
+  [Kind.mm_or_mem, MM],
   [Kind.xmm_or_mem, XMM],
   [Kind.ymm_or_mem, YMM],
 ]);

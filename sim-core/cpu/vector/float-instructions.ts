@@ -12,7 +12,7 @@ import { readOperand, sizeOf, writeOperand } from '../operands.ts';
 import { writeStatusFlags } from '../rflags.ts';
 import type { NamedInstructions } from '../table.ts';
 import {
-  type Bytes, immediateOf, isVex, readVector, sizeOfVector, sourcesOf, vectorInstruction, viewOf, writeResult,
+  type Bytes, immediateOf, isVex, probeVector, readVector, sizeOfVector, sourcesOf, vectorInstruction, viewOf, writeResult,
   writeVector,
 } from './operands.ts'; // biome-ignore format: a list reads better in rows
 import { DOUBLE, type FloatFormat, HALF, ROUNDING, type Rounding, SINGLE, SoftFloat } from './soft-float.ts';
@@ -344,8 +344,13 @@ function toHalves(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
     writeLane(HALF, result, i, float.convert(SINGLE, HALF, readLane(SINGLE, source, i)));
   }
   if (instruction.operands[0]?.kind === 'memory') {
-    // Both may fault: the exception of the numbers comes first, and memory is not written then.
-    return settle(cpu.state, float) ?? writeVector(cpu, instruction, 0, result) ?? NEXT.sequential;
+    // A fault of the store comes first, and leaves MXCSR as it was.
+    return (
+      probeVector(cpu, instruction, 0, result.length) ??
+      settle(cpu.state, float) ??
+      writeVector(cpu, instruction, 0, result) ??
+      NEXT.sequential
+    );
   }
   return settle(cpu.state, float) ?? writeResult(cpu.state, instruction, result);
 }

@@ -98,13 +98,21 @@ export function readVector(
   return at === 0 ? mmu.lastFault() : state.bytes.slice(at, at + size);
 }
 
+/** The fault that writing to memory operand `i` would raise. */
+export function probeVector(cpu: Cpu, instruction: DecodedInstruction, i: number, size: number): Fault | undefined {
+  const linear = operandAddress(cpu, instruction, i, size, true);
+  if (typeof linear === 'object') return linear;
+  const at = cpu.mmu.locate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), size, true);
+  return at === 0 ? cpu.mmu.lastFault() : undefined;
+}
+
 /** Writes bytes to memory operand `i`. */
 export function writeVector(cpu: Cpu, instruction: DecodedInstruction, i: number, bytes: Bytes): Fault | undefined {
   const linear = operandAddress(cpu, instruction, i, bytes.length, true);
   return typeof linear === 'object' ? linear : writeBytes(cpu, linear, bytes);
 }
 
-export function writeBytes({ state, mmu }: Cpu, linear: bigint, bytes: Bytes): Fault | undefined {
+function writeBytes({ state, mmu }: Cpu, linear: bigint, bytes: Bytes): Fault | undefined {
   const at = mmu.locate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), bytes.length, true);
   if (at === 0) return mmu.lastFault();
   state.bytes.set(bytes, at);
