@@ -20,7 +20,7 @@ export interface Staleness {
   readonly invalidations: readonly string[];
 }
 
-/** Sub-pages of a large entry that are compared, at most: those of a 1-GiB page in 2-MiB pieces, and of one of these. */
+/** Pieces of a large entry that are compared, at most: a 1-GiB page in 2-MiB pieces, and one of these in pages. */
 const MOST_PIECES = 1024;
 
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
