@@ -85,7 +85,8 @@ export interface Intercepts {
   exceptionFor(fault: Fault): ExceptionFault | undefined;
   /**
    * At an instruction boundary in non-root operation, before debug traps are looked at: performs the trap-like VM exit
-   * that the last instruction has brought about (APIC-write emulation, monitor trap flag). @returns whether there was one.
+   * that the last instruction has brought about (APIC-write emulation, monitor trap flag).
+   * @returns whether there was one
    */
   trap(): boolean;
   /**
