@@ -64,6 +64,8 @@ class SimulatedMachine implements Machine {
   /** Page offsets at which the guest's own debug registers have ever had an instruction breakpoint. */
   private readonly guestBreakpointOffsets = new Set<number>();
   private decodesAnew = false;
+  /** Whether it was the debugger that asked for the last stop in front of an instruction, not the guest. */
+  private debuggerStops = false;
   /** RFLAGS.RF was set when the instruction in hand began: it ignores the guest's instruction breakpoints. */
   private resuming = false;
   /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
@@ -160,7 +162,8 @@ class SimulatedMachine implements Machine {
 
   /** Asked in front of an instruction whose page offset has a breakpoint. */
   private stopsHere(): boolean {
-    if (this.stopsForDebugger()) return true;
+    this.debuggerStops = this.stopsForDebugger();
+    if (this.debuggerStops) return true;
     const ignored = this.resuming && this.processor.executed <= 1;
     return this.mmu.breakpoints.code.length > 0 && !ignored && !isResuming(this.state) && this.hitsGuest() !== 0;
   }
@@ -309,7 +312,7 @@ class SimulatedMachine implements Machine {
 
   /** A breakpoint of the debugger, or else one of the guest's own: #DB before the instruction. */
   private breakpoint(): StopReason | undefined {
-    if (this.stopsForDebugger()) return { kind: 'breakpoint', address: this.processor.linearRip() };
+    if (this.debuggerStops) return { kind: 'breakpoint', address: this.processor.linearRip() };
     const debugStatus = BigInt(this.hitsGuest());
     return this.afterDelivery(deliverFault(this.cpu, { ...exception(VECTOR.db), debugStatus }));
   }
