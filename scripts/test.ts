@@ -39,7 +39,7 @@ const STEPS: readonly Step[] = [
   {
     name: 'integration',
     about: 'house rules, examples and guest programs on the whole machine',
-    files: ['test/*.test.ts', 'test/system/**/*.test.ts', 'test/silicon/*.test.ts'],
+    files: ['test/*.test.ts', 'test/system/**/*.test.ts', 'test/silicon/*.test.ts', 'test/fuzz/*.test.ts'],
     mocha: ['--parallel', '--jobs', '2'],
   },
   // One at a time: these measure latencies.

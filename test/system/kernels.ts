@@ -72,6 +72,7 @@ export const KERNELS: readonly Kernel[] = [
     bochs: 'its Skylake-X has no UMIP',
   },
   { name: 'stepping', qemu: [], bochs: [] },
+  { name: 'realmode16', qemu: ['#GP: an access beyond 64 KiB'], bochs: [] },
   {
     name: 'virtual8086',
     qemu: ['IRETD to a 32-bit EIP beyond the limit', 'access beyond 64 KiB', 'handler of CPL 3'],
