@@ -11,14 +11,18 @@ interface ModelRow {
 
 const WESTMERE: readonly FeatureName[] = [
   'fpu', 'de', 'pse', 'tsc', 'msr', 'pae', 'mce', 'cx8', 'apic', 'sep', 'mtrr', 'pge', 'mca', 'cmov', 'pat', 'pse36',
-  'clflush', 'mmx', 'fxsr', 'sse', 'sse2', 'monitor', 'vmx', 'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall',
-  'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
+  'clflush', 'mmx', 'fxsr', 'sse', 'sse2', 'sse3', 'ssse3', 'sse41', 'sse42', 'aes', 'pclmulqdq', 'monitor', 'vmx',
+  'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
 ]; // biome-ignore format: a table reads better in rows
 
-const ALL: readonly FeatureName[] = [
-  ...WESTMERE, 'movbe', 'tscDeadline', 'fsgsbase', 'smep', 'erms', 'invpcid', 'smap', 'lzcnt', 'xsave', 'xsaveopt',
-  'xsavec', 'xgetbv1', 'xsaves', 'rdrand', 'rdseed', 'clflushopt', 'clwb', 'umip', 'pku', 'rdpid', 'serialize',
+const SKYLAKE: readonly FeatureName[] = [
+  ...WESTMERE, 'avx', 'avx2', 'fma', 'f16c', 'bmi1', 'bmi2', 'adx', 'movbe', 'lzcnt', 'tscDeadline', 'fsgsbase', 'smep',
+  'smap', 'erms', 'invpcid', 'xsave', 'xsaveopt', 'xsavec', 'xgetbv1', 'xsaves', 'rdrand', 'rdseed', 'clflushopt',
 ]; // biome-ignore format: a table reads better in rows
+
+const ICE_LAKE: readonly FeatureName[] = [...SKYLAKE, 'sha', 'vaes', 'vpclmulqdq', 'umip', 'pku', 'rdpid', 'clwb'];
+
+const ALL: readonly FeatureName[] = [...ICE_LAKE, 'serialize'];
 
 /** Every model by name; the first is the default. */
 const MODELS: readonly ModelRow[] = [
@@ -28,6 +32,20 @@ const MODELS: readonly ModelRow[] = [
     brand: 'VMXray simulated processor (Westmere class)',
     physicalAddressBits: 40,
     features: WESTMERE,
+  },
+  {
+    name: 'skylake',
+    signature: 0x506e3,
+    brand: 'VMXray simulated processor (Skylake class)',
+    physicalAddressBits: 39,
+    features: SKYLAKE,
+  },
+  {
+    name: 'icelake',
+    signature: 0x606a6,
+    brand: 'VMXray simulated processor (Ice Lake class)',
+    physicalAddressBits: 46,
+    features: ICE_LAKE,
   },
   {
     name: 'max',
