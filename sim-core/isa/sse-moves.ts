@@ -159,7 +159,9 @@ const shuffleOne =
     );
   };
 
-/** SHUFPS, SHUFPD: the low half from the first operand, the high half from the second; SHUFPD has bits for each half. */
+/**
+ * SHUFPS, SHUFPD: the low half from the first operand, the high half from the second; SHUFPD has bits for each half.
+ */
 const shuffleTwo =
   (width: 4 | 8): Semantics =>
   (s) => {

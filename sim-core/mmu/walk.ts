@@ -352,7 +352,8 @@ export class Walker {
     const high = Math.floor(guestPhysical / 2 ** 32);
     const { tlb } = this;
     let entry = -1;
-    // That a page is dirty is remembered for the guest's data in combined mappings only: hypervisors that clear the flag
+    // That a page is dirty is remembered for the guest's data in combined mappings only: hypervisors that clear the
+    // flag
     // count on it when VM transitions have invalidated those.
     const mustMark = access === ACCESS.write && !structure && world.eptAccessedDirty;
     if (this.steps === undefined && !mustMark) {

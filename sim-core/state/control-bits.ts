@@ -1,4 +1,6 @@
-/** Bits of the control registers, RFLAGS, EFER and segment access rights, by the manual's names. All lie in the low half. */
+/**
+ * Bits of the control registers, RFLAGS, EFER and segment access rights, by the manual's names. All lie in the low half.
+ */
 
 export const CR0 = {
   pe: 0x1, mp: 0x2, em: 0x4, ts: 0x8, et: 0x10, ne: 0x20, wp: 0x1_0000, am: 0x4_0000, nw: 0x2000_0000, cd: 0x4000_0000,
@@ -41,7 +43,8 @@ export const RIGHTS = {
 
 /** Types of system segments and gates (SDM Vol. 3A, "System Descriptor Types"). */
 export const SYSTEM_TYPE = {
-  tss16: 1, ldt: 2, busyTss16: 3, callGate16: 4, taskGate: 5, interruptGate16: 6, trapGate16: 7, tss32: 9, busyTss32: 11,
+  tss16: 1, ldt: 2, busyTss16: 3, callGate16: 4, taskGate: 5, interruptGate16: 6, trapGate16: 7, tss32: 9, busyTss32:
+  11,
   callGate32: 12, interruptGate32: 14, trapGate32: 15,
 } as const; // biome-ignore format: a table reads better in rows
 

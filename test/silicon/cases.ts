@@ -427,8 +427,8 @@ const MXCSR_MASKS = 0x1f80;
 /** Usually the default, with and without the sticky precision flag; else any rounding, masks, DAZ and FTZ. */
 function randomMxcsr(random: Random): number {
   if (random.chance(50)) return random.pick([MXCSR_DEFAULT, MXCSR_DEFAULT | PRECISION_FLAG]);
-  const any = random.next() & 0xffff;
-  return random.chance(50) ? any | MXCSR_MASKS : any;
+  const word = random.next() & 0xffff;
+  return random.chance(50) ? word | MXCSR_MASKS : word;
 }
 
 /** One random case of `form`. @throws when no choice of operands can be encoded. */

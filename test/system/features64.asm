@@ -1,4 +1,5 @@
-; Features that not every processor has: UMIP, protection keys, the XSAVE instructions, RDRAND, RDPID, CPUID's flag of the
+; Features that not every processor has: UMIP, protection keys, the XSAVE instructions, RDRAND, RDPID, CPUID's flag of
+; the
 ; local APIC. SDM volume 3A, "Protection Keys"; volume 1, "Managing State Using the XSAVE Feature Set".
         %include "kernel.inc"
 

@@ -160,7 +160,9 @@ function sha1Message2(a: Bytes, b: Bytes): Bytes {
   return fromWords([rotateLeft(a0 ^ w16, 1), rotateLeft(a1 ^ w15, 1), rotateLeft(a2 ^ w14, 1), w16]);
 }
 
-/** SHA256RNDS2: C, D, G, H in the first operand from its top, A, B, E, F in the second; message and constants in XMM0. */
+/**
+ * SHA256RNDS2: C, D, G, H in the first operand from its top, A, B, E, F in the second; message and constants in XMM0.
+ */
 const sha256Rounds: SlowInstruction = (cpu, instruction) => {
   const source = readVector(cpu, instruction, 1, 16);
   if ('kind' in source) return source;

@@ -1,5 +1,6 @@
 /**
- * SSE, AVX, FMA and F16C floating-point instructions in full: every rounding mode, exception flags, unmasked exceptions.
+ * SSE, AVX, FMA and F16C floating-point instructions in full: every rounding mode, exception flags, unmasked
+ * exceptions.
  * Staged ones come here when MXCSR or an operand asks for what they do not compute.
  */
 
@@ -12,7 +13,8 @@ import { readOperand, sizeOf, writeOperand } from '../operands.ts';
 import { writeStatusFlags } from '../rflags.ts';
 import type { NamedInstructions } from '../table.ts';
 import {
-  type Bytes, immediateOf, isVex, probeVector, readVector, sizeOfVector, sourcesOf, vectorInstruction, viewOf, writeResult,
+  type Bytes, immediateOf, isVex, probeVector, readVector, sizeOfVector, sourcesOf, vectorInstruction, viewOf,
+  writeResult,
   writeVector,
 } from './operands.ts'; // biome-ignore format: a list reads better in rows
 import { DOUBLE, type FloatFormat, HALF, ROUNDING, type Rounding, SINGLE, SoftFloat } from './soft-float.ts';
