@@ -1,5 +1,6 @@
 /**
- * Bits of the control registers, RFLAGS, EFER and segment access rights, by the manual's names. All lie in the low half.
+ * Bits of the control registers, RFLAGS, EFER and segment access rights, by the manual's names. All lie in the low
+ * half.
  */
 
 export const CR0 = {
