@@ -12,6 +12,7 @@ export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Commands that tests call → the Debian packages that bring them. Chromium draws no text without a font. */
 const DEBIAN_PACKAGES = {
   gcc: ['gcc', 'libc6-dev'],
+  gdb: ['gdb'],
   make: ['make'],
   nasm: ['nasm'],
   chromium: ['chromium', 'fonts-dejavu-core'],

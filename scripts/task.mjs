@@ -6,7 +6,7 @@ import { installCommands, installPackages, node24, ROOT, SetupError } from './se
 /** Task → the command that does it (a lone .ts or .mjs file is run by Node 24), and the commands that it calls. */
 const TASKS = {
   start: { run: ['scripts/start.ts'], needs: [] },
-  test: { run: ['scripts/test.ts'], needs: ['gcc', 'make', 'nasm', 'chromium'] },
+  test: { run: ['scripts/test.ts'], needs: ['gcc', 'gdb', 'make', 'nasm', 'chromium'] },
   build: { run: ['esbuild.mjs'], needs: [] },
   'build:examples': { run: ['make', '-C', 'examples'], needs: ['gcc', 'make', 'nasm'] },
   bench: { run: ['bench/run.ts'], needs: [] },

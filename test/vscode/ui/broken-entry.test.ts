@@ -6,10 +6,9 @@ import { story } from './story.ts';
 story('a person who debugs broken-entry', join(ROOT, 'examples/broken-entry'), (window) => {
   it('presses F5 and reads which check failed, on which field, and where the manual says so', async () => {
     await window().startDebugging();
-    const widget = window().page.locator('.exception-widget');
-    await window().stopShown();
-    await widget.getByText('HOST_TR_SELECTOR must not be 0').first().waitFor();
-    await widget.getByText('SDM Vol. 3C').first().waitFor();
+    const box = await window().stopExplanation('launch_guest');
+    await box.getByText('HOST_TR_SELECTOR must not be 0').first().waitFor();
+    await box.getByText('SDM Vol. 3C').first().waitFor();
     await window().screenshot('broken-entry-1-failed');
   });
 

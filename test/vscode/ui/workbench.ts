@@ -116,13 +116,18 @@ export class Workbench {
   }
 
   /**
-   * Waits for a stop and, when VS Code on a busy computer has not selected its frame, selects it as a person would:
-   * only then does it say why.
+   * The box that says why the machine stopped. VS Code on a busy computer may not select the frame by itself; it is
+   * clicked then, as a person would.
+   * @param frame the function that is on top of the call stack
    */
-  async stopShown(): Promise<void> {
-    const frame = this.page.locator('.debug-call-stack .stack-frame').first();
-    await frame.waitFor();
-    await frame.click();
+  async stopExplanation(frame: string): Promise<Locator> {
+    const box = this.page.locator('.exception-widget');
+    await this.page.locator('.debug-call-stack .stack-frame').filter({ hasText: frame }).waitFor();
+    await box.waitFor({ timeout: 5_000 }).catch(() => {
+      return this.page.locator('.debug-call-stack .stack-frame').filter({ hasText: frame }).click();
+    });
+    await box.waitFor();
+    return box;
   }
 
   /** Presses a key that makes the machine run, and waits for the stop at a place. */
