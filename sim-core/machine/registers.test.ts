@@ -10,7 +10,11 @@ import { MACHINE_REGISTERS, registerByName } from './registers.ts';
 class TestCpu {
   readonly state = new State(0x1_0000);
   contextUpdates = 0;
-  readonly mmu = { updateContext: () => this.contextUpdates++ };
+  breakpointUpdates = 0;
+  readonly mmu = {
+    updateContext: () => this.contextUpdates++,
+    updateBreakpoints: () => this.breakpointUpdates++,
+  };
 
   read(name: string): bigint | undefined {
     return registerByName(name)?.read(this.state);
@@ -77,6 +81,15 @@ describe('the table of registers', () => {
     cpu.write('cr2', 0x1000n);
     assert.equal(cpu.read('cr3'), 0x1000n);
     assert.equal(cpu.contextUpdates, 1);
+  });
+
+  it('tells the MMU when the guest’s own breakpoints may have changed', () => {
+    const cpu = new TestCpu();
+    cpu.write('dr0', 0x1000n);
+    cpu.write('dr7', 0x402n);
+    assert.equal(cpu.breakpointUpdates, 2);
+    cpu.write('rax', 1n);
+    assert.equal(cpu.breakpointUpdates, 2);
   });
 
   it('keeps vector registers whole, XMM being the low half of YMM', () => {

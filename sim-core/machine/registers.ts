@@ -34,6 +34,9 @@ export interface MachineRegister {
 /** Tells the translation machinery that CR0, CR3, CR4 or EFER changed. */
 const translationChanged = (cpu: Cpu): void => cpu.mmu.updateContext();
 
+/** The guest's own breakpoints are derived from DR0–DR3 and DR7. */
+const breakpointsChanged = (cpu: Cpu): void => cpu.mmu.updateBreakpoints();
+
 interface Options {
   readonly layout?: readonly BitField[];
   readonly index?: number;
@@ -149,7 +152,11 @@ const CONTROL_REGISTERS: readonly MachineRegister[] = [
 
 function debugRegisters(): MachineRegister[] {
   return [0, 1, 2, 3, 6, 7].map((index) =>
-    stored(`dr${index}`, 'debug', 'dr', index === 7 ? { index, layout: L.DR7 } : { index }),
+    stored(`dr${index}`, 'debug', 'dr', {
+      index,
+      after: breakpointsChanged,
+      ...(index === 7 ? { layout: L.DR7 } : {}),
+    }),
   );
 }
 
