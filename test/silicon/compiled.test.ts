@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
 import { X87_INSTRUCTIONS } from '../../sim-core/cpu/x87/instructions.ts';
 import { casesOfForms } from './check.ts';
@@ -21,9 +20,12 @@ const LOOP_PAGES = { first: 0x30_0000, count: 240 } as const;
 const isRepeatable = ({ mnemonic, operands }: TestForm): boolean =>
   !NOT_REPEATABLE.has(mnemonic) && !(mnemonic in X87_INSTRUCTIONS) && operands.every(({ kind }) => kind !== 'branch');
 
+/** The same in every run unless VMXRAY_SEED says otherwise; test/silicon/run.ts looks for what this one misses. */
+const SEED = Number(process.env.VMXRAY_SEED ?? 20_261_122);
+
 describe('compiled code and the interpreter', () => {
   it('agree on every instruction in a loop', () => {
-    const seed = randomInt(2 ** 32);
+    const seed = SEED;
     const cases = casesOfForms(formsOf(TESTED_MNEMONICS, 'code64').filter(isRepeatable), 1, seed);
     const mismatches: string[] = [];
     let regions = 0;

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { CPU_INSTRUCTIONS } from '../../sim-core/cpu/instructions.ts';
 import { MMX_INSTRUCTIONS } from '../../sim-core/cpu/mmx-instructions.ts';
 import { VECTOR_INSTRUCTIONS } from '../../sim-core/cpu/vector-instructions.ts';
@@ -20,6 +19,9 @@ const isX87OrMmx = ({ mnemonic, operands }: TestForm): boolean =>
 const isVector = (form: TestForm): boolean =>
   !isX87OrMmx(form) && (form.mnemonic in SSE || form.mnemonic in AVX || form.mnemonic in VECTOR_INSTRUCTIONS);
 const isVex = (form: TestForm): boolean => isVector(form) && form.mnemonic.startsWith('V');
+
+/** The same in every run unless VMXRAY_SEED says otherwise; test/silicon/run.ts looks for what this one misses. */
+const SEED = Number(process.env.VMXRAY_SEED ?? 20_261_122);
 
 describe('simulated instructions and this machine’s own processor', () => {
   let native: Native | undefined;
@@ -54,7 +56,7 @@ describe('simulated instructions and this machine’s own processor', () => {
         console.log(`      skipped: the kernel does not run ${mode}`);
         this.skip();
       }
-      const seed = randomInt(2 ** 32);
+      const seed = SEED;
       const forms = formsOf(TESTED_MNEMONICS, mode).filter(wanted);
       assert(forms.length >= fewest, `only ${forms.length} forms were found`);
       compare(casesOfForms(forms, casesPerForm, seed), seed, casesPerForm);
@@ -81,7 +83,7 @@ describe('simulated instructions and this machine’s own processor', () => {
   it('agree on vector instructions of 32-bit code', formsAgree('code32', isVector, 1000, 1));
   it('agree on vector instructions of 16-bit code', formsAgree('code16', isVector, 1000, 1));
   it('agree on flags from one instruction to the next', () => {
-    const seed = randomInt(2 ** 32);
+    const seed = SEED;
     compare(sequences(SEQUENCES_PER_CASE * CASES_PER_FORM, seed), seed);
   });
 }).timeout(120_000);
