@@ -1,13 +1,11 @@
 /** The information structure of multiboot 1 (Multiboot Specification 0.6.96, "Boot information format"). */
 
+import { type AddressRange, memoryMap, PHYSICAL } from '../platform/memory-map.ts';
 import type { BootRequest } from './boot-request.ts';
 import { ImageError } from './image-error.ts';
 import type { RamWriter } from './ram-writer.ts';
 
 const BOOT_LOADER_NAME = 'VMXray';
-/** Conventional memory ends where PC firmware keeps its extended data area. */
-export const CONVENTIONAL_END = 0x9_fc00;
-const FIRMWARE_START = 0xf_0000;
 const MIB = 0x10_0000;
 const PAGE = 4096;
 /** The pieces of the information go here, above what boot code likes to use in low memory. */
@@ -21,27 +19,8 @@ const OFFSET = {
   loaderName: 64,
 } as const; // biome-ignore format: a table reads better in rows
 
-const TYPE = { available: 1, reserved: 2 } as const;
-
-interface MapEntry {
-  readonly start: number;
-  readonly end: number;
-  readonly type: number;
-}
-
-function memoryMap(ramSize: number): readonly MapEntry[] {
-  return [
-    { start: 0, end: CONVENTIONAL_END, type: TYPE.available },
-    { start: CONVENTIONAL_END, end: 0xa_0000, type: TYPE.reserved },
-    { start: FIRMWARE_START, end: MIB, type: TYPE.reserved },
-    { start: MIB, end: ramSize, type: TYPE.available },
-    // The local APIC.
-    { start: 0xfee0_0000, end: 0xfee0_1000, type: TYPE.reserved },
-  ];
-}
-
 /** Entries as the specification lays them out: the size field counts what follows it. */
-function encodeMemoryMap(entries: readonly MapEntry[]): Uint8Array {
+function encodeMemoryMap(entries: readonly AddressRange[]): Uint8Array {
   const view = new DataView(new ArrayBuffer(24 * entries.length));
   entries.forEach(({ start, end, type }, i) => {
     view.setUint32(24 * i, 20, true);
@@ -79,7 +58,7 @@ export function placeBootInformation(request: BootRequest, ram: RamWriter): numb
   /** In low memory; above everything when the image fills that. */
   const put = (bytes: Uint8Array): number => {
     const at =
-      ram.place(bytes, 16, INFORMATION_START, CONVENTIONAL_END) ?? ram.place(bytes, PAGE, ram.top, ram.ramSize);
+      ram.place(bytes, 16, INFORMATION_START, PHYSICAL.conventionalEnd) ?? ram.place(bytes, PAGE, ram.top, ram.ramSize);
     if (at !== undefined) return at;
     throw new ImageError('modules-too-large', request.name, '', 'no RAM is left for the boot information');
   };
@@ -91,7 +70,7 @@ export function placeBootInformation(request: BootRequest, ram: RamWriter): numb
     'flags',
     Object.values(FLAG).reduce((all, flag) => all | flag),
   );
-  set('memoryLower', CONVENTIONAL_END >> 10);
+  set('memoryLower', PHYSICAL.conventionalEnd >> 10);
   set('memoryUpper', (ram.ramSize - MIB) / 1024);
   set('commandLine', put(zeroTerminated(`${request.name} ${request.commandLine}`.trimEnd())));
   set('moduleCount', request.modules.length);

@@ -1,0 +1,47 @@
+/** Where things are in physical address space: the devices' addresses, and the map that boot protocols hand over. */
+
+const MIB = 0x10_0000;
+
+export const PHYSICAL = {
+  /** Conventional memory ends where PC firmware keeps its extended data area. */
+  conventionalEnd: 0x9_fc00,
+  /** RAM that holds what firmware leaves behind: ACPI tables, or the firmware itself. */
+  firmware: { start: 0xf_0000, size: 0x1_0000 },
+  /** Memory of PCI devices: base address registers are programmed into this window. */
+  pciMemory: { start: 0xc000_0000, size: 0x2000_0000 },
+  /** PCI configuration space, 1 MiB for each of 256 buses (ECAM; the MCFG table names it). */
+  ecam: { start: 0xe000_0000, size: 0x1000_0000 },
+  ioApic: { start: 0xfec0_0000, size: 0x1000 },
+  hpet: { start: 0xfed0_0000, size: 0x400 },
+  /** VT-d's DMA-remapping registers; the DMAR table names them. */
+  dmar: { start: 0xfed9_0000, size: 0x1000 },
+  localApic: { start: 0xfee0_0000, size: 0x1000 },
+} as const;
+
+/** Types of address ranges, the same numbers in ACPI ("INT 15H, E820H"), multiboot, PVH and Linux's zero page. */
+export const RANGE_TYPE = { available: 1, reserved: 2 } as const;
+
+export interface AddressRange {
+  readonly start: number;
+  readonly end: number;
+  readonly type: number;
+}
+
+const reserved = ({ start, size }: { readonly start: number; readonly size: number }): AddressRange => ({
+  start,
+  end: start + size,
+  type: RANGE_TYPE.reserved,
+});
+
+/** Rising and without overlaps. @param ramSize bytes of RAM, from 1 MiB */
+export function memoryMap(ramSize: number): readonly AddressRange[] {
+  const { conventionalEnd, firmware, ecam, localApic } = PHYSICAL;
+  return [
+    { start: 0, end: conventionalEnd, type: RANGE_TYPE.available },
+    { start: conventionalEnd, end: 0xa_0000, type: RANGE_TYPE.reserved },
+    reserved(firmware),
+    { start: MIB, end: ramSize, type: RANGE_TYPE.available },
+    reserved(ecam),
+    reserved(localApic),
+  ].filter(({ start, end }) => end > start);
+}
