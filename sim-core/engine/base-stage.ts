@@ -1,5 +1,5 @@
 import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
-import type { Callee, Code } from './code.ts';
+import type { Callee, Code, Variable } from './code.ts';
 import { ACCESS_FLAGS } from './core.ts';
 import type { Form, OperandForm } from './form.ts';
 import { hasMmxOperand, QuadwordAt } from './quadword.ts';
@@ -8,6 +8,7 @@ import { type I32, type I64, type IntLoad, i32, load32, load64, loadInt } from '
 import { loadVector, storeVector, type V128 } from './vector.ts';
 
 const ZERO = i32(0);
+export const FAST_TLB_START = REGION.fastTlb.start;
 /** Bytes of half a YMM register. */
 const HALF = 16;
 /** Loads by integer operand size in bytes. */
@@ -49,8 +50,13 @@ export abstract class BaseStage implements Stage {
   protected abstract segmentOffset(): I32;
   /** Leaves the code with the fault that a callback left pending; nothing of the instruction has happened. */
   protected abstract leaveWithFault(): void;
-  /** After a slow-path access that may have changed code or raised an interrupt. */
-  protected abstract afterSlowAccess(): void;
+  /**
+   * Sets `host` to where the data of an access is that the fast TLB does not serve, or leaves the code with a fault.
+   * @param args of the engine functions `access` and `touch`
+   */
+  protected abstract slowAccess(host: Variable<'i32'>, args: readonly I32[]): void;
+  /** Finishes a write at `host`. */
+  protected abstract commit(host: I32): void;
 
   protected callee(name: string): Callee {
     const callee = this.callees[name];
@@ -176,42 +182,43 @@ export abstract class BaseStage implements Stage {
   }
 
   /** The inline TLB probe; misses, page crossings and devices go to the MMU's slow path. Gives the data's address. */
-  private probe(linear: I64, size: number, write: boolean, stack: I32): I32 {
+  protected probe(linear: I64, size: number, write: boolean, stack: I32): I32 {
     const { code } = this;
-    const index = linear
-      .shrU(12)
-      .wrap()
-      .and(FAST_TLB.entries - 1);
-    const entry = code.let(index.shl(FAST_TLB.entryShift).add(REGION.fastTlb.start));
-    const wanted = linear
-      .add(size - 1)
-      .and(-4096)
-      .or(this.tlbContext());
-    const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB.addend)));
-    code.if(load64(entry, write ? FAST_TLB.writeTag : FAST_TLB.readTag).ne(wanted), () => {
-      const what = i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack);
-      const args = [linear.wrap(), linear.shrU(32).wrap(), what];
-      this.aroundSlowAccess(() => host.set(code.call('i32', this.callee('access'), args)));
-      code.if(host.get().eqz(), () => this.leaveWithFault());
-      this.afterSlowAccess();
+    const entry = this.tlbEntry(linear);
+    const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)));
+    const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
+    code.if(tag.ne(this.wantedTag(linear, size)), () => {
+      this.slowAccess(host, this.accessArguments(linear, size, write, stack));
     });
     return host.get();
   }
 
-  /** Back ends that keep the budget in a local bring it into memory around calls. */
-  protected aroundSlowAccess(call: () => void): void {
-    call();
+  /** Address of the fast-TLB entry that a linear address may be in, less FAST_TLB_START. */
+  protected tlbEntry(linear: I64): I32 {
+    const shift = 12 - FAST_TLB.entryShift;
+    return this.code.let(
+      linear
+        .wrap()
+        .shrU(shift)
+        .and((FAST_TLB.entries - 1) << FAST_TLB.entryShift),
+    );
+  }
+
+  /** The tag of an entry that serves the access: that of its last byte, so that accesses across pages miss. */
+  protected wantedTag(linear: I64, size: number): I64 {
+    return linear
+      .add(size - 1)
+      .and(-4096)
+      .or(this.tlbContext());
+  }
+
+  protected accessArguments(linear: I64, size: number, write: boolean, stack: I32): I32[] {
+    const what = i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack);
+    return [linear.wrap(), linear.shrU(32).wrap(), what];
   }
 
   protected tlbContext(): I64 {
     return load64(ZERO, OFFSET.tlbContext);
-  }
-
-  private commit(host: I32): void {
-    this.code.if(host.eq(OFFSET.bounce), () => {
-      this.aroundSlowAccess(() => this.code.do(this.callee('commit'), []));
-      this.afterSlowAccess();
-    });
   }
 
   // ---- faults

@@ -1,6 +1,7 @@
 import { OFFSET } from '../state/layout.ts';
 import { BaseStage } from './base-stage.ts';
-import { storeRip } from './core.ts';
+import type { Variable } from './code.ts';
+import { storeRip, TOUCH } from './core.ts';
 import type { OperandForm } from './form.ts';
 import { LINK, RECORD } from './record.ts';
 import { LEAVE, type RegionBuilder, type RegionInstruction } from './region.ts';
@@ -17,8 +18,6 @@ export class CompiledStage extends BaseStage {
   private readonly instruction: RegionInstruction;
   /** Instructions of the block after this one: counted on entry, to be given back when the block is left here. */
   private readonly unused: number;
-  /** Whether a slow access may ask to leave after this instruction. */
-  private mayLeave = false;
   private ended = false;
 
   constructor(region: RegionBuilder, instruction: RegionInstruction, unused: number) {
@@ -113,7 +112,6 @@ export class CompiledStage extends BaseStage {
 
   branch(): void {
     this.ended = true;
-    this.leaveIfAsked(() => this.leaveAt(this.branchTarget()));
     const record = this.targetRecord();
     if (record !== 0) this.region.goTo(record, this.unused);
     else this.leaveAt(this.branchTarget());
@@ -134,7 +132,6 @@ export class CompiledStage extends BaseStage {
   jump(target: I64): void {
     const { code, region } = this;
     this.ended = true;
-    this.leaveIfAsked(() => this.leaveAt(target));
     const offset = code.let(target.sub(region.codeBase));
     code.if(offset.ltU(PAGE), () => {
       const record = code.let(load32(offset.wrap().shl(2), region.table));
@@ -155,31 +152,22 @@ export class CompiledStage extends BaseStage {
     this.region.leaveWith(LEAVE.fault, i32(this.instruction.record), this.unused);
   }
 
-  protected override aroundSlowAccess(call: () => void): void {
-    this.region.withExactBudget(this.unused, call);
-  }
-
-  protected afterSlowAccess(): void {
-    this.mayLeave = true;
-    this.region.leaving.set(load32(ZERO, OFFSET.attention).or(load32(ZERO, OFFSET.codeDropped)));
-  }
-
-  private leaveIfAsked(leave: () => void): void {
-    if (!this.mayLeave) return;
-    this.code.if(this.region.leaving.get(), () => {
-      this.code.store(4, ZERO, ZERO, OFFSET.codeDropped);
-      leave();
+  /** Everything but RAM that the fast TLB can hold is left to the interpreter: devices, page crossings, code. */
+  protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
+    const { code, region } = this;
+    region.storeBudget(this.unused);
+    host.set(code.call('i32', this.callee('touch'), args));
+    code.if(host.get().leU(TOUCH.interpret), () => {
+      code.if(host.get().eqz(), () => this.leaveWithFault());
+      region.leaveWith(LEAVE.interpret, i32(this.instruction.record), this.unused + 1);
     });
   }
 
+  protected commit(): void {}
+
   /** Ends the instruction. @returns whether control never falls through. */
   finish(): boolean {
-    if (!this.ended) this.leaveIfAsked(() => this.leaveAt(this.code.let(this.truncateNext(this.nextRip()))));
     return this.ended;
-  }
-
-  private truncateNext(rip: I64): I64 {
-    return this.form.mode === 4 ? rip : rip.zeroExtend(32);
   }
 }
 

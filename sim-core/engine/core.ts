@@ -35,6 +35,9 @@ export const FIXED_HANDLER = {
 /** What `access` and `segment` are told beside the size in bits 7:0. */
 export const ACCESS_FLAGS = { write: 0x100, stack: 0x200 } as const;
 
+/** What `touch` answers when there is no RAM to give: a fault is pending, or the interpreter must execute it all. */
+export const TOUCH = { fault: 0, interpret: 1 } as const;
+
 /** TypeScript functions that WebAssembly calls. Record addresses in, record address or 0 (leave the loop) out. */
 export interface EngineCallbacks {
   slow(record: number): number;
@@ -46,6 +49,8 @@ export interface EngineCallbacks {
   link(record: number): number;
   /** MMU slow path: linear address halves, size | ACCESS_FLAGS; host address or 0. */
   access(low: number, high: number, what: number): number;
+  /** As `access` for compiled code: host address of RAM that the fast TLB now holds, or one of TOUCH. */
+  touch(low: number, high: number, what: number): number;
   /** Finishes a write to the bounce buffer. */
   commit(): void;
   /** Segment check outside 64-bit mode: segment, offset, size | write << 8; 1 when the access is allowed. */
@@ -59,6 +64,7 @@ export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   slow: HANDLER,
   link: HANDLER,
   access: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
+  touch: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
   commit: { parameters: [], results: [] },
   segment: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
   raise: { parameters: ['i32'], results: [] },

@@ -1,6 +1,6 @@
 import { OFFSET } from '../state/layout.ts';
 import { BaseStage, type HandlerCallees, INT_LOAD } from './base-stage.ts';
-import type { Code } from './code.ts';
+import type { Code, Variable } from './code.ts';
 import { storeRecordRip, storeRip } from './core.ts';
 import { LazyFlags, memoryFlagCells } from './flags.ts';
 import type { Form, OperandForm } from './form.ts';
@@ -97,8 +97,14 @@ export class InterpreterStage extends BaseStage {
     this.code.return(this.code.call('i32', this.callee('fault'), [this.record]));
   }
 
-  /** The dispatch loop sees stale records and an emptied budget by itself. */
-  protected afterSlowAccess(): void {}
+  protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
+    host.set(this.code.call('i32', this.callee('access'), args));
+    this.code.if(host.get().eqz(), () => this.leaveWithFault());
+  }
+
+  protected commit(host: I32): void {
+    this.code.if(host.eq(OFFSET.bounce), () => this.code.do(this.callee('commit'), []));
+  }
 
   /** Ends the handler: on to the next record. */
   finish(): void {

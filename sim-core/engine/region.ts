@@ -8,7 +8,7 @@ import { storeRecordRip } from './core.ts';
 import type { Form } from './form.ts';
 import { RECORD } from './record.ts';
 import type { Semantics } from './stage.ts';
-import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
+import { type I32, type I64, i32, load16, load32, load64, select } from './value.ts';
 
 /**
  * A region: blocks of one page compiled to one function, with general-purpose registers and flags in locals. The
@@ -45,8 +45,6 @@ export class RegionBuilder {
   readonly self: number;
   /** The page's table offset → record. */
   readonly table: number;
-  /** Nonzero after a slow access that wants the region left after the instruction. */
-  readonly leaving: Variable<'i32'>;
   private readonly gprs: (Variable<'i64'> | undefined)[] = [];
   private readonly written = new Set<number>();
   private readonly blocks: readonly RegionBlock[];
@@ -81,7 +79,6 @@ export class RegionBuilder {
     this.tlbContext = this.fixed.tlbContext.get();
     this.budget = code.variable('i32');
     this.block = code.variable('i32');
-    this.leaving = code.variable('i32');
     this.leaveKind = code.variable('i32');
     this.leaveRecord = code.variable('i32');
     this.flags = new CompiledFlags(code, this.locals, this.callee('storeFlags'));
@@ -193,11 +190,9 @@ export class RegionBuilder {
     this.leave();
   }
 
-  /** Around calls that may read the instruction count or take the budget away. */
-  withExactBudget(unused: number, call: () => void): void {
+  /** Before calls that may read the instruction count. */
+  storeBudget(unused: number): void {
     this.code.store(4, ZERO, this.budget.get().add(unused), OFFSET.budget);
-    call();
-    this.budget.set(load32(ZERO, OFFSET.budget).sub(unused));
   }
 
   private tail(): void {
@@ -217,9 +212,11 @@ export class RegionBuilder {
       storeRecordRip(code, record);
       code.return(code.call('i32', this.callee('slow'), [record]));
     });
-    // Too little budget for the whole block: one instruction at a time, by the interpreter.
+    // The interpreter's turn, for an instruction at least: too little budget for the whole block, or a device.
     code.if(budget.eqz(), () => code.return(record));
     code.store(4, ZERO, budget.sub(1), OFFSET.budget);
-    code.result(code.callIndirect('i32', 0, [record], load32(record, RECORD.original)));
+    const handler = code.let(load32(record, RECORD.handler));
+    const own = select(handler.eq(this.self), load32(record, RECORD.original), handler);
+    code.result(code.callIndirect('i32', 0, [record], own));
   }
 }

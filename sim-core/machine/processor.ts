@@ -1,7 +1,7 @@
 import { Mnemonic, Register } from 'iced-x86';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
 import { CodeCache } from '../engine/code-cache.ts';
-import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER } from '../engine/core.ts';
+import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER, TOUCH } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
 import type { Semantics } from '../engine/stage.ts';
@@ -95,6 +95,7 @@ export class Processor {
       breakpoint: (_record: number) => (this.hooks.stopsHere() ? 1 : 0),
       link: (record: number) => this.link(record),
       access: (low: number, high: number, what: number) => this.access(low, high, what),
+      touch: (low: number, high: number, what: number) => this.touch(low, high, what),
       commit: () => this.commit(),
       segment: (segment: number, offset: number, sizeAndWrite: number) => this.segment(segment, offset, sizeAndWrite),
       raise: (vector: number) => this.raise(vector),
@@ -399,12 +400,27 @@ export class Processor {
   private access(low: number, high: number, what: number): number {
     const { mmu } = this.cpu;
     const host = mmu.access(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
-    if (host !== 0) return host;
-    const { fault } = mmu;
+    if (host === 0) this.fault = this.accessFault(what);
+    return host;
+  }
+
+  /** For compiled code, which is left when the access itself dropped code: it may be the code that is running. */
+  private touch(low: number, high: number, what: number): number {
+    const { u32 } = this.state;
+    u32[OFFSET.codeDropped >>> 2] = 0;
+    const host = this.cpu.mmu.touch(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
+    if (host < 0) return TOUCH.interpret;
+    if (host === 0) this.fault = this.accessFault(what);
+    else if (u32[OFFSET.codeDropped >>> 2] !== 0) return TOUCH.interpret;
+    return host;
+  }
+
+  /** @param what ACCESS_FLAGS of the access that faulted */
+  private accessFault(what: number): Fault | undefined {
+    const { fault } = this.cpu.mmu;
     // The MMU knows no segments: an address that is not canonical is #SS(0) through the stack segment.
     const isStack = (what & ACCESS_FLAGS.stack) !== 0 && fault?.kind === 'exception' && fault.vector === VECTOR.gp;
-    this.fault = isStack ? exception(VECTOR.ss, 0) : fault;
-    return 0;
+    return isStack ? exception(VECTOR.ss, 0) : fault;
   }
 
   private commit(): void {

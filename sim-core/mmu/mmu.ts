@@ -209,17 +209,43 @@ export class Mmu {
       this.setPiece(1, 0, 0);
       return OFFSET.bounce;
     }
-    const host = this.physical.host(physical);
-    const page = Math.floor(physical / 4096);
-    const holdsCode = this.codeWatch?.holdsCode(page) ?? false;
+    const holdsCode = this.holdsCode(physical);
     if (write && holdsCode) this.codeWatch?.written(physical, size);
     if (!implicit && !this.world.alignmentChecks && !this.isWatched(low, high)) {
-      const { rights } = this;
-      const readable = this.allows(rights, ACCESS.read, user, false);
-      const writable = !holdsCode && this.allows(rights, ACCESS.write, user, false);
-      this.tlb.fast.fill(low, high, host - (physical % 4096), readable, writable);
+      this.fillFast(low, high, physical, user, holdsCode);
     }
-    return host;
+    return this.physical.host(physical);
+  }
+
+  private holdsCode(physical: number): boolean {
+    return this.codeWatch?.holdsCode(Math.floor(physical / 4096)) ?? false;
+  }
+
+  /** Gives the engine the translation that `translate` has just found, for RAM without watched or awkward accesses. */
+  private fillFast(low: number, high: number, physical: number, user: boolean, holdsCode: boolean): void {
+    const { rights } = this;
+    const readable = this.allows(rights, ACCESS.read, user, false);
+    const writable = !holdsCode && this.allows(rights, ACCESS.write, user, false);
+    this.tlb.fast.fill(low, high, this.physical.host(physical - (physical % 4096)), readable, writable);
+  }
+
+  /**
+   * `access` for compiled code: the host address of RAM whose translation the fast TLB now holds, 0 with `fault` set, or
+   * -1 when the access is for the interpreter. Nothing but a translation has been cached in that case.
+   */
+  touch(low: number, high: number, size: number, write: boolean): number {
+    const { world } = this;
+    if (world.alignmentChecks || (low & 0xfff) + size > 4096 || this.isWatched(low, high)) return -1;
+    this.accessedLow = low;
+    this.accessedHigh = high;
+    const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, world.user, false);
+    if (physical < 0) return 0;
+    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return -1;
+    if (!this.physical.isRamPage(physical)) return -1;
+    const holdsCode = this.holdsCode(physical);
+    if (write && holdsCode) return -1;
+    this.fillFast(low, high, physical, world.user, holdsCode);
+    return this.physical.host(physical);
   }
 
   private noteDataBreakpoints(bits: number): void {
