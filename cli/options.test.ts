@@ -35,6 +35,10 @@ describe('command line', () => {
     });
   });
 
+  it('takes an initrd for the first module', () => {
+    assert.deepEqual(parseRun(['--module', 'b', '--initrd', 'a', 'bzImage']).modules, ['a', 'b']);
+  });
+
   it('reads sizes with units', () => {
     const sizes = ['1M', '64m', '1024K', '3G', '16MB', '1048576'].map(parseMemory);
     assert.deepEqual(sizes, [2 ** 20, 2 ** 26, 2 ** 20, 3 * 2 ** 30, 2 ** 24, 2 ** 20]);

@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
-import type { ImageFormat } from '../sim-core/loaders/boot-request.ts';
+import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-request.ts';
 import { exitStatusHelp } from './exit-status.ts';
 
 /** Wrong arguments: the message says what is wrong and what would be right. */
@@ -41,8 +41,10 @@ export const HELP = `Usage: vmxray <command> [options]
 
   vmxray run IMAGE [options]    run an image; its serial port is standard input and output
     --cmdline S                 command line for the kernel
-    --module 'FILE [args]'      boot module (multiboot); may be repeated
-    --format F                  auto (default), multiboot1, elf64, elf32 or flat (raw code: 32-bit mode at 1 MiB)
+    --module 'FILE [args]'      boot module; may be repeated
+    --initrd FILE               initial RAM disk: the first module
+    --format F                  auto (default), ${IMAGE_FORMATS.join(', ')}
+                                (flat is raw code: 32-bit mode at 1 MiB)
     --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
     --cpus N                    processors (1 for now)
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
@@ -81,7 +83,7 @@ function positive(option: string, text: string | undefined, integer: boolean): n
 }
 
 function parseFormat(text: string): RunOptions['format'] {
-  const formats = ['auto', 'multiboot1', 'elf64', 'elf32', 'flat'] as const;
+  const formats = ['auto', ...IMAGE_FORMATS] as const;
   const found = formats.find((format) => format === text);
   if (!found) throw new UsageError(`--format ${text}: choose from ${formats.join(', ')}`);
   return found;
@@ -104,6 +106,7 @@ export function parseRun(args: readonly string[]): RunOptions {
     options: {
       cmdline: { type: 'string', default: '' },
       module: { type: 'string', multiple: true, default: [] },
+      initrd: { type: 'string' },
       format: { type: 'string', default: 'auto' },
       memory: { type: 'string', default: '512M' },
       cpus: { type: 'string', default: '1' },
@@ -130,7 +133,7 @@ export function parseRun(args: readonly string[]): RunOptions {
   return {
     image,
     commandLine: values.cmdline,
-    modules: values.module,
+    modules: [...(values.initrd === undefined ? [] : [values.initrd]), ...values.module],
     format: parseFormat(values.format),
     memory: parseMemory(values.memory),
     maxInstructions: positive('--max-instructions', values['max-instructions'], true),

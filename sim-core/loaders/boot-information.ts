@@ -1,15 +1,16 @@
 /** The information structure of multiboot 1 (Multiboot Specification 0.6.96, "Boot information format"). */
 
-import { type AddressRange, memoryMap, PHYSICAL } from '../platform/memory-map.ts';
-import type { BootRequest } from './boot-request.ts';
-import { ImageError } from './image-error.ts';
-import type { RamWriter } from './ram-writer.ts';
+import { type AddressRange, PHYSICAL } from '../platform/memory-map.ts';
+import {
+  BOOT_LOADER_NAME,
+  type Loading,
+  namedCommandLine,
+  placeInformation,
+  placeModules,
+  zeroTerminated,
+} from './loading.ts';
 
-const BOOT_LOADER_NAME = 'VMXray';
 const MIB = 0x10_0000;
-const PAGE = 4096;
-/** The pieces of the information go here, above what boot code likes to use in low memory. */
-const INFORMATION_START = 0x9000;
 
 const FLAG = { memory: 1 << 0, commandLine: 1 << 2, modules: 1 << 3, memoryMap: 1 << 6, loaderName: 1 << 9 } as const;
 const INFORMATION_SIZE = 120;
@@ -31,21 +32,14 @@ function encodeMemoryMap(entries: readonly AddressRange[]): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-const zeroTerminated = (text: string): Uint8Array => new TextEncoder().encode(`${text}\0`);
-
-/** Modules go above the image, each at the start of a page. @returns the list that the information points to. */
-function placeModules(request: BootRequest, ram: RamWriter, put: (bytes: Uint8Array) => number): Uint8Array {
-  const list = new DataView(new ArrayBuffer(MODULE_SIZE * request.modules.length));
-  request.modules.forEach((module, i) => {
-    const start = ram.place(module.bytes, PAGE, Math.max(MIB, ram.top), ram.ramSize);
-    if (start === undefined) {
-      const end = `0x${ram.ramSize.toString(16)}`;
-      const what = `${module.bytes.length} bytes do not fit between the image and the end of RAM at ${end}`;
-      throw new ImageError('modules-too-large', request.name, `module ${module.name}`, what);
-    }
+/** @returns the list of modules that the information points to */
+function encodeModules(loading: Loading, put: (bytes: Uint8Array) => number): Uint8Array {
+  const { modules } = loading.request;
+  const list = new DataView(new ArrayBuffer(MODULE_SIZE * modules.length));
+  placeModules(loading).forEach((start, i) => {
     list.setUint32(MODULE_SIZE * i, start, true);
-    list.setUint32(MODULE_SIZE * i + 4, start + module.bytes.length, true);
-    list.setUint32(MODULE_SIZE * i + 8, put(zeroTerminated(module.commandLine)), true);
+    list.setUint32(MODULE_SIZE * i + 4, start + (modules[i]?.bytes.length ?? 0), true);
+    list.setUint32(MODULE_SIZE * i + 8, put(zeroTerminated(modules[i]?.commandLine ?? '')), true);
   });
   return new Uint8Array(list.buffer);
 }
@@ -54,25 +48,20 @@ function placeModules(request: BootRequest, ram: RamWriter, put: (bytes: Uint8Ar
  * Puts modules, command line, memory map and the structure itself into RAM.
  * @returns the structure's physical address. @throws ImageError when there is no room.
  */
-export function placeBootInformation(request: BootRequest, ram: RamWriter): number {
-  /** In low memory; above everything when the image fills that. */
-  const put = (bytes: Uint8Array): number => {
-    const at =
-      ram.place(bytes, 16, INFORMATION_START, PHYSICAL.conventionalEnd) ?? ram.place(bytes, PAGE, ram.top, ram.ramSize);
-    if (at !== undefined) return at;
-    throw new ImageError('modules-too-large', request.name, '', 'no RAM is left for the boot information');
-  };
+export function placeBootInformation(loading: Loading): number {
+  const { request, ram } = loading;
+  const put = (bytes: Uint8Array): number => placeInformation(loading, bytes);
   const information = new DataView(new ArrayBuffer(INFORMATION_SIZE));
   const set = (field: keyof typeof OFFSET, value: number): void => information.setUint32(OFFSET[field], value, true);
-  const modules = placeModules(request, ram, put);
-  const map = encodeMemoryMap(memoryMap(ram.ramSize));
+  const modules = encodeModules(loading, put);
+  const map = encodeMemoryMap(loading.map);
   set(
     'flags',
     Object.values(FLAG).reduce((all, flag) => all | flag),
   );
   set('memoryLower', PHYSICAL.conventionalEnd >> 10);
   set('memoryUpper', (ram.ramSize - MIB) / 1024);
-  set('commandLine', put(zeroTerminated(`${request.name} ${request.commandLine}`.trimEnd())));
+  set('commandLine', put(zeroTerminated(namedCommandLine(request))));
   set('moduleCount', request.modules.length);
   set('modules', modules.length > 0 ? put(modules) : 0);
   set('mapLength', map.length);

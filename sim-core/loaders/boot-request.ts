@@ -7,13 +7,15 @@ export interface BootModule {
   readonly commandLine: string;
 }
 
-export type ImageFormat = 'multiboot1' | 'elf64' | 'elf32' | 'flat';
+export const IMAGE_FORMATS = ['multiboot1', 'multiboot2', 'pvh', 'bzimage', 'elf64', 'elf32', 'flat'] as const;
+export type ImageFormat = (typeof IMAGE_FORMATS)[number];
 
 export interface BootRequest {
   /** For messages; also the first word of the command line that the image receives, as QEMU passes it. */
   readonly name: string;
   readonly image: Uint8Array;
   readonly commandLine: string;
+  /** A Linux kernel takes one, as its initrd. */
   readonly modules: readonly BootModule[];
   /** Default 'auto': by the image's own marks. A flat image has none and must be named. */
   readonly format?: 'auto' | ImageFormat;

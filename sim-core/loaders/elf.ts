@@ -33,6 +33,7 @@ const WRONG_TYPES: Readonly<Record<number, { id: ImageErrorId; what: string }>> 
 const TYPE_EXEC = 2;
 const SEGMENT_LOAD = 1;
 const SEGMENT_INTERPRETER = 3;
+const SEGMENT_NOTE = 4;
 
 /** Offsets of the fields of the two classes. Addresses, offsets and sizes are words of 4 or 8 bytes. */
 const LAYOUT = {
@@ -61,6 +62,14 @@ class ElfReader {
   }
 
   read(): ElfProgram {
+    const headers = this.headers();
+    const segments = headers.flatMap((at, i) => this.segment(at, `program header ${i}`) ?? []);
+    if (segments.length === 0) this.fail('no-segments', '', 'no segment is to be loaded into memory');
+    return { bits: this.bits, segments, entry: this.physicalEntry(segments) };
+  }
+
+  /** Offsets of the program headers. */
+  private headers(): number[] {
     this.readIdentification();
     const layout = LAYOUT[this.bits];
     this.checkType();
@@ -74,10 +83,35 @@ class ElfReader {
     if (programOffset + BigInt(size) * BigInt(count) > BigInt(this.image.length)) {
       this.fail('truncated-header', 'ELF header', `the ${count} program headers are not all in the file`);
     }
-    const headers = Array.from({ length: count }, (_, i) => Number(programOffset) + i * size);
-    const segments = headers.flatMap((at, i) => this.segment(at, `program header ${i}`) ?? []);
-    if (segments.length === 0) this.fail('no-segments', '', 'no segment is to be loaded into memory');
-    return { bits: this.bits, segments, entry: this.physicalEntry(segments) };
+    return Array.from({ length: count }, (_, i) => Number(programOffset) + i * size);
+  }
+
+  /** The description of a note in a PT_NOTE segment; undefined when there is none. */
+  note(owner: string, type: number): Uint8Array | undefined {
+    for (const at of this.headers()) {
+      if (this.view.getUint32(at, true) !== SEGMENT_NOTE) continue;
+      const layout = PROGRAM_HEADER[this.bits];
+      const offset = Number(this.word(at + layout.offset));
+      const end = Math.min(offset + Number(this.word(at + layout.fileSize)), this.image.length);
+      const found = this.noteIn(offset, end, owner, type);
+      if (found) return found;
+    }
+    return undefined;
+  }
+
+  /** Notes are three words (lengths of name and description, type), the name, the description, each 4-aligned. */
+  private noteIn(start: number, end: number, owner: string, type: number): Uint8Array | undefined {
+    for (let at = start; at + 12 <= end; ) {
+      const [nameSize, size, noteType] = [0, 4, 8].map((field) => this.view.getUint32(at + field, true)) as [
+        number, number, number,
+      ]; // biome-ignore format: three words
+      const description = at + 12 + 4 * Math.ceil(nameSize / 4);
+      if (description + size > end) return undefined;
+      const name = String.fromCharCode(...this.image.subarray(at + 12, at + 12 + Math.min(nameSize, 64)));
+      if (noteType === type && name === `${owner}\0`) return this.image.slice(description, description + size);
+      at = description + 4 * Math.ceil(size / 4);
+    }
+    return undefined;
   }
 
   private fail(id: ImageErrorId, where: string, what: string): never {
@@ -165,4 +199,9 @@ class ElfReader {
 /** @throws ImageError */
 export function readElf(name: string, image: Uint8Array): ElfProgram {
   return new ElfReader(name, image).read();
+}
+
+/** The description of the note of this owner and type. @throws ImageError for a damaged file */
+export function readElfNote(name: string, image: Uint8Array, owner: string, type: number): Uint8Array | undefined {
+  return new ElfReader(name, image).note(owner, type);
 }

@@ -15,31 +15,36 @@ const FLAT_RIGHTS = {
   data: FLAT | RIGHTS.big,
 } as const;
 
+/** Selectors of the flat segments at entry, in the table that 64-bit images find loaded. */
+export interface EntrySelectors {
+  readonly code32?: number;
+  readonly code64?: number;
+  readonly data: number;
+}
+
 /** Descriptors of the table that direct images find loaded; selectors are 8 × index. */
 export const ENTRY_GDT = [0n, 0x00cf_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00af_9b00_0000_ffffn] as const;
-const SELECTOR = { code32: 0x08, data: 0x10, code64: 0x18 } as const;
+const ENTRY_SELECTORS = { code32: 0x08, data: 0x10, code64: 0x18 } as const;
 
 export interface EntryState {
   readonly entry: number;
-  /** EAX, EBX (and EDI): multiboot's magic number and the information's address. */
-  readonly magic: number;
-  readonly information: number;
-  readonly stack: number;
+  /** General-purpose registers that are not zero. */
+  readonly registers: Partial<Readonly<Record<keyof typeof GPR, number>>>;
+  /** Default: those of ENTRY_GDT. */
+  readonly selectors?: EntrySelectors;
 }
 
 export type CpuState = Pick<Cpu, 'state' | 'mmu'>;
 
-function setCommon({ state }: CpuState, { entry, magic, information, stack }: EntryState): void {
-  for (const register of Object.values(GPR)) state.set64('gpr', 0n, register);
-  state.set64('gpr', BigInt(magic), GPR.rax);
-  state.set64('gpr', BigInt(information), GPR.rbx);
-  state.set64('gpr', BigInt(information), GPR.rdi);
-  state.set64('gpr', BigInt(stack), GPR.rsp);
+function setCommon({ state }: CpuState, { entry, registers, selectors = ENTRY_SELECTORS }: EntryState): void {
+  for (const [name, index] of Object.entries(GPR) as [keyof typeof GPR, number][]) {
+    state.set64('gpr', BigInt(registers[name] ?? 0), index);
+  }
   state.set64('rip', BigInt(entry));
   writeRflags(state, 0);
   state.set32('cpl', 0);
   for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs] as const) {
-    setSegment(state, index, SELECTOR.data, 0n, FLAT_LIMIT, FLAT_RIGHTS.data);
+    setSegment(state, index, selectors.data, 0n, FLAT_LIMIT, FLAT_RIGHTS.data);
   }
   state.set64('idtrBase', 0n);
   state.set32('idtrLimit', 0);
@@ -55,23 +60,28 @@ export function enterProtectedMode(cpu: CpuState, start: EntryState): void {
   state.set64('gdtrBase', 0n);
   state.set32('gdtrLimit', 0);
   setCommon(cpu, start);
-  setSegment(state, SEGMENT.cs, SELECTOR.code32, 0n, FLAT_LIMIT, FLAT_RIGHTS.code32);
+  setSegment(state, SEGMENT.cs, start.selectors?.code32 ?? ENTRY_SELECTORS.code32, 0n, FLAT_LIMIT, FLAT_RIGHTS.code32);
   updateCodeMode(state);
   mmu.updateContext();
 }
 
-/** 64-bit mode with paging and SSE on. @param tables physical address of the PML4 @param gdt of ENTRY_GDT's copy */
-export function enterLongMode(cpu: CpuState, start: EntryState, tables: number, gdt: number): void {
+/** 64-bit mode with paging and SSE on. @param tables physical address of the PML4 */
+export function enterLongMode(
+  cpu: CpuState,
+  start: EntryState,
+  tables: number,
+  gdt: { readonly address: number; readonly entries: number },
+): void {
   const { state, mmu } = cpu;
   // Bit 31 makes a signed 32-bit number: back to unsigned.
   state.set64('cr0', BigInt((CR0.pe | CR0.mp | CR0.et | CR0.ne | CR0.pg) >>> 0));
   state.set64('cr3', BigInt(tables));
   state.set64('cr4', BigInt(CR4.pae | CR4.osfxsr | CR4.osxmmexcpt));
   state.set64('efer', BigInt(EFER.lme | EFER.lma));
-  state.set64('gdtrBase', BigInt(gdt));
-  state.set32('gdtrLimit', 8 * ENTRY_GDT.length - 1);
+  state.set64('gdtrBase', BigInt(gdt.address));
+  state.set32('gdtrLimit', 8 * gdt.entries - 1);
   setCommon(cpu, start);
-  setSegment(state, SEGMENT.cs, SELECTOR.code64, 0n, FLAT_LIMIT, FLAT_RIGHTS.code64);
+  setSegment(state, SEGMENT.cs, start.selectors?.code64 ?? ENTRY_SELECTORS.code64, 0n, FLAT_LIMIT, FLAT_RIGHTS.code64);
   updateCodeMode(state);
   mmu.updateContext();
 }

@@ -2,11 +2,12 @@
 const ADVICE = {
   'empty-file': 'Build the program again; the file has no contents.',
   'compressed-image': 'Unpack it and give the program inside.',
-  'boot-protocol':
-    'This needs the whole PC platform, which is not there yet (docs/limits.md); give a multiboot 1 kernel ' +
-    'or an ELF file.',
+  'boot-protocol': 'Give a Linux bzImage, a multiboot or PVH kernel, or an ELF file.',
+  'firmware-boot':
+    'Nothing here boots disks by themselves yet (docs/limits.md): give the kernel inside, for instance a Linux bzImage, ' +
+    'a multiboot kernel or an ELF file.',
   'not-an-elf':
-    'Give a multiboot 1 kernel or a statically linked x86 ELF file; for raw machine code say --format flat ' +
+    'Give a Linux bzImage, a multiboot or PVH kernel, or a statically linked x86 ELF file; for raw machine code say --format flat ' +
     '(it is loaded at 1 MiB and starts in 32-bit protected mode).',
   'truncated-header': 'The file is incomplete or damaged: build or copy it again.',
   'malformed-header': 'The file is damaged, or its linker wrote something that no loader accepts: link it again.',

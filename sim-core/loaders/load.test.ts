@@ -225,11 +225,11 @@ describe('images that cannot be loaded', () => {
 
   const cases: [string, ImageErrorId, RegExp, Uint8Array][] = [
     ['an empty file', 'empty-file', /the file is empty/, new Uint8Array()],
-    ['text', 'not-an-elf', /neither a multiboot kernel nor an ELF/, at(0, '#!/bin/sh')],
-    ['a bzImage', 'boot-protocol', /bzImage/, at(0x202, 'HdrS')],
-    ['an ISO', 'boot-protocol', /ISO 9660/, at(0x8001, 'CD001')],
+    ['text', 'not-an-elf', /neither a kernel of a known boot protocol nor an ELF/, at(0, '#!/bin/sh')],
+    ['a bzImage cut short', 'truncated-header', /setup header: the file ends/, at(0x202, 'HdrS').subarray(0, 0x220)],
+    ['an ISO', 'firmware-boot', /ISO 9660/, at(0x8001, 'CD001')],
     ['gzip', 'compressed-image', /gzip/, at(0, '\x1f\x8b')],
-    ['a boot sector', 'boot-protocol', /boot sector/, at(0x1fe, '\x55\xaa')],
+    ['a boot sector', 'firmware-boot', /boot sector/, at(0x1fe, '\x55\xaa')],
     ['a header cut short', 'truncated-header', /after 40 of the header's 64 bytes/, elf.subarray(0, 40)],
     ['program headers cut off', 'truncated-header', /program headers are not all/, elf.subarray(0, 100)],
     ['a segment cut off', 'truncated-segment', /program header 0: bytes 0x78 to 0x79/, elf.subarray(0, 0x78)],

@@ -1,36 +1,33 @@
 /**
  * Loads an image and puts the processor at its first instruction.
  *
- * - multiboot 1: as its specification says (EAX = 2BADB002h, EBX = the information structure).
- * - ELF64 without multiboot header: 64-bit mode, CPL 0, flat segments (code 18h, data 10h), the first 4 GiB
+ * - multiboot 1 and 2, PVH, Linux bzImage: as their specifications say.
+ * - ELF64 without a boot protocol's mark: 64-bit mode, CPL 0, flat segments (code 18h, data 10h), the first 4 GiB
  *   identity-mapped with writable 2-MiB pages, SSE on, interrupts off, no IDT, RSP = 7_F000h.
- * - ELF32 without multiboot header, and flat images (loaded and started at 1 MiB): as multiboot.
+ * - ELF32 without such a mark, and flat images (loaded and started at 1 MiB): as multiboot 1.
  *
- * All of them find multiboot's number in EAX and the information's address in EBX and EDI, so that even an image without
- * header can have a command line and modules.
+ * Direct images, too, find multiboot's number in EAX and the information's address in EBX and EDI, so that even an image
+ * without header can have a command line and modules.
  */
 
-import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import { memoryMap } from '../platform/memory-map.ts';
 import { placeBootInformation } from './boot-information.ts';
 import type { BootRequest, ImageFormat, ImageSegment, LoadedImage } from './boot-request.ts';
+import { loadBzImage } from './bzimage.ts';
 import { isElf, readElf } from './elf.ts';
 import { type CpuState, ENTRY_GDT, enterLongMode, enterProtectedMode } from './entry-state.ts';
 import { ImageError } from './image-error.ts';
+import { type Loading, placeLongModeTables } from './loading.ts';
 import { findMultibootHeader, readMultiboot } from './multiboot1.ts';
+import { loadMultiboot2 } from './multiboot2.ts';
+import { loadPvh } from './pvh.ts';
 import { RamWriter } from './ram-writer.ts';
-import { recognise } from './recognise.ts';
+import { describeImage, recognise } from './recognise.ts';
 
 const BOOTED_MAGIC = 0x2bad_b002;
 const FLAT_ADDRESS = 0x10_0000;
 /** Where ESP and RSP point at entry: the top of low memory that nothing else uses. */
 const STACK = 0x7_f000;
-const LOW_START = 0x1000;
-const LOW_END = 0x7_0000;
-const PAGE = 4096;
-const LARGE_PAGE = 0x20_0000n;
-const PRESENT_WRITABLE = 3n;
-const LARGE_PRESENT_WRITABLE = 0x83n;
-const GIB_MAPPED = 4;
 
 interface Program {
   readonly segments: readonly ImageSegment[];
@@ -44,8 +41,10 @@ function readElfOf(bits: 32 | 64, { name, image }: BootRequest): Program {
   throw new ImageError('wrong-format', name, 'ELF header', `this is a ${program.bits}-bit program, not ${bits}-bit`);
 }
 
-/** How each format says what to load. */
-const READERS: Readonly<Record<ImageFormat, (request: BootRequest) => Program>> = {
+type Reader = (request: BootRequest) => Program;
+
+/** What the formats load that are all entered as multiboot 1 is, or in 64-bit mode. */
+const READERS = {
   multiboot1: ({ name, image }) => {
     const header = findMultibootHeader(image);
     if (header) return readMultiboot(name, image, header);
@@ -57,50 +56,62 @@ const READERS: Readonly<Record<ImageFormat, (request: BootRequest) => Program>> 
     segments: [{ physical: FLAT_ADDRESS, fileOffset: 0, fileSize: image.length, memorySize: image.length }],
     entry: FLAT_ADDRESS,
   }),
+} satisfies Partial<Record<ImageFormat, Reader>>;
+
+/** Loads what a reader found; multiboot 1's information is there for all of them. */
+const direct =
+  (format: keyof typeof READERS): Protocol =>
+  (loading) => {
+    const { cpu, request, ram } = loading;
+    const { segments, entry } = READERS[format](request);
+    segments.forEach((segment, i) => {
+      ram.segment(request.image, segment, segments.length > 1 ? `segment ${i}` : '');
+    });
+    const longModeTables = format === 'elf64' ? placeLongModeTables(loading, ENTRY_GDT) : undefined;
+    const information = placeBootInformation(loading);
+    const registers = { rax: BOOTED_MAGIC, rbx: information, rdi: information, rsp: STACK };
+    if (longModeTables) {
+      const [tables, address] = longModeTables;
+      enterLongMode(cpu, { entry, registers }, tables, { address, entries: ENTRY_GDT.length });
+    } else {
+      enterProtectedMode(cpu, { entry, registers });
+    }
+    return { format, entry, segments };
+  };
+
+type Protocol = (loading: Loading) => LoadedImage;
+
+const PROTOCOLS: Readonly<Record<ImageFormat, Protocol>> = {
+  multiboot1: direct('multiboot1'),
+  multiboot2: loadMultiboot2,
+  pvh: loadPvh,
+  bzimage: loadBzImage,
+  elf64: direct('elf64'),
+  elf32: direct('elf32'),
+  flat: direct('flat'),
 };
 
-/** One page-map level-4 table, one pointer table and a directory per GiB. @returns the pages, for a place at `base`. */
-function identityTables(base: number): Uint8Array {
-  const tables = new BigUint64Array(((2 + GIB_MAPPED) * PAGE) / 8);
-  const entries = PAGE / 8;
-  tables[0] = BigInt(base + PAGE) | PRESENT_WRITABLE;
-  for (let i = 0; i < GIB_MAPPED; i++) tables[entries + i] = BigInt(base + (2 + i) * PAGE) | PRESENT_WRITABLE;
-  for (let i = 0; i < GIB_MAPPED * entries; i++) {
-    tables[2 * entries + i] = (BigInt(i) * LARGE_PAGE) | LARGE_PRESENT_WRITABLE;
-  }
-  return new Uint8Array(tables.buffer);
-}
-
-/** Puts page tables and GDT into free memory, preferably low. @returns their addresses */
-function placeLongModeTables(request: BootRequest, ram: RamWriter, physical: PhysicalMemory): [number, number] {
-  const put = (bytes: Uint8Array): number => {
-    const at = ram.place(bytes, PAGE, LOW_START, LOW_END) ?? ram.place(bytes, PAGE, ram.top, ram.ramSize);
-    if (at !== undefined) return at;
-    throw new ImageError('segment-outside-ram', request.name, '', 'no RAM is left for the page tables at entry');
-  };
-  const tables = put(new Uint8Array((2 + GIB_MAPPED) * PAGE));
-  physical.poke(tables, identityTables(tables));
-  return [tables, put(new Uint8Array(new BigUint64Array(ENTRY_GDT).buffer))];
+/** A format that was asked for and is not the file's: say what the file is. */
+function withWhatItIs(error: unknown, { name, image }: BootRequest): unknown {
+  if (!(error instanceof ImageError) || error.id !== 'wrong-format') return error;
+  const actual = describeImage(image);
+  return actual === undefined ? error : new ImageError('wrong-format', name, error.where, `${error.what}; ${actual}`);
 }
 
 /**
  * The caller has reset the processor: what an image does not find defined here has its power-up value.
+ * @param rsdp physical address of the ACPI tables' root, which the caller has put into RAM
  * @throws ImageError that says what is wrong with the image
  */
-export function loadImage(cpu: CpuState, request: BootRequest): LoadedImage {
+export function loadImage(cpu: CpuState, request: BootRequest, rsdp?: number): LoadedImage {
   const { name, image, format: wanted = 'auto' } = request;
   if (image.length === 0) throw new ImageError('empty-file', name, '', 'the file is empty');
+  const ram = new RamWriter(cpu.mmu.physical, name);
+  const loading = { cpu, request, ram, map: memoryMap(ram.ramSize), rsdp };
   const format = wanted === 'auto' ? recognise(request) : wanted;
-  const { segments, entry } = READERS[format](request);
-  const { physical } = cpu.mmu;
-  const ram = new RamWriter(physical, name);
-  segments.forEach((segment, i) => {
-    ram.segment(image, segment, segments.length > 1 ? `segment ${i}` : '');
-  });
-  const longModeTables = format === 'elf64' ? placeLongModeTables(request, ram, physical) : undefined;
-  const information = placeBootInformation(request, ram);
-  const start = { entry, magic: BOOTED_MAGIC, information, stack: STACK };
-  if (longModeTables) enterLongMode(cpu, start, ...longModeTables);
-  else enterProtectedMode(cpu, start);
-  return { format, entry, segments };
+  try {
+    return PROTOCOLS[format](loading);
+  } catch (error) {
+    throw withWhatItIs(error, request);
+  }
 }

@@ -1,9 +1,12 @@
 /** What a file is, by its own marks. */
 
 import type { BootRequest, ImageFormat } from './boot-request.ts';
+import { isBzImage } from './bzimage.ts';
 import { isElf } from './elf.ts';
 import { ImageError, type ImageErrorId } from './image-error.ts';
 import { findMultibootHeader } from './multiboot1.ts';
+import { findMultiboot2Header } from './multiboot2.ts';
+import { pvhEntry } from './pvh.ts';
 
 interface Mark {
   readonly offset: number;
@@ -16,8 +19,7 @@ const text = (characters: string): number[] => [...characters].map((character) =
 
 /** Files that people try to boot and that are known by their marks; the first match counts. */
 const MARKS: readonly Mark[] = [
-  { offset: 0x202, bytes: text('HdrS'), id: 'boot-protocol', what: 'this is a Linux kernel (bzImage)' },
-  { offset: 0x8001, bytes: text('CD001'), id: 'boot-protocol', what: 'this is an ISO 9660 image' },
+  { offset: 0x8001, bytes: text('CD001'), id: 'firmware-boot', what: 'this is an ISO 9660 image' },
   { offset: 0, bytes: [0x1f, 0x8b], id: 'compressed-image', what: 'the file is compressed with gzip' },
   { offset: 0, bytes: [0xfd, ...text('7zXZ')], id: 'compressed-image', what: 'the file is compressed with xz' },
   { offset: 0, bytes: [0x28, 0xb5, 0x2f, 0xfd], id: 'compressed-image', what: 'the file is compressed with zstd' },
@@ -25,31 +27,44 @@ const MARKS: readonly Mark[] = [
   { offset: 0, bytes: text('PK'), id: 'compressed-image', what: 'this is a zip archive' },
   { offset: 0, bytes: [...text('QFI'), 0xfb], id: 'boot-protocol', what: 'this is a qcow2 disk image' },
   { offset: 0, bytes: text('MZ'), id: 'boot-protocol', what: 'this is a DOS, Windows or EFI program' },
-  { offset: 0x1fe, bytes: [0x55, 0xaa], id: 'boot-protocol', what: 'this is a boot sector or disk image' },
+  { offset: 0x1fe, bytes: [0x55, 0xaa], id: 'firmware-boot', what: 'this is a boot sector or disk image' },
 ];
-
-const MULTIBOOT2_MAGIC = [0xd6, 0x50, 0x52, 0xe8];
-const MULTIBOOT2_LIMIT = 32_768;
 
 const has = (image: Uint8Array, offset: number, bytes: readonly number[]): boolean =>
   bytes.every((byte, i) => image[offset + i] === byte);
 
-function hasMultiboot2Header(image: Uint8Array): boolean {
-  for (let at = 0; at < Math.min(image.length, MULTIBOOT2_LIMIT); at += 8) {
-    if (has(image, at, MULTIBOOT2_MAGIC)) return true;
+/** The formats that are recognised, in this order: a kernel can bear the marks of several boot protocols. */
+const RECOGNISED: readonly (readonly [ImageFormat, (image: Uint8Array) => boolean, string])[] = [
+  ['bzimage', isBzImage, 'this is a Linux kernel (bzImage)'],
+  ['multiboot1', (image) => findMultibootHeader(image) !== undefined, 'this is a multiboot 1 kernel'],
+  ['multiboot2', (image) => findMultiboot2Header(image) !== undefined, 'this is a multiboot 2 kernel'],
+  ['pvh', hasPvhEntry, 'this is an ELF file with a PVH entry point'],
+  ['elf64', (image) => isElf(image) && image[4] === 2, 'this is a 64-bit ELF file'],
+  ['elf32', isElf, 'this is a 32-bit ELF file'],
+];
+
+/** A damaged ELF file is for the ELF loader to complain about. */
+function hasPvhEntry(image: Uint8Array): boolean {
+  try {
+    return pvhEntry('', image) !== undefined;
+  } catch {
+    return false;
   }
-  return false;
+}
+
+const markOf = (image: Uint8Array): Mark | undefined => MARKS.find(({ offset, bytes }) => has(image, offset, bytes));
+
+/** What a file is, in words; undefined when nothing tells. */
+export function describeImage(image: Uint8Array): string | undefined {
+  return RECOGNISED.find(([, test]) => test(image))?.[2] ?? markOf(image)?.what;
 }
 
 /** @throws ImageError that names what the file is, when it is nothing that can be loaded. */
 export function recognise({ name, image }: BootRequest): ImageFormat {
   if (image.length === 0) throw new ImageError('empty-file', name, '', 'the file is empty');
-  if (findMultibootHeader(image)) return 'multiboot1';
-  if (isElf(image)) {
-    if (hasMultiboot2Header(image)) throw new ImageError('boot-protocol', name, '', 'this is a multiboot 2 kernel');
-    return image[4] === 2 ? 'elf64' : 'elf32';
-  }
-  const mark = MARKS.find(({ offset, bytes }) => has(image, offset, bytes));
+  const found = RECOGNISED.find(([, test]) => test(image));
+  if (found) return found[0];
+  const mark = markOf(image);
   if (mark) throw new ImageError(mark.id, name, '', mark.what);
-  throw new ImageError('not-an-elf', name, '', 'the file is neither a multiboot kernel nor an ELF file');
+  throw new ImageError('not-an-elf', name, '', 'the file is neither a kernel of a known boot protocol nor an ELF file');
 }

@@ -6,7 +6,7 @@
 
 import { writeRflags } from '../../sim-core/cpu/rflags.ts';
 import { setSegment } from '../../sim-core/cpu/segments.ts';
-import { enterLongMode, enterProtectedMode } from '../../sim-core/loaders/entry-state.ts';
+import { ENTRY_GDT, enterLongMode, enterProtectedMode } from '../../sim-core/loaders/entry-state.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
@@ -65,14 +65,14 @@ function setRing3(machine: Machine): void {
   machine.state.set32('cpl', 3);
 }
 
-const start = { entry: AT.code, magic: 0, information: 0, stack: AT.data + 0x800 };
+const start = { entry: AT.code, registers: { rsp: AT.data + 0x800 } };
 
 function protectedMode(machine: Machine): void {
   enterProtectedMode(machine.cpu, start);
 }
 
 function longMode(machine: Machine): void {
-  enterLongMode(machine.cpu, start, AT.tables, AT.gdt);
+  enterLongMode(machine.cpu, start, AT.tables, { address: AT.gdt, entries: ENTRY_GDT.length });
   machine.state.set64('cr4', machine.state.get64('cr4') | BigInt(CR4.osxsave));
 }
 
