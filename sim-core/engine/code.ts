@@ -24,6 +24,9 @@ const STORE: Readonly<Record<string, number>> = {
   i32x4: 0x36, i64x8: 0x37, f32x4: 0x38, f64x8: 0x39, i32x1: 0x3a, i32x2: 0x3b, i64x1: 0x3c, i64x2: 0x3d, i64x4: 0x3e,
 }; // biome-ignore format: a table reads better in rows
 
+/** Emits a case of `Code.switch`; `skipTo` branches to a later case. */
+export type SwitchCase = (skipTo: (later: number) => void) => void;
+
 /** One WebAssembly function under construction: statements in order over staged values. */
 export class Code {
   readonly signature: Signature;
@@ -143,18 +146,25 @@ export class Code {
     this.body.unsigned(levels);
   }
 
-  /** Executes `cases[index]` (the last one for larger indices); each case falls through to the next. */
-  switch(index: I32, cases: readonly (() => void)[]): void {
+  /**
+   * Executes `cases[table[index]]` (the last one for larger indices); each case falls through to the next. A case may
+   * skip to a later one.
+   * @param table without it cases have the numbers 0, 1, …
+   * @param likely index 0 is asked for first: it is the usual one
+   */
+  switch(index: I32, cases: readonly SwitchCase[], table = cases.map((_, i) => i), likely = false): void {
     for (const _ of cases) this.body.append([0x02, 0x40]);
     this.depth += cases.length;
+    const outermost = this.depth - cases.length + 1;
+    if (likely) this.branch(table[0] ?? 0, index.eqz());
     index.emit(this.body);
     this.body.byte(0x0e);
-    this.body.unsigned(cases.length - 1);
-    for (let i = 0; i < cases.length; i++) this.body.unsigned(i);
+    this.body.unsigned(table.length - 1);
+    for (const target of table) this.body.unsigned(target);
     for (const emit of cases) {
       this.depth--;
       this.body.byte(0x0b);
-      emit();
+      emit((later) => this.branch(this.depth - (outermost + cases.length - 1 - later), undefined));
     }
   }
 

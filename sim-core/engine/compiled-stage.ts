@@ -1,4 +1,4 @@
-import { OFFSET } from '../state/layout.ts';
+import { CODE_MODE, OFFSET } from '../state/layout.ts';
 import { BaseStage } from './base-stage.ts';
 import type { Variable } from './code.ts';
 import { storeRip, TOUCH } from './core.ts';
@@ -164,6 +164,12 @@ export class CompiledStage extends BaseStage {
   }
 
   protected commit(): void {}
+
+  /** In 64-bit mode a target in the running page is canonical, as the page is. */
+  override checkTarget(target: I64): void {
+    if (this.form.mode !== CODE_MODE.code64) return super.checkTarget(target);
+    this.code.if(target.sub(this.region.codeBase).geU(PAGE), () => super.checkTarget(target));
+  }
 
   /** Ends the instruction. @returns whether control never falls through. */
   finish(): boolean {

@@ -7,6 +7,7 @@ import { CompiledStage } from './compiled-stage.ts';
 import { storeRecordRip } from './core.ts';
 import type { Form } from './form.ts';
 import { RECORD } from './record.ts';
+import { type BlockEdges, layOutBlocks, type Unit } from './region-layout.ts';
 import type { Semantics } from './stage.ts';
 import { type I32, type I64, i32, load16, load32, load64, select } from './value.ts';
 
@@ -33,6 +34,15 @@ export const LEAVE = { record: 0, lookup: 1, fault: 2, slow: 3, interpret: 4 } a
 
 const ZERO = i32(0);
 
+/** A sequence of units whose code is being emitted. */
+interface Place {
+  readonly units: readonly Unit[];
+  readonly again: () => void;
+  /** The unit that is being emitted, and how to skip to a later one. */
+  index: number;
+  skipTo: (later: number) => void;
+}
+
 /** What the stages of a region's instructions share. */
 export class RegionBuilder {
   readonly code = new Code({ parameters: ['i32'], results: ['i32'] });
@@ -55,7 +65,8 @@ export class RegionBuilder {
   private readonly leaveRecord: Variable<'i32'>;
   private readonly locals;
   private readonly fixed: { readonly codeBase: Variable<'i64'>; readonly tlbContext: Variable<'i64'> };
-  private again: () => void = () => {};
+  /** Where the code that is being emitted stands, the innermost sequence of units last. */
+  private readonly places: Place[] = [];
   private leave: () => void = () => {};
 
   constructor(state: State, callees: HandlerCallees, blocks: readonly RegionBlock[], self: number, table: number) {
@@ -112,11 +123,7 @@ export class RegionBuilder {
     code.block((leave) => {
       this.leave = leave;
       code.loop((again) => {
-        this.again = again;
-        code.switch(
-          this.block.get(),
-          this.blocks.map((block, number) => () => this.emitBlock(block, number)),
-        );
+        this.emitUnits(layOutBlocks(this.blocks.map((block) => this.edges(block))), again);
         code.unreachable();
       });
     });
@@ -138,8 +145,51 @@ export class RegionBuilder {
     this.block.set(load16(record, RECORD.entry));
   }
 
-  private emitBlock(block: RegionBlock, number: number): void {
+  private edges({ instructions, next }: RegionBlock): BlockEdges {
+    const targets = [next];
+    let dispatches = false;
+    for (const { record, form } of instructions) {
+      if (form.flow === 'conditional' || form.flow === 'jump') targets.push(this.targetOf(record));
+      else if (form.flow !== 'next') dispatches = true;
+    }
+    const numbers = targets.map((record) => this.numbers.get(record)).filter((number) => number !== undefined);
+    return { targets: numbers, dispatches };
+  }
+
+  /** Record that a direct branch leads to, as far as it is known. */
+  private targetOf(record: number): number {
+    return this.state.u32[(record + RECORD.target) >>> 2] as number;
+  }
+
+  /** @param again goes back to where `block` decides which unit comes next */
+  private emitUnits(units: readonly Unit[], again: () => void, isLoop = false): void {
+    const first = (units[0] as Unit).first;
+    const last = (units.at(-1) as Unit).last;
+    const table = Array.from({ length: last - first + 1 }, (_, i) => units.findIndex((unit) => unit.last >= first + i));
+    const place: Place = { units, again, index: 0, skipTo: () => {} };
+    this.places.push(place);
+    const cases = units.map((unit, index) => (skipTo: (later: number) => void) => {
+      place.index = index;
+      place.skipTo = skipTo;
+      this.emitUnit(unit);
+    });
+    this.code.switch(this.block.get().sub(first), cases, table, isLoop);
+    this.places.pop();
+  }
+
+  private emitUnit(unit: Unit): void {
+    if (!unit.loops) return this.emitBlock(unit.first);
+    this.code.loop((again) => {
+      if (unit.units.length > 0) return this.emitUnits(unit.units, again, true);
+      this.places.push({ units: [unit], again, index: 0, skipTo: () => {} });
+      this.emitBlock(unit.first);
+      this.places.pop();
+    });
+  }
+
+  private emitBlock(number: number): void {
     const { code, flags } = this;
+    const block = this.blocks[number] as RegionBlock;
     const { instructions } = block;
     const first = (instructions[0] as RegionInstruction).record;
     flags.enterBlock();
@@ -152,22 +202,34 @@ export class RegionBuilder {
       instruction.semantics(stage);
       ended = stage.finish();
     });
-    if (!ended) this.goTo(block.next, 0, number + 1);
+    if (!ended) this.goTo(block.next, 0, true);
   }
 
   /**
    * Goes on with the instruction of a record: inside the region when it heads a block there.
    * @param unused instructions of the block that were counted but not begun
-   * @param following number of the block whose code comes next
+   * @param atEnd the block ends here: what comes next can be fallen into
    */
-  goTo(record: number, unused: number, following = -1): void {
+  goTo(record: number, unused: number, atEnd = false): void {
     const number = this.numbers.get(record);
     if (number === undefined) return this.leaveWith(LEAVE.record, i32(record), unused);
     this.flags.settle();
-    if (number === following) return;
     this.giveBack(unused);
-    this.block.set(i32(number));
-    this.again();
+    this.branchTo(number, atEnd);
+  }
+
+  /** Forwards within the innermost sequence of units that has the block ahead, else back to a dispatcher. */
+  private branchTo(number: number, atEnd: boolean): void {
+    for (const place of this.places.toReversed()) {
+      const index = place.units.findIndex(({ first, last }) => first <= number && number <= last);
+      if (index < 0) continue;
+      const unit = place.units[index] as Unit;
+      const dispatched = index <= place.index ? place.units.length > 1 : unit.units.length > 0;
+      if (dispatched) this.block.set(i32(number));
+      if (index <= place.index) place.again();
+      else if (!atEnd || index > place.index + 1 || place !== this.places.at(-1)) place.skipTo(index);
+      return;
+    }
   }
 
   private giveBack(unused: number): void {
@@ -178,7 +240,7 @@ export class RegionBuilder {
   goToBlock(number: I32): void {
     this.flags.settle();
     this.block.set(number);
-    this.again();
+    this.places[0]?.again();
   }
 
   /** Leaves the region. @param unused instructions of the block that were counted but not begun */

@@ -36,11 +36,17 @@ export class RegionFinder {
         waiting.push(leader);
       }
     }
-    return [...this.leaders].filter((leader) => this.seen.has(leader)).map((leader) => this.block(leader));
+    const found = [...this.leaders].filter((leader) => this.seen.has(leader));
+    // In the order of the guest's code: most of its branches then lead forwards in the region, too.
+    return found.sort((a, b) => this.offset(a) - this.offset(b)).map((leader) => this.block(leader));
   }
 
   private u32(at: number): number {
     return this.state.u32[at >>> 2] as number;
+  }
+
+  private offset(record: number): number {
+    return this.state.u16[(record + RECORD.offset) >>> 1] as number;
   }
 
   private instruction(record: number): RegionInstruction | undefined {
