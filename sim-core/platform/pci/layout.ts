@@ -1,17 +1,15 @@
 /** Where PCI is in the address spaces, and which interrupt inputs it uses: for the bus, and for the ACPI tables. */
 
-/** Extended configuration space (MCFG): 4 KiB for each function of buses 0…255, above the most RAM there can be. */
-export const ECAM = { base: 0xe000_0000, size: 0x1000_0000, firstBus: 0, lastBus: 255 } as const;
+import { PHYSICAL } from '../memory-map.ts';
+
 /** What the host bridge forwards to the devices: memory below and above 4 GiB, and I/O ports. */
 export const PCI_WINDOW = {
-  memory32: { start: 0xc000_0000, size: 0x2000_0000 },
+  memory32: PHYSICAL.pciMemory,
   memory64: { start: 0x8_0000_0000, size: 0x8_0000_0000 },
   io: { start: 0xc000, size: 0x4000 },
 } as const;
 /** Ports of configuration mechanism #1. */
 export const CONFIG_PORT = { address: 0xcf8, data: 0xcfc } as const;
-/** The registers of the IOMMU (DRHD of the DMAR table), one page. */
-export const IOMMU_REGISTERS = { base: 0xfed9_0000, size: 0x1000 } as const;
 /** Requester id of the I/O APIC, for interrupt remapping (device scope of the DMAR table: bus FFh, device 0, function 0). */
 export const IO_APIC_REQUESTER = 0xff00;
 /** First of the four I/O APIC inputs (global system interrupts) that PIRQA…PIRQD reach. */
