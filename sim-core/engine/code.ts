@@ -150,17 +150,26 @@ export class Code {
    * Executes `cases[table[index]]` (the last one for larger indices); each case falls through to the next. A case may
    * skip to a later one.
    * @param table without it cases have the numbers 0, 1, …
-   * @param likely index 0 is asked for first: it is the usual one
    */
-  switch(index: I32, cases: readonly SwitchCase[], table = cases.map((_, i) => i), likely = false): void {
+  switch(index: I32, cases: readonly SwitchCase[], table = cases.map((_, i) => i)): void {
+    this.cases(cases, () => {
+      index.emit(this.body);
+      this.body.byte(0x0e);
+      this.body.unsigned(table.length - 1);
+      for (const target of table) this.body.unsigned(target);
+    });
+  }
+
+  /** Executes `cases` from the first one on. */
+  sequence(cases: readonly SwitchCase[]): void {
+    this.cases(cases, () => {});
+  }
+
+  private cases(cases: readonly SwitchCase[], begin: () => void): void {
     for (const _ of cases) this.body.append([0x02, 0x40]);
     this.depth += cases.length;
     const outermost = this.depth - cases.length + 1;
-    if (likely) this.branch(table[0] ?? 0, index.eqz());
-    index.emit(this.body);
-    this.body.byte(0x0e);
-    this.body.unsigned(table.length - 1);
-    for (const target of table) this.body.unsigned(target);
+    begin();
     for (const emit of cases) {
       this.depth--;
       this.body.byte(0x0b);

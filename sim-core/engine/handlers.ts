@@ -119,24 +119,25 @@ export class HandlerTable {
     if (blocks.length === 0) return false;
     const { builder, callees } = this.newModule();
     const index = this.allocate();
-    builder.add(new RegionBuilder(this.state, callees, blocks, index, table).build());
-    const [region] = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
-    this.table.set(index, region);
-    const heads = blocks.map(({ instructions }) => instructions[0]?.record ?? 0);
+    const region = new RegionBuilder(this.state, callees, blocks, index, table);
+    builder.add(region.build());
+    const [compiled] = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
+    this.table.set(index, compiled);
+    const { heads } = region;
     const covered = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));
-    regions.push({ index, page, seeds, heads, covered, size: covered.length });
+    regions.push({ index, page, seeds, heads: heads.map(({ record }) => record), covered, size: covered.length });
     this.lead(heads, covered, index);
     return true;
   }
 
-  private lead(heads: readonly number[], covered: readonly number[], index: number): void {
+  private lead(heads: RegionBuilder['heads'], covered: readonly number[], index: number): void {
     const { u32, u16 } = this.state;
     for (const record of covered) u16[(record + RECORD.entry) >>> 1] = INSIDE_REGION;
-    heads.forEach((record, number) => {
+    for (const { record, number } of heads) {
       u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
       u32[(record + RECORD.handler) >>> 2] = index;
       u16[(record + RECORD.entry) >>> 1] = number;
-    });
+    }
   }
 
   /** Whether a record is executed by the interpreter only, so that compiling it would help. */

@@ -1,7 +1,7 @@
 import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { HandlerCallees } from './base-stage.ts';
-import { Code, type Variable } from './code.ts';
+import { Code, type SwitchCase, type Variable } from './code.ts';
 import { CompiledFlags } from './compiled-flags.ts';
 import { CompiledStage } from './compiled-stage.ts';
 import { storeRecordRip } from './core.ts';
@@ -27,12 +27,16 @@ export interface RegionBlock {
   readonly instructions: readonly RegionInstruction[];
   /** Record to go on with when the last instruction falls through. */
   readonly next: number;
+  /** Whether control was seen here without a branch of the region that leads here. */
+  readonly entered: boolean;
 }
 
 /** How a region is left; the tail of the function acts on it. */
 export const LEAVE = { record: 0, lookup: 1, fault: 2, slow: 3, interpret: 4 } as const;
 
 const ZERO = i32(0);
+
+const firstOf = (block: RegionBlock): number => (block.instructions[0] as RegionInstruction).record;
 
 /** A sequence of units whose code is being emitted. */
 interface Place {
@@ -58,6 +62,7 @@ export class RegionBuilder {
   private readonly gprs: (Variable<'i64'> | undefined)[] = [];
   private readonly written = new Set<number>();
   private readonly blocks: readonly RegionBlock[];
+  private readonly units: readonly Unit[];
   private readonly numbers = new Map<number, number>();
   private readonly budget: Variable<'i32'>;
   private readonly block: Variable<'i32'>;
@@ -77,8 +82,9 @@ export class RegionBuilder {
     this.self = self;
     this.table = table;
     blocks.forEach((block, number) => {
-      this.numbers.set((block.instructions[0] as RegionInstruction).record, number);
+      this.numbers.set(firstOf(block), number);
     });
+    this.units = layOutBlocks(blocks.map((block) => this.edges(block)));
     this.locals = {
       kind: code.variable('i32'),
       a: code.variable('i64'),
@@ -123,7 +129,7 @@ export class RegionBuilder {
     code.block((leave) => {
       this.leave = leave;
       code.loop((again) => {
-        this.emitUnits(layOutBlocks(this.blocks.map((block) => this.edges(block))), again);
+        this.emitAll(again);
         code.unreachable();
       });
     });
@@ -145,7 +151,7 @@ export class RegionBuilder {
     this.block.set(load16(record, RECORD.entry));
   }
 
-  private edges({ instructions, next }: RegionBlock): BlockEdges {
+  private edges({ instructions, next, entered }: RegionBlock): BlockEdges {
     const targets = [next];
     let dispatches = false;
     for (const { record, form } of instructions) {
@@ -153,7 +159,7 @@ export class RegionBuilder {
       else if (form.flow !== 'next') dispatches = true;
     }
     const numbers = targets.map((record) => this.numbers.get(record)).filter((number) => number !== undefined);
-    return { targets: numbers, dispatches };
+    return { targets: numbers, dispatches, entered };
   }
 
   /** Record that a direct branch leads to, as far as it is known. */
@@ -161,30 +167,36 @@ export class RegionBuilder {
     return this.state.u32[(record + RECORD.target) >>> 2] as number;
   }
 
-  /** @param again goes back to where `block` decides which unit comes next */
-  private emitUnits(units: readonly Unit[], again: () => void, isLoop = false): void {
-    const first = (units[0] as Unit).first;
-    const last = (units.at(-1) as Unit).last;
-    const table = Array.from({ length: last - first + 1 }, (_, i) => units.findIndex((unit) => unit.last >= first + i));
+  /** @param again goes back to the dispatcher: to where `block` says what comes next */
+  private emitAll(again: () => void): void {
+    const table = this.blocks.map((_, number) => this.units.findIndex((unit) => unit.last >= number));
+    this.code.switch(this.block.get(), this.cases(this.units, again), table);
+    this.places.pop();
+  }
+
+  /** @param again goes back to the first unit, or to the dispatcher */
+  private cases(units: readonly Unit[], again: () => void): SwitchCase[] {
     const place: Place = { units, again, index: 0, skipTo: () => {} };
     this.places.push(place);
-    const cases = units.map((unit, index) => (skipTo: (later: number) => void) => {
+    return units.map((unit, index) => (skipTo) => {
       place.index = index;
       place.skipTo = skipTo;
       this.emitUnit(unit);
     });
-    this.code.switch(this.block.get().sub(first), cases, table, isLoop);
-    this.places.pop();
   }
 
   private emitUnit(unit: Unit): void {
     if (!unit.loops) return this.emitBlock(unit.first);
     this.code.loop((again) => {
-      if (unit.units.length > 0) return this.emitUnits(unit.units, again, true);
-      this.places.push({ units: [unit], again, index: 0, skipTo: () => {} });
-      this.emitBlock(unit.first);
+      const single = { ...unit, loops: false };
+      this.code.sequence(this.cases(unit.units.length > 0 ? unit.units : [single], again));
       this.places.pop();
     });
+  }
+
+  /** First records of the blocks that the dispatcher reaches: only these can be entered from outside. */
+  get heads(): { readonly record: number; readonly number: number }[] {
+    return this.units.map(({ first }) => ({ record: firstOf(this.blocks[first] as RegionBlock), number: first }));
   }
 
   private emitBlock(number: number): void {
@@ -218,18 +230,20 @@ export class RegionBuilder {
     this.branchTo(number, atEnd);
   }
 
-  /** Forwards within the innermost sequence of units that has the block ahead, else back to a dispatcher. */
+  /** To the first block of a unit: forwards to a later one, or back to the start of a loop or to the dispatcher. */
   private branchTo(number: number, atEnd: boolean): void {
     for (const place of this.places.toReversed()) {
-      const index = place.units.findIndex(({ first, last }) => first <= number && number <= last);
+      const index = place.units.findIndex(({ first }) => first === number);
       if (index < 0) continue;
-      const unit = place.units[index] as Unit;
-      const dispatched = index <= place.index ? place.units.length > 1 : unit.units.length > 0;
-      if (dispatched) this.block.set(i32(number));
-      if (index <= place.index) place.again();
-      else if (!atEnd || index > place.index + 1 || place !== this.places.at(-1)) place.skipTo(index);
-      return;
+      if (index > place.index) {
+        const isNext = index === place.index + 1 && place === this.places.at(-1);
+        if (!(atEnd && isNext)) place.skipTo(index);
+        return;
+      }
+      if (place === this.places[0]) this.block.set(i32(number));
+      return place.again();
     }
+    throw new Error(`block ${number} is inside a loop that it does not begin`);
   }
 
   private giveBack(unused: number): void {

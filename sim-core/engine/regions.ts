@@ -28,7 +28,7 @@ export class RegionFinder {
   /** @param seeds records where control was seen @returns blocks, or none when nothing there can be compiled */
   find(seeds: Iterable<number>): RegionBlock[] {
     const waiting = [...seeds];
-    for (const record of waiting) this.leaders.add(record);
+    const entered = new Set(waiting);
     while (waiting.length > 0 && this.seen.size < LARGEST_REGION) {
       for (const leader of this.follow(waiting.shift() as number)) {
         if (this.leaders.has(leader)) continue;
@@ -36,9 +36,15 @@ export class RegionFinder {
         waiting.push(leader);
       }
     }
+    for (const [record, { form }] of this.seen) {
+      if (form.flow === 'next' || form.flow === 'conditional') entered.delete(this.u32(record + RECORD.next));
+    }
+    for (const leader of this.leaders) entered.delete(leader);
+    for (const seed of entered) this.leaders.add(seed);
     const found = [...this.leaders].filter((leader) => this.seen.has(leader));
     // In the order of the guest's code: most of its branches then lead forwards in the region, too.
-    return found.sort((a, b) => this.offset(a) - this.offset(b)).map((leader) => this.block(leader));
+    found.sort((a, b) => this.offset(a) - this.offset(b));
+    return found.map((leader) => this.block(leader, entered.has(leader)));
   }
 
   private u32(at: number): number {
@@ -86,7 +92,7 @@ export class RegionFinder {
   }
 
   /** From a leader to the end of its straight line, through conditional branches that are not taken. */
-  private block(leader: number): RegionBlock {
+  private block(leader: number, entered: boolean): RegionBlock {
     const instructions: RegionInstruction[] = [];
     let record = leader;
     for (;;) {
@@ -97,6 +103,6 @@ export class RegionFinder {
       const { flow } = instruction.form;
       if ((flow !== 'next' && flow !== 'conditional') || this.leaders.has(record)) break;
     }
-    return { instructions, next: record };
+    return { instructions, next: record, entered };
   }
 }
