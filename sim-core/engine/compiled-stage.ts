@@ -1,12 +1,12 @@
-import { CODE_MODE, OFFSET } from '../state/layout.ts';
-import { BaseStage } from './base-stage.ts';
+import { CODE_MODE, FAST_TLB, OFFSET } from '../state/layout.ts';
+import { BaseStage, FAST_TLB_START } from './base-stage.ts';
 import type { Variable } from './code.ts';
-import { storeRip, TOUCH } from './core.ts';
+import { ACCESS_FLAGS, storeRip, TOUCH } from './core.ts';
 import type { OperandForm } from './form.ts';
 import { LINK, RECORD } from './record.ts';
 import { LEAVE, type RegionBuilder, type RegionInstruction } from './region.ts';
 import type { Flags, Place } from './stage.ts';
-import { type I32, type I64, Int, i32, i64, load32, type Word } from './value.ts';
+import { type I32, type I64, Int, i32, i64, load32, load64, type Word } from './value.ts';
 
 const ZERO = i32(0);
 const PAGE = 4096;
@@ -152,10 +152,27 @@ export class CompiledStage extends BaseStage {
     this.region.leaveWith(LEAVE.fault, i32(this.instruction.record), this.unused);
   }
 
+  /** Stack accesses look at the region's own copy of the entry that the last of them used, which is in locals. */
+  protected override probe(linear: I64, size: number, write: boolean, stack: I32): I32 {
+    if (stack.constant !== BigInt(ACCESS_FLAGS.stack)) return super.probe(linear, size, write, stack);
+    const { code } = this;
+    const { tag, addend } = this.region.stackEntry;
+    const wanted = code.let(this.wantedTag(linear, size));
+    const host = code.variable('i32', linear.wrap().add(addend.get()));
+    code.if(wanted.ne(tag.get()), () => {
+      host.set(super.probe(linear, size, write, stack));
+      const entry = this.tlbEntry(linear);
+      tag.set(load64(entry, FAST_TLB_START + FAST_TLB.writeTag));
+      addend.set(load32(entry, FAST_TLB_START + FAST_TLB.addend));
+    });
+    return host.get();
+  }
+
   /** Everything but RAM that the fast TLB can hold is left to the interpreter: devices, page crossings, code. */
   protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
     const { code, region } = this;
     region.storeBudget(this.unused);
+    region.stackEntry.tag.set(i64(-1));
     host.set(code.call('i32', this.callee('touch'), args));
     code.if(host.get().leU(TOUCH.interpret), () => {
       code.if(host.get().eqz(), () => this.leaveWithFault());

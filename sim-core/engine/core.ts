@@ -47,8 +47,8 @@ export interface EngineCallbacks {
   breakpoint(record: number): number;
   /** Resolves a near branch within its page: the target record, or 0 to look `state.rip` up. */
   link(record: number): number;
-  /** MMU slow path: linear address halves, size | ACCESS_FLAGS; host address or 0. */
-  access(low: number, high: number, what: number): number;
+  /** MMU slow path: linear address halves, size | ACCESS_FLAGS, the instruction's record; host address or 0. */
+  access(low: number, high: number, what: number, record: number): number;
   /** As `access` for compiled code: host address of RAM that the fast TLB now holds, or one of TOUCH. */
   touch(low: number, high: number, what: number): number;
   /** Finishes a write to the bounce buffer. */
@@ -63,7 +63,7 @@ export interface EngineCallbacks {
 export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   slow: HANDLER,
   link: HANDLER,
-  access: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
+  access: { parameters: ['i32', 'i32', 'i32', 'i32'], results: ['i32'] },
   touch: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
   commit: { parameters: [], results: [] },
   segment: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },

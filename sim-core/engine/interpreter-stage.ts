@@ -98,7 +98,7 @@ export class InterpreterStage extends BaseStage {
   }
 
   protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
-    host.set(this.code.call('i32', this.callee('access'), args));
+    host.set(this.code.call('i32', this.callee('access'), [...args, this.record]));
     this.code.if(host.get().eqz(), () => this.leaveWithFault());
   }
 

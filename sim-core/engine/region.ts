@@ -9,7 +9,7 @@ import type { Form } from './form.ts';
 import { RECORD } from './record.ts';
 import { type BlockEdges, layOutBlocks, type Unit } from './region-layout.ts';
 import type { Semantics } from './stage.ts';
-import { type I32, type I64, i32, load16, load32, load64, select } from './value.ts';
+import { type I32, type I64, i32, i64, load16, load32, load64, select } from './value.ts';
 
 /**
  * A region: blocks of one page compiled to one function, with general-purpose registers and flags in locals. The
@@ -62,6 +62,11 @@ export class RegionBuilder {
   private readonly gprs: (Variable<'i64'> | undefined)[] = [];
   private readonly written = new Set<number>();
   private readonly blocks: readonly RegionBlock[];
+  /**
+   * The fast TLB's entry of the last stack access: its tag for writing, which serves reads, too, as no page can be
+   * written only. It holds until something may change the TLB.
+   */
+  readonly stackEntry: { readonly tag: Variable<'i64'>; readonly addend: Variable<'i32'> };
   private readonly units: readonly Unit[];
   private readonly numbers = new Map<number, number>();
   private readonly budget: Variable<'i32'>;
@@ -96,6 +101,7 @@ export class RegionBuilder {
     this.tlbContext = this.fixed.tlbContext.get();
     this.budget = code.variable('i32');
     this.block = code.variable('i32');
+    this.stackEntry = { tag: code.variable('i64'), addend: code.variable('i32') };
     this.leaveKind = code.variable('i32');
     this.leaveRecord = code.variable('i32');
     this.flags = new CompiledFlags(code, this.locals, this.callee('storeFlags'));
@@ -149,6 +155,7 @@ export class RegionBuilder {
     // The dispatch loop has counted the first instruction already; blocks count all of theirs.
     this.budget.set(load32(ZERO, OFFSET.budget).add(1));
     this.block.set(load16(record, RECORD.entry));
+    this.stackEntry.tag.set(i64(-1));
   }
 
   private edges({ instructions, next, entered }: RegionBlock): BlockEdges {
