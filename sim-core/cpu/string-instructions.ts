@@ -267,6 +267,7 @@ function fillElements(state: State, at: number, size: ElementSize, count: number
   const end = at + count * size;
   if (size === 1) state.bytes.fill(low, at, end);
   else if (size === 4 && at % 4 === 0) state.u32.fill(low, at >>> 2, end >>> 2);
+  else if (size === 8 && at % 8 === 0) state.u64.fill((BigInt(high) << 32n) | BigInt(low), at >>> 3, end >>> 3);
   else {
     for (let to = at; to < end; to += size) {
       if (size === 2) state.view.setUint16(to, low, true);
