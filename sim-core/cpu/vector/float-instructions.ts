@@ -168,27 +168,25 @@ const dotProduct =
     const float = softFloat(cpu.state);
     const result = new Uint8Array(size);
     const perHalf = 128 / format.width;
-    for (let from = 0; from < size / bytesOf(format); from += perHalf) {
-      const products = Array.from({ length: perHalf }, (_, i) =>
-        (control & (16 << i)) === 0
-          ? 0n
-          : float.mul(format, readLane(format, a, from + i), readLane(format, b, from + i)),
-      );
-      // Products with unmasked exceptions are not summed.
-      const sum = float.outcome().isUnmasked ? 0n : sumOfPairs(float, format, products);
-      for (let i = 0; i < perHalf; i++) writeLane(format, result, from + i, (control & (1 << i)) === 0 ? 0n : sum);
-    }
+    const products = Array.from({ length: size / bytesOf(format) }, (_, lane) =>
+      (control & (16 << lane % perHalf)) === 0
+        ? 0n
+        : float.mul(format, readLane(format, a, lane), readLane(format, b, lane)),
+    );
+    const sums = sumsOfPairs(float, format, products, size / 16);
+    products.forEach((_, lane) => {
+      const sum = sums[Math.floor(lane / perHalf)] ?? 0n;
+      writeLane(format, result, lane, (control & (1 << lane % perHalf)) === 0 ? 0n : sum);
+    });
     return settle(cpu.state, float) ?? writeResult(cpu.state, instruction, result);
   };
 
-function sumOfPairs(float: SoftFloat, format: FloatFormat, products: readonly bigint[]): bigint {
-  let terms = products;
-  while (terms.length > 1) {
-    const half: bigint[] = [];
-    for (let i = 0; i < terms.length; i += 2) half.push(float.add(format, terms[i] as bigint, terms[i + 1] as bigint));
-    terms = half;
-  }
-  return terms[0] as bigint;
+/** Neighbours summed, and sums of neighbours, down to `count` numbers; steps after an unmasked exception are left out. */
+function sumsOfPairs(float: SoftFloat, format: FloatFormat, terms: readonly bigint[], count: number): readonly bigint[] {
+  if (terms.length === count || !float.endStep()) return terms;
+  const sums: bigint[] = [];
+  for (let i = 0; i < terms.length; i += 2) sums.push(float.add(format, terms[i] as bigint, terms[i + 1] as bigint));
+  return sumsOfPairs(float, format, sums, count);
 }
 
 // ---- approximations

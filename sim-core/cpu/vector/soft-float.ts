@@ -104,8 +104,9 @@ export type Order = 'less' | 'equal' | 'greater' | 'unordered';
 
 /** One instruction's arithmetic: what MXCSR asks for, and the exceptions that were found. */
 export class SoftFloat {
-  /** Exceptions found so far (FLAG). */
+  /** Exceptions found so far (FLAG), in the present step of instructions that have several. */
   flags = 0;
+  private earlierFlags = 0;
   readonly masks: number;
   readonly rounding: Rounding;
   private readonly denormalsAreZeros: boolean;
@@ -121,8 +122,20 @@ export class SoftFloat {
   /** The flags that MXCSR receives, and whether one of them is unmasked: then the instruction writes no result. */
   outcome(): { readonly flags: number; readonly isUnmasked: boolean } {
     const prevented = (this.flags & BEFORE_OPERATION & ~this.masks) !== 0;
-    const flags = prevented ? this.flags & BEFORE_OPERATION : this.flags;
+    const flags = this.earlierFlags | (prevented ? this.flags & BEFORE_OPERATION : this.flags);
     return { flags, isUnmasked: (flags & ~this.masks) !== 0 };
+  }
+
+  /**
+   * Ends a step of an instruction that multiplies, then adds: exceptions are determined for each step by itself.
+   * @returns whether the next step happens
+   */
+  endStep(): boolean {
+    const { flags, isUnmasked } = this.outcome();
+    if (isUnmasked) return false;
+    this.earlierFlags = flags;
+    this.flags = 0;
+    return true;
   }
 
   private isMasked(flag: number): boolean {
