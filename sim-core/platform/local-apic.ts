@@ -174,6 +174,10 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   // Interrupts
 
+  get id(): number {
+    return this.state.id;
+  }
+
   get enabled(): boolean {
     return (this.apicBase & APIC_BASE.enable) !== 0n;
   }

@@ -239,6 +239,12 @@ export class Pic implements PortDevice, Snapshotted<PicPairState> {
     this.update();
   }
 
+  /** Sets an input's bit in ELCR, as firmware does for PCI's interrupts. */
+  setLevelTriggered(irq: number): void {
+    const port = PORT.elcr + (irq >> 3);
+    this.write(port, 1, this.read(port) | (1 << (irq & 7)));
+  }
+
   /** The input's mask bit: a masked input cannot interrupt. */
   isMasked(irq: number): boolean {
     const { mask, nextWord } = (irq < 8 ? this.master : this.slave).state;

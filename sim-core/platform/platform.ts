@@ -4,8 +4,16 @@ import type { Clock, InterruptController, PortBus } from '../cpu/cpu.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { State } from '../state/state.ts';
 import type { Line, PortDevice, TimedDevice } from './device.ts';
+import { type DeviceConfig, makeDevices } from './devices.ts';
+import { DmaBus, type DmaFault } from './dma.ts';
+import { DELIVERY_MODE, type InterruptMessage } from './interrupt-message.ts';
 import { InterruptRouter } from './interrupts.ts';
 import { APIC_PAGE_SIZE, LocalApic, type LocalApicState } from './local-apic.ts';
+import { PHYSICAL } from './memory-map.ts';
+import { PciBus, type PciBusState } from './pci/bus.ts';
+import { FIRMWARE_ROUTES, hostBridge, LpcBridge } from './pci/chipset.ts';
+import type { PciDevice } from './pci/device.ts';
+import { CONFIG_PORT, PCI_WINDOW } from './pci/layout.ts';
 import { Pic, type PicPairState } from './pic.ts';
 import { Pit, type PitState } from './pit.ts';
 import { PortMap } from './port-bus.ts';
@@ -32,6 +40,8 @@ export interface PlatformCallbacks {
   onDebugExit(value: number): void;
   onPowerOff(): void;
   onReset(): void;
+  /** An access of a device was refused: by the IOMMU, or because nothing is at its address. */
+  onDmaFault?(fault: DmaFault): void;
   /** Devices moved in physical address space: whatever caches where RAM is must forget it. */
   onMemoryMapChange?(): void;
 }
@@ -44,6 +54,8 @@ export interface PlatformConfig {
   readonly frequency: number;
   readonly physicalAddressBits: number;
   readonly callbacks: PlatformCallbacks;
+  /** PCI devices, in the order of their numbers on bus 0. */
+  readonly devices?: readonly DeviceConfig[];
 }
 
 export interface PlatformState {
@@ -57,6 +69,8 @@ export interface PlatformState {
   readonly reset: number;
   readonly systemControl: number;
   readonly post: number;
+  readonly pci: PciBusState;
+  readonly devices: readonly unknown[];
 }
 
 /**
@@ -71,6 +85,10 @@ export class Platform implements TimedDevice {
   readonly pic: Pic;
   readonly pit: Pit;
   readonly apic: LocalApic;
+  readonly dma: DmaBus;
+  readonly pci: PciBus;
+  readonly devices: readonly PciDevice[];
+  private readonly lpc = new LpcBridge((input, asserted) => this.pic.setLine(input, asserted));
   private readonly state: State;
   private readonly clock: Clock;
   private readonly router: InterruptRouter;
@@ -98,7 +116,12 @@ export class Platform implements TimedDevice {
     this.shutdown = new ShutdownPort(() => callbacks.onPowerOff());
     this.resetPorts = new ResetPorts(() => callbacks.onReset());
     this.cmos = new Cmos(state.ramSize);
+    this.dma = new DmaBus(config.physical, (message) => this.deliver(message));
+    this.dma.onFault = (fault) => callbacks.onDmaFault?.(fault);
+    this.pci = new PciBus(this.dma, (pirq, asserted) => this.lpc.setPirq(pirq, asserted));
+    this.devices = makeDevices(config.devices ?? [], { clock, deadlineChanged: () => this.checkDeadline() });
     this.ports = this.mapPorts(callbacks);
+    this.plugDevices(config.physical);
     // The other devices are made in their power-on state; the machine's clock may not be there to be asked yet.
     this.apic.reset();
   }
@@ -113,7 +136,35 @@ export class Platform implements TimedDevice {
     this.systemControl.reset();
     this.shutdown.restore(0);
     this.resetPorts.restore(0);
+    this.setUpPci();
     this.router.update();
+  }
+
+  /** Plugs the PCI functions, and leaves them as firmware does: with addresses, and level-triggered inputs. */
+  private plugDevices(physical: PhysicalMemory): void {
+    const { pci } = this;
+    for (const one of [hostBridge(), this.lpc, ...this.devices.map((device) => device.function)]) pci.plug(one);
+    physical.map(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
+    physical.map(PCI_WINDOW.memory32.start, PCI_WINDOW.memory32.size, pci.memory32);
+    physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, pci.memory64);
+    this.setUpPci();
+  }
+
+  private setUpPci(): void {
+    for (const device of this.devices) device.reset();
+    this.pci.reset();
+    this.pci.assign();
+    for (const input of FIRMWARE_ROUTES) this.pic.setLevelTriggered(input);
+  }
+
+  /** An interrupt message that reaches the only processor. */
+  private deliver({ destination, logical, deliveryMode, vector, level }: InterruptMessage): boolean {
+    if (!logical && destination !== this.apic.id && destination !== 0xff) return false;
+    if (deliveryMode === DELIVERY_MODE.fixed || deliveryMode === DELIVERY_MODE.lowestPriority) {
+      this.apic.request(vector, level);
+      return true;
+    }
+    return false;
   }
 
   private line(irq: number): Line {
@@ -164,6 +215,9 @@ export class Platform implements TimedDevice {
     // A wide access to the PCI address port CF8h is no access to the reset control register.
     map.map(ResetPorts.resetControl, 1, this.resetPorts, 'any');
     map.map(ShutdownPort.port, 1, this.shutdown);
+    map.map(CONFIG_PORT.address, 1, this.pci.configPorts, 'any');
+    map.map(CONFIG_PORT.data, 4, this.pci.configPorts, 'any');
+    map.others = this.pci.io;
     map.map(DebugExit.port, 4, new DebugExit((value) => callbacks.onDebugExit(value)), 'any');
     map.map(PowerManagement.port, 2, new PowerManagement(() => callbacks.onPowerOff()), 'any');
     return map;
@@ -195,7 +249,7 @@ export class Platform implements TimedDevice {
   private deadline(): number {
     const masked = this.pic.isMasked(TIMER_IRQ) || this.apic.blocksExternal;
     const pit = masked ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
-    return Math.min(pit, this.apic.nextDeadline());
+    return Math.min(pit, this.apic.nextDeadline(), ...this.devices.map((device) => device.nextDeadline()));
   }
 
   private checkDeadline(): void {
@@ -205,6 +259,7 @@ export class Platform implements TimedDevice {
   service(now: number): void {
     this.pit.service(now);
     this.apic.service(now);
+    for (const device of this.devices) device.service(now);
   }
 
   /** A copy of all devices' state; IA32_APIC_BASE and IA32_TSC_DEADLINE are in the processor's. */
@@ -220,6 +275,8 @@ export class Platform implements TimedDevice {
       reset: this.resetPorts.snapshot(),
       systemControl: this.systemControl.snapshot(),
       post: this.post.snapshot(),
+      pci: this.pci.snapshot(),
+      devices: this.devices.map((device) => device.snapshot()),
     };
   }
 
@@ -235,6 +292,8 @@ export class Platform implements TimedDevice {
     this.resetPorts.restore(saved.reset);
     this.systemControl.restore(saved.systemControl);
     this.post.restore(saved.post);
+    for (const [at, device] of this.devices.entries()) device.restore(saved.devices[at]);
+    this.pci.restore(saved.pci);
     this.router.update();
   }
 }

@@ -16,6 +16,8 @@ interface Registration {
 /** I/O address space: 64 Ki ports. Reads of nothing give all ones, writes to nothing vanish, as on a PC. */
 export class PortMap implements PortBus {
   private readonly ports = new Map<number, Registration>();
+  /** Answers at ports that no device has; undefined: nothing does. */
+  others: PortDevice | undefined;
 
   /** @throws RangeError when another device has one of the ports. */
   map(first: number, count: number, device: PortDevice, width: PortWidth = 'bytes'): void {
@@ -29,6 +31,7 @@ export class PortMap implements PortBus {
   read(port: number, size: 1 | 2 | 4): number {
     const found = this.ports.get(port);
     if (found && (size === 1 || found.width === 'any')) return found.device.read(port, size) >>> 0;
+    if (!found && this.others) return this.others.read(port, size);
     if (size === 1) return 0xff;
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = value * 256 + this.readByte((port + i) & 0xffff);
@@ -39,6 +42,10 @@ export class PortMap implements PortBus {
     const found = this.ports.get(port);
     if (found && (size === 1 || found.width === 'any')) {
       found.device.write(port, size, value >>> 0);
+      return;
+    }
+    if (!found && this.others) {
+      this.others.write(port, size, value >>> 0);
       return;
     }
     if (size === 1) return;

@@ -102,6 +102,11 @@ export class PciBus implements Snapshotted<PciBusState> {
     };
   }
 
+  reset(): void {
+    this.address = 0;
+    for (const one of this.functions) one.reset();
+  }
+
   private moved(): void {
     this.memory32.fill(this.functions, false);
     this.memory64.fill(this.functions, false);

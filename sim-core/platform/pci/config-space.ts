@@ -31,6 +31,7 @@ export interface Identity {
 export class ConfigSpace implements Snapshotted<readonly number[]> {
   private readonly bytes = new Uint8Array(CONFIG_SIZE);
   private readonly writable = new Uint8Array(CONFIG_SIZE);
+  private readonly powerOn = new Uint8Array(CONFIG_SIZE);
   private readonly clearable = new Uint8Array(CONFIG_SIZE);
   /** Where the next capability goes, and the pointer that leads to it. */
   private free = FIRST_CAPABILITY;
@@ -57,6 +58,7 @@ export class ConfigSpace implements Snapshotted<readonly number[]> {
   /** Gives a register its value at power-on and the bits of it that software can write. */
   define(offset: number, size: 1 | 2 | 4, value: number, writable = 0): void {
     this.put(this.bytes, offset, size, value);
+    this.put(this.powerOn, offset, size, value);
     this.put(this.writable, offset, size, writable);
   }
 
@@ -68,7 +70,7 @@ export class ConfigSpace implements Snapshotted<readonly number[]> {
     this.define(this.link, 1, at);
     this.define(at, 1, id);
     this.link = at + 1;
-    this.set(HEADER.status, 2, this.get(HEADER.status, 2) | STATUS.capabilities);
+    this.define(HEADER.status, 2, STATUS.capabilities);
     return at;
   }
 
@@ -93,6 +95,11 @@ export class ConfigSpace implements Snapshotted<readonly number[]> {
       const old = this.bytes[at] ?? 0;
       this.bytes[at] = (old & ~writable & ~(byte & (this.clearable[at] ?? 0))) | (byte & writable);
     }
+  }
+
+  /** Every register as it was defined. */
+  reset(): void {
+    this.bytes.set(this.powerOn);
   }
 
   snapshot(): readonly number[] {

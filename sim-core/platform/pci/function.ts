@@ -192,6 +192,15 @@ export class PciFunction implements Snapshotted<PciFunctionState> {
     this.config.set(HEADER.status, 2, this.config.get(HEADER.status, 2) | STATUS.receivedMasterAbort);
   }
 
+  /** Power-on: no addresses, nothing enabled. */
+  reset(): void {
+    this.config.reset();
+    this.msix?.reset();
+    this.asserted = false;
+    this.connections?.moved();
+    this.driveLine();
+  }
+
   snapshot(): PciFunctionState {
     return { config: this.config.snapshot(), msix: this.msix?.snapshot(), asserted: this.asserted };
   }

@@ -74,8 +74,8 @@ export class MsixCapability implements Snapshotted<MsixState> {
   private readonly at: number;
   private readonly vectors: number;
   private readonly send: SendMessage;
-  private table: number[];
-  private pending: boolean[];
+  private table: number[] = [];
+  private pending: boolean[] = [];
 
   /** @param bar number of the register whose region holds the table and, at 800h, the pending bits */
   constructor(config: ConfigSpace, vectors: number, bar: number, send: SendMessage) {
@@ -87,8 +87,13 @@ export class MsixCapability implements Snapshotted<MsixState> {
     config.define(this.at + MSIX.control, 2, vectors - 1, MSIX_ENABLE | MSIX_FUNCTION_MASK);
     config.define(this.at + MSIX.table, 4, bar);
     config.define(this.at + MSIX.pending, 4, PENDING_OFFSET | bar);
-    this.table = Array.from({ length: 4 * vectors }, (_, word) => (word % 4 === 3 ? ENTRY_MASK : 0));
-    this.pending = new Array<boolean>(vectors).fill(false);
+    this.reset();
+  }
+
+  /** Every vector masked, nothing pending. */
+  reset(): void {
+    this.table = Array.from({ length: 4 * this.vectors }, (_, word) => (word % 4 === 3 ? ENTRY_MASK : 0));
+    this.pending = new Array<boolean>(this.vectors).fill(false);
   }
 
   private get control(): number {
