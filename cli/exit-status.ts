@@ -10,6 +10,7 @@ export const EXIT_STATUS = {
   unimplemented: { status: 6, meaning: 'an instruction or feature that is not simulated' },
   vmEntryFailure: { status: 8, meaning: 'a VM entry failed and the hypervisor did not recover from it' },
   reset: { status: 10, meaning: 'the guest reset the machine' },
+  staleUse: { status: 12, meaning: 'a stale translation was used (--stop-on-stale)' },
   internal: { status: 70, meaning: 'an error in VMXray itself' },
   limit: { status: 124, meaning: '--max-instructions or --timeout was reached' },
   interrupted: { status: 130, meaning: 'interrupted from the terminal' },
@@ -21,7 +22,18 @@ export const debugExitStatus = (value: number): number => ((value << 1) | 1) & 0
 /** The kinds of stops that end a run; the others are for debuggers. */
 export type FinalStop = Extract<
   StopReason,
-  { kind: 'limit' | 'tripleFault' | 'unimplemented' | 'debugExit' | 'powerOff' | 'halted' | 'reset' | 'vmEntryFailure' }
+  {
+    kind:
+      | 'limit'
+      | 'tripleFault'
+      | 'unimplemented'
+      | 'debugExit'
+      | 'powerOff'
+      | 'halted'
+      | 'reset'
+      | 'vmEntryFailure'
+      | 'staleUse';
+  }
 >;
 
 export function exitStatus(stop: FinalStop): number {

@@ -13,6 +13,7 @@ describe('command line', () => {
       timeout: Number.POSITIVE_INFINITY,
       cpu: 'westmere',
       interpret: false,
+      stopOnStale: false,
       json: false,
     });
   });
@@ -20,7 +21,15 @@ describe('command line', () => {
   it('takes every option', () => {
     const text =
       '--cmdline quiet --module a.img --module=b --memory 1G --cpus 1 --max-instructions 5000 --timeout 0.5 --cpu max';
-    const options = parseRun([...text.split(' '), '--format', 'flat', '--json', '--interpret', 'code.bin']);
+    const options = parseRun([
+      ...text.split(' '),
+      '--format',
+      'flat',
+      '--json',
+      '--interpret',
+      '--stop-on-stale',
+      'code.bin',
+    ]);
     assert.deepEqual(options, {
       image: 'code.bin',
       commandLine: 'quiet',
@@ -32,6 +41,7 @@ describe('command line', () => {
       json: true,
       cpu: 'max',
       interpret: true,
+      stopOnStale: true,
     });
   });
 

@@ -25,6 +25,8 @@ export interface RunOptions {
   readonly json: boolean;
   /** Name of a processor model (sim-core/cpu/models.ts). */
   readonly cpu: string;
+  /** End the run at the first access through a TLB entry that the tables no longer bear out. */
+  readonly stopOnStale: boolean;
   /** Keep hot code in the interpreter, too. */
   readonly interpret: boolean;
 }
@@ -49,6 +51,7 @@ export const HELP = `Usage: vmxray <command> [options]
     --cpus N                    processors (1 for now)
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
     --interpret                 do not compile hot code: slower, for comparing
+    --stop-on-stale             stop at the first use of a stale translation, and tell which write made it stale
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
     --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
@@ -112,6 +115,7 @@ export function parseRun(args: readonly string[]): RunOptions {
       cpus: { type: 'string', default: '1' },
       cpu: { type: 'string', default: DEFAULT_MODEL },
       interpret: { type: 'boolean', default: false },
+      'stop-on-stale': { type: 'boolean', default: false },
       'max-instructions': { type: 'string' },
       timeout: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -141,6 +145,7 @@ export function parseRun(args: readonly string[]): RunOptions {
     json: values.json,
     cpu: values.cpu,
     interpret: values.interpret,
+    stopOnStale: values['stop-on-stale'],
   };
 }
 

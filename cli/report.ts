@@ -2,6 +2,7 @@
 
 import { stepLines } from '../sim-core/cpu/fault-step.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
+import { explainStaleUse } from '../sim-core/mmu/explain-stale.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import type { FinalStop } from './exit-status.ts';
@@ -43,6 +44,10 @@ const DESCRIPTIONS: {
     'see docs/limits.md\n',
   reset: (_stop, machine) => `the guest reset the machine ${place(machine)}\n`,
   vmEntryFailure: ({ failure }, machine) => describeEntryFailure(failure, machine),
+  staleUse: ({ use }) => {
+    const { text, details } = explainStaleUse(use);
+    return `a stale translation was used: ${text}\n${details.map((line) => `  ${line}\n`).join('')}`;
+  },
 };
 
 /** One or more lines for standard error; empty when the end was what the guest wanted. */

@@ -53,6 +53,8 @@ class Runner {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };
       return false;
     };
+    this.machine.onStaleUse = () => options.stopOnStale;
+    this.machine.watchTables(options.stopOnStale);
   }
 
   /** @returns the process's exit status. @throws ImageError, UsageError */
@@ -149,6 +151,7 @@ function asFinal(stop: StopReason): FinalStop {
     case 'vmExit':
     case 'vmEntry':
     case 'watchpoint':
+    case 'dmaFault':
     case 'paused':
       throw new Error(`the machine stopped for '${stop.kind}', which nobody asked for`);
     default:

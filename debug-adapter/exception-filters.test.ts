@@ -16,12 +16,12 @@ const environment = (extra: Readonly<Record<string, bigint>>): Environment => ({
 const stops = (filters: ExceptionFilters, reason: number): boolean => filters.judgeExit(exit(reason), environment).stop;
 
 describe('exception filters', () => {
-  it('are one for each exit reason and group, all exits, failed entries and triple faults; each once', () => {
+  it('are one for each exit reason and group, all exits, and four for failures; each once', () => {
     const ids = EXCEPTION_FILTERS.map(({ filter }) => filter);
     assert.equal(new Set(ids).size, ids.length);
-    assert.equal(ids.length, EXIT_REASONS.length + Object.keys(EXIT_GROUPS).length + 3);
+    assert.equal(ids.length, EXIT_REASONS.length + Object.keys(EXIT_GROUPS).length + 5);
     const conditional = EXCEPTION_FILTERS.filter(({ supportsCondition }) => supportsCondition);
-    assert.equal(conditional.length, ids.length - 2);
+    assert.equal(conditional.length, ids.length - 3);
   });
 
   it('by default stop for what went wrong, and for no exit', () => {

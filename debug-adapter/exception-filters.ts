@@ -8,6 +8,8 @@ import { Trigger, type Verdict } from './trigger.ts';
 
 export const FAILED_ENTRY_FILTER = 'vmEntryFailure';
 export const TRIPLE_FAULT_FILTER = 'tripleFault';
+export const DMA_FAULT_FILTER = 'dmaFault';
+export const STALE_USE_FILTER = 'staleTranslation';
 const EXIT_PREFIX = 'exit:';
 const GROUP_PREFIX = 'exits:';
 /** `exits:` alone stands for every VM exit. */
@@ -29,6 +31,24 @@ export const EXCEPTION_FILTERS: readonly DebugProtocol.ExceptionBreakpointsFilte
     label: 'Triple fault',
     description: 'Stops at a triple fault outside VMX non-root operation and tells how it came about.',
     default: true,
+    supportsCondition: false,
+  },
+  {
+    filter: STALE_USE_FILTER,
+    label: 'Use of a stale translation',
+    description:
+      'Stops at the first access through a TLB entry that the tables in memory no longer bear out, and tells which ' +
+      'write made it stale and what would have removed it.',
+    default: false,
+    supportsCondition: true,
+    conditionDescription: 'Expression that must hold, e.g. address >= 0x400000 && vpid == 1, hits == 2',
+  },
+  {
+    filter: DMA_FAULT_FILTER,
+    label: 'DMA fault',
+    description:
+      'Stops when the IOMMU refuses an access or interrupt of a device, or a device accesses addresses without memory.',
+    default: false,
     supportsCondition: false,
   },
   exitFilter(EVERY_EXIT, 'VM exits: all', 'Stops after every VM exit.'),
@@ -96,6 +116,11 @@ export class ExceptionFilters {
 
   has(filter: string): boolean {
     return this.active.has(filter);
+  }
+
+  /** Whether the use of a stale translation stops the machine. */
+  judgeStaleUse(environment: (extra: Readonly<Record<string, bigint>>) => Environment): Verdict {
+    return this.active.get(STALE_USE_FILTER)?.judge(environment) ?? { stop: false };
   }
 
   /** Whether a VM exit stops the machine. Asked right after every exit: it must be quick. */

@@ -1,10 +1,17 @@
 import type { FaultStep } from '../sim-core/cpu/fault-step.ts';
 import type { BreakpointLocation, World } from '../sim-core/machine/api.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
+import type { StaleUse } from '../sim-core/mmu/table-watch.ts';
+import type { DmaFault } from '../sim-core/platform/dma.ts';
 import type { VmEntryFailure, VmExitRecord } from '../sim-core/vmx/records.ts';
 import { type BreakpointStore, matches } from './breakpoint-store.ts';
 import { TargetEnvironment } from './environment.ts';
-import { type ExceptionFilters, FAILED_ENTRY_FILTER, TRIPLE_FAULT_FILTER } from './exception-filters.ts';
+import {
+  DMA_FAULT_FILTER,
+  type ExceptionFilters,
+  FAILED_ENTRY_FILTER,
+  TRIPLE_FAULT_FILTER,
+} from './exception-filters.ts';
 import type { Target } from './target.ts';
 import { yieldToMessages } from './yield.ts';
 
@@ -15,7 +22,9 @@ export type Stop =
   | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
   | { readonly kind: 'vmEntry' }
   | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
+  | { readonly kind: 'staleUse'; readonly use: StaleUse }
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
+  | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
   | { readonly kind: 'unimplemented'; readonly what: string }
   /** The machine is off: nothing can run any more. */
   | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
@@ -60,10 +69,13 @@ export class Runner {
     this.breakpoints = breakpoints;
     this.filters = filters;
     this.events = events;
-    const { machine } = target;
+    const { machine, launch } = target;
     machine.serial.onOutput = (byte) => this.serialBytes.push(byte);
     machine.onVmExit = (exit) => this.afterVmExit(exit);
     machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
+    machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
+    machine.onStaleUse = (use) => this.afterStaleUse(use);
+    machine.watchTables(launch.noDebug !== true);
   }
 
   pause(): void {
@@ -156,10 +168,14 @@ export class Runner {
         return 'reached';
       case 'vmEntryFailure':
         return { kind: 'vmEntryFailure', failure: reason.failure };
+      case 'staleUse':
+        return { kind: 'staleUse', use: reason.use };
       case 'tripleFault':
         return this.filters.has(TRIPLE_FAULT_FILTER)
           ? { kind: 'tripleFault', story: reason.story }
           : { kind: 'ended', text: 'Triple fault', exitCode: 3 };
+      case 'dmaFault':
+        return { kind: 'dmaFault', fault: reason.fault };
       case 'unimplemented':
         return { kind: 'unimplemented', what: describeUnimplemented(reason) };
       case 'halted':
@@ -193,6 +209,15 @@ export class Runner {
     if (verdict.output !== undefined) this.events.output(verdict.output);
     this.exitIsGoal = !verdict.stop && this.goal.vmExit === true;
     return verdict.stop || this.exitIsGoal;
+  }
+
+  private afterStaleUse(use: StaleUse): boolean {
+    const names = { address: use.accessed, page: use.entry.page, vpid: BigInt(use.entry.vpid) };
+    const verdict = this.filters.judgeStaleUse(
+      (extra) => new TargetEnvironment(this.target, undefined, { ...names, ...extra }),
+    );
+    if (verdict.output !== undefined) this.events.output(verdict.output);
+    return verdict.stop;
   }
 
   private flushSerial(): void {

@@ -1,6 +1,9 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { type FaultStep, stepLines } from '../sim-core/cpu/fault-step.ts';
+import { explainStaleUse, type NameCode } from '../sim-core/mmu/explain-stale.ts';
 import type { TranslationStep } from '../sim-core/mmu/mmu.ts';
+import type { DmaFault } from '../sim-core/platform/dma.ts';
+import { formatRequester } from '../sim-core/platform/pci/layout.ts';
 import {
   decodeInstructionInformation,
   decodeQualification,
@@ -54,12 +57,17 @@ export interface Explanation {
   readonly details: readonly string[];
 }
 
-type Explained = Extract<Stop, { kind: 'vmExit' | 'vmEntryFailure' | 'tripleFault' | 'unimplemented' }>;
+type Explained = Extract<
+  Stop,
+  { kind: 'vmExit' | 'vmEntryFailure' | 'staleUse' | 'tripleFault' | 'dmaFault' | 'unimplemented' }
+>;
 
 export const isExplained = (stop: Stop): stop is Explained =>
   stop.kind === 'vmExit' ||
   stop.kind === 'vmEntryFailure' ||
+  stop.kind === 'staleUse' ||
   stop.kind === 'tripleFault' ||
+  stop.kind === 'dmaFault' ||
   stop.kind === 'unimplemented';
 
 /** Everything that is known of why the machine stopped. */
@@ -69,6 +77,12 @@ export function explainStop(stop: Explained, target: Target): Explanation {
       return explainExit(stop.exit, target);
     case 'vmEntryFailure':
       return explainEntryFailure(stop.failure, target);
+    case 'staleUse':
+      return {
+        id: 'STALE_TRANSLATION',
+        title: 'Use of a stale translation',
+        ...explainStaleUse(stop.use, codeNames(target)),
+      };
     case 'tripleFault':
       return {
         id: 'TRIPLE_FAULT',
@@ -76,6 +90,8 @@ export function explainStop(stop: Explained, target: Target): Explanation {
         text: stop.story.at(-1)?.description ?? '',
         details: storyLines(stop.story),
       };
+    case 'dmaFault':
+      return explainDmaFault(stop.fault);
     case 'unimplemented':
       return {
         id: 'UNIMPLEMENTED',
@@ -85,6 +101,28 @@ export function explainStop(stop: Explained, target: Target): Explanation {
       };
   }
 }
+
+function explainDmaFault({ requester, access, address, reason, text, steps }: DmaFault): Explanation {
+  const what = access === 'interrupt' ? 'interrupt request' : `DMA ${access}`;
+  return {
+    id: 'DMA_FAULT',
+    title: `DMA fault: ${formatRequester(requester)}`,
+    text: `${what} at ${hex(address)}: ${text}`,
+    details: [
+      `Source ${formatRequester(requester)} (${hex(requester)}), ${what}, address ${hex(address)}`,
+      reason === undefined ? 'Not recorded by an IOMMU' : `Fault reason ${hex(reason)}: ${text}`,
+      ...steps.map((step) => `    ${step}`),
+    ],
+  };
+}
+
+/** Symbols for texts about code: ' <name+offset>'. */
+export const codeNames =
+  (target: Target): NameCode =>
+  (world, address) => {
+    const name = target.symbolName(world, address);
+    return name === undefined ? '' : ` <${name}>`;
+  };
 
 /** The exit qualification as lines of words. */
 export const qualificationLines = (exit: VmExitRecord): string[] =>

@@ -5,6 +5,9 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { BootRequest } from '../loaders/boot-request.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { StaleUse } from '../mmu/table-watch.ts';
+import type { DeviceConfig } from '../platform/devices.ts';
+import type { DmaFault } from '../platform/dma.ts';
 import type { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import type { StopReason } from './stop-reason.ts';
@@ -16,6 +19,8 @@ export interface MachineConfig {
   readonly cpuModel?: string;
   /** False hides VMX from CPUID and makes its instructions #UD. Default true. */
   readonly vmx?: boolean;
+  /** PCI devices, in the order of their numbers on bus 0 (from 1). */
+  readonly devices?: readonly DeviceConfig[];
   /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
   readonly compile?: boolean;
 }
@@ -68,6 +73,16 @@ export interface Machine {
   onVmEntry: (() => boolean) | undefined;
   /** Asked after a failed VM entry; true stops the machine. */
   onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
+  /** Asked at the first access that a stale TLB entry serves, while tables are watched; true stops the machine. */
+  onStaleUse: ((use: StaleUse) => boolean) | undefined;
+  /**
+   * Begins or ends to follow which writes make TLB entries stale. What the machine does stays the same; writes to tables
+   * take longer. Off at first.
+   */
+  watchTables(on: boolean): void;
+
+  /** Asked after an access of a device was refused; true stops the machine. */
+  onDmaFault: ((fault: DmaFault) => boolean) | undefined;
 
   readonly world: World;
   readonly serial: SerialPort;

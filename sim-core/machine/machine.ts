@@ -24,7 +24,9 @@ import { loadImage } from '../loaders/load.ts';
 import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { StaleUse, TableWatchHooks } from '../mmu/table-watch.ts';
 import { Tlb } from '../mmu/tlb.ts';
+import type { DmaFault } from '../platform/dma.ts';
 import { Platform } from '../platform/platform.ts';
 import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
@@ -56,6 +58,8 @@ class SimulatedMachine implements Machine {
   onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
   onVmEntry: (() => boolean) | undefined;
   onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
+  onStaleUse: ((use: StaleUse) => boolean) | undefined;
+  onDmaFault: ((fault: DmaFault) => boolean) | undefined;
   private readonly platform: Platform;
   private readonly processor: Processor;
   private readonly vmxUnit: Vmx;
@@ -76,6 +80,8 @@ class SimulatedMachine implements Machine {
   /** Of the slice that runs: when it must end, and a stop that the delivery of a fault in it has caused. */
   private deadline = Infinity;
   private outcome: StopReason | undefined;
+  /** Inside `run` or `step`. */
+  private running = false;
 
   constructor(config: MachineConfig) {
     this.config = config;
@@ -92,11 +98,15 @@ class SimulatedMachine implements Machine {
       clock,
       frequency: model.frequency,
       physicalAddressBits: model.physicalAddressBits,
+      ...(config.devices ? { devices: config.devices } : {}),
       callbacks: {
         onSerialOutput: (byte) => serial.onOutput?.(byte),
         onDebugExit: (value) => this.stopWith({ kind: 'debugExit', value }),
         onPowerOff: () => this.stopWith({ kind: 'powerOff' }),
         onReset: () => this.stopWith({ kind: 'reset' }),
+        onDmaFault: (fault) => {
+          if (this.onDmaFault?.(fault)) this.stopWith({ kind: 'dmaFault', fault });
+        },
         onMemoryMapChange: () => this.mmu.tlb.invalidateAll(),
       },
     });
@@ -132,6 +142,28 @@ class SimulatedMachine implements Machine {
     const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
     this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile: config.compile ?? true });
     this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
+  }
+
+  watchTables(on: boolean): void {
+    const hooks: TableWatchHooks = {
+      now: () => ({
+        address: this.processor.linearOfInstruction(),
+        world: this.world,
+        instructions: this.instructions,
+        cycles: this.cycles,
+      }),
+      isRunning: () => this.running,
+      onUse: (use) => {
+        if (!this.onStaleUse?.(use)) return;
+        this.stopWith({ kind: 'staleUse', use });
+        this.processor.kick();
+      },
+      onCodeSuspected: () => {
+        this.state.set32('attention', 1);
+        this.processor.kick();
+      },
+    };
+    this.mmu.watchTables(on ? hooks : undefined);
   }
 
   get vmx(): VmxView {
@@ -211,6 +243,15 @@ class SimulatedMachine implements Machine {
 
   /** @param single an event that is delivered at the boundary takes the place of the instruction. */
   private execute(instructions: number, single = false): StopReason {
+    this.running = true;
+    try {
+      return this.executeSlices(instructions, single);
+    } finally {
+      this.running = false;
+    }
+  }
+
+  private executeSlices(instructions: number, single: boolean): StopReason {
     this.startRip = this.processor.linearRip();
     this.atStart = true;
     let left = instructions;
@@ -297,7 +338,8 @@ class SimulatedMachine implements Machine {
     const alone = shadow !== 0 || stepping || resume || monitored;
     processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
     const exit = state.get32('exitCode');
-    const completed = exit === EXIT.budget || exit === EXIT.attention;
+    // A slice may end in front of its first instruction, when the fetch itself has asked for a stop.
+    const completed = processor.executed > 0 && (exit === EXIT.budget || exit === EXIT.attention);
     processor.retire();
     if (resume && !completed) undoResume(state);
     if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);

@@ -94,7 +94,7 @@ export class Processor {
       crossing: (record: number) => this.crossing(record),
       breakpoint: (_record: number) => (this.hooks.stopsHere() ? 1 : 0),
       link: (record: number) => this.link(record),
-      access: (low: number, high: number, what: number) => this.access(low, high, what),
+      access: (low: number, high: number, what: number, record: number) => this.access(low, high, what, record),
       touch: (low: number, high: number, what: number) => this.touch(low, high, what),
       commit: () => this.commit(),
       segment: (segment: number, offset: number, sizeAndWrite: number) => this.segment(segment, offset, sizeAndWrite),
@@ -142,6 +142,7 @@ export class Processor {
       if (record === 0) record = this.resolve();
       while (record !== 0) {
         this.core.run(record);
+        this.accessing = 0;
         if (state.get32('exitCode') !== EXIT.resolve) break;
         record = this.resolve();
       }
@@ -329,6 +330,7 @@ export class Processor {
   private slow(record: number): number {
     const { u32 } = this.state;
     const { instruction, execute } = this.instructionOf(record);
+    this.accessing = 0;
     const outcome = execute(this.cpu, instruction);
     if (typeof outcome === 'object') return this.failed(outcome, record);
     if (outcome === NEXT.sequential) this.advance(instruction.length);
@@ -397,8 +399,12 @@ export class Processor {
     return found;
   }
 
-  private access(low: number, high: number, what: number): number {
+  /** Record of the staged instruction whose access was served last; 0 when `state.rip` is up to date. */
+  private accessing = 0;
+
+  private access(low: number, high: number, what: number, record: number): number {
     const { mmu } = this.cpu;
+    this.accessing = record;
     const host = mmu.access(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
     if (host === 0) this.fault = this.accessFault(what);
     return host;
@@ -433,7 +439,7 @@ export class Processor {
   private granted = 0;
 
   /** Makes the dispatch loop return before the next instruction. */
-  private kick(): void {
+  kick(): void {
     this.withheld += this.state.get32('budget');
     this.state.set32('budget', 0);
   }
@@ -451,11 +457,21 @@ export class Processor {
     this.state.set32('budget', 0);
   }
 
+  /** Linear address of the instruction in hand, also inside callbacks of staged ones. */
+  linearOfInstruction(): bigint {
+    const { state, accessing } = this;
+    if (accessing === 0) return this.linearRip();
+    return this.toLinear(state.get64('codeBase') + BigInt(state.view.getUint16(accessing + RECORD.offset, true)));
+  }
+
   /** Linear address of `state.rip`. */
   linearRip(): bigint {
+    return this.toLinear(this.state.get64('rip'));
+  }
+
+  private toLinear(rip: bigint): bigint {
     const { state } = this;
-    const rip = state.get64('rip');
-    if (state.get32('codeMode') === CODE_MODE.code64) return rip;
+    if (state.get32('codeMode') === CODE_MODE.code64) return BigInt.asUintN(64, rip);
     return BigInt.asUintN(32, rip + state.get64('segmentBase', SEGMENT.cs));
   }
 
@@ -493,6 +509,7 @@ export class Processor {
       mode === CODE_MODE.code64
         ? BigInt.asUintN(64, base)
         : BigInt.asUintN(32, base + state.get64('segmentBase', SEGMENT.cs));
+    this.accessing = 0;
     const second = cpu.mmu.fetch(next);
     if (second < 0) return this.failed(cpu.mmu.fault);
     const secondPage = Math.floor(second / PAGE);

@@ -1,6 +1,8 @@
 /** Why the machine stopped: a discriminated union that the adapter, the CLI and tests switch over exhaustively. */
 
 import type { FaultStep } from '../cpu/fault-step.ts';
+import type { StaleUse } from '../mmu/table-watch.ts';
+import type { DmaFault } from '../platform/dma.ts';
 import type { VmEntryFailure, VmExitRecord } from '../vmx/records.ts';
 
 export type StopReason =
@@ -16,6 +18,8 @@ export type StopReason =
   | { readonly kind: 'vmEntry' }
   /** A VM entry failed; the VMM is at the instruction after VMLAUNCH/VMRESUME, or at its HOST_RIP (exits 33, 34). */
   | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
+  /** Behind the instruction (in front of it for a fetch) that used a stale translation. */
+  | { readonly kind: 'staleUse'; readonly use: StaleUse }
   /** Triple fault in VMX root operation or without VMX: the machine is left as the third fault found it. */
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
   /** An instruction or feature that is not simulated (docs/limits.md). */
@@ -34,5 +38,7 @@ export type StopReason =
   | { readonly kind: 'halted' }
   /** The guest asked for a reset (keyboard controller, port 0x92, triple fault is separate). */
   | { readonly kind: 'reset' }
+  /** A device's access was refused, and the debugger waits for that: at the next instruction boundary. */
+  | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
   /** Reserved for data breakpoints (a later issue). */
   | { readonly kind: 'watchpoint'; readonly address: bigint };

@@ -114,6 +114,25 @@ export class FastTlb {
     }
   }
 
+  /** The same for a page of 2^order bytes, by a look at everything: for pages with more pieces than there are entries. */
+  dropLarge(low: number, high: number, order: number): void {
+    const { u32 } = this.state;
+    const drop = (at: number): void => {
+      if ((((u32[at] as number) ^ low) & ~(2 ** order - 1)) === 0 && u32[at + 1] === high)
+        u32.fill(0xffff_ffff, at, at + 2);
+    };
+    const data = REGION.fastTlb.start >>> 2;
+    for (let entry = 0; entry < FAST_TLB.entries; entry++) {
+      const at = data + (entry << (FAST_TLB.entryShift - 2));
+      drop(at + FAST_TLB.readTag / 4);
+      drop(at + FAST_TLB.writeTag / 4);
+    }
+    const code = REGION.codeTlb.start >>> 2;
+    for (let entry = 0; entry < CODE_TLB.entries; entry++) {
+      drop(code + (entry << (CODE_TLB.entryShift - 2)) + CODE_TLB.tag / 4);
+    }
+  }
+
   private dropAt(index: number, page: number, high: number): void {
     const u32 = this.state.u32;
     if ((((u32[index] as number) ^ page) & ~0xfff) !== 0 || u32[index + 1] !== high) return;

@@ -4,7 +4,8 @@ import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
-import { MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
+import { type StaleStory, TableWatch, type TableWatchHooks } from './table-watch.ts';
+import { MAPPING, PROTECTION_KEY, RIGHT, type Tlb, type TlbEntry } from './tlb.ts';
 import { type PageLog, type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, type AccessCode, PAGING, World } from './world.ts';
 
@@ -96,6 +97,7 @@ export class Mmu {
 
   private readonly world = new World();
   private readonly walker: Walker;
+  private watch: TableWatch | undefined;
   private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
   /** RIGHT bits of the translation that `translate` returned last. */
   private rights = 0;
@@ -137,8 +139,23 @@ export class Mmu {
   /** Forgets everything that is derived from `state`: after a checkpoint was copied back, or devices were remapped. */
   forgetFastTranslations(): void {
     this.tlb.fast.wipe();
+    this.watch?.adopt();
     this.updateContext();
     this.updateBreakpoints();
+  }
+
+  /** Begins, or with undefined ends, to follow which writes make TLB entries stale. It changes nothing else. */
+  watchTables(hooks: TableWatchHooks | undefined): void {
+    const { writeWatches } = this.physical;
+    if (this.watch) writeWatches.splice(writeWatches.indexOf(this.watch), 1);
+    this.watch = hooks && new TableWatch(this, hooks);
+    this.walker.watch = this.watch;
+    if (this.watch) writeWatches.push(this.watch);
+  }
+
+  /** What is known of a stale TLB entry's past: only while tables are watched. */
+  storyOf(entry: TlbEntry): StaleStory | undefined {
+    return this.watch?.story(entry);
   }
 
   /**
@@ -210,22 +227,32 @@ export class Mmu {
       return OFFSET.bounce;
     }
     const holdsCode = this.holdsCode(physical);
-    if (write && holdsCode) this.codeWatch?.written(physical, size);
-    if (!implicit && !this.world.alignmentChecks && !this.isWatched(low, high)) {
+    if (write && holdsCode) {
+      this.noteWrite(physical, size);
+    } else if (!implicit && !this.world.alignmentChecks && !this.isWatched(low, high)) {
       this.fillFast(low, high, physical, user, holdsCode);
     }
     return this.physical.host(physical);
   }
 
+  /** Whether somebody wants to know of writes to the page: it holds decoded code, or tables that are watched. */
   private holdsCode(physical: number): boolean {
-    return this.codeWatch?.holdsCode(Math.floor(physical / 4096)) ?? false;
+    const page = Math.floor(physical / 4096);
+    return this.codeWatch?.holdsCode(page) === true || this.physical.holdsTable(page);
+  }
+
+  private noteWrite(physical: number, length: number): void {
+    this.codeWatch?.written(physical, length);
+    this.physical.tellWatches(physical, length, 'instruction');
   }
 
   /** Gives the engine the translation that `translate` has just found, for RAM without watched or awkward accesses. */
   private fillFast(low: number, high: number, physical: number, user: boolean, holdsCode: boolean): void {
     const { rights } = this;
-    const readable = this.allows(rights, ACCESS.read, user, false);
-    const writable = !holdsCode && this.allows(rights, ACCESS.write, user, false);
+    const blocked = this.watch?.blocked ?? 0;
+    const readable = (blocked & (1 << ACCESS.read)) === 0 && this.allows(rights, ACCESS.read, user, false);
+    const mayWrite = !holdsCode && (blocked & (1 << ACCESS.write)) === 0;
+    const writable = mayWrite && this.allows(rights, ACCESS.write, user, false);
     this.tlb.fast.fill(low, high, this.physical.host(physical - (physical % 4096)), readable, writable);
   }
 
@@ -238,14 +265,34 @@ export class Mmu {
     if (world.alignmentChecks || (low & 0xfff) + size > 4096 || this.isWatched(low, high)) return -1;
     this.accessedLow = low;
     this.accessedHigh = high;
-    const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, world.user, false);
+    const access = write ? ACCESS.write : ACCESS.read;
+    const physical = this.ask(low, high, access);
     if (physical < 0) return 0;
-    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return -1;
-    if (!this.physical.isRamPage(physical)) return -1;
+    if (this.watch !== undefined && (this.watch.blocked & (1 << access)) !== 0) return -1;
+    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return this.leaveToInterpreter();
+    if (!this.physical.isRamPage(physical)) return this.leaveToInterpreter();
     const holdsCode = this.holdsCode(physical);
-    if (write && holdsCode) return -1;
+    if (write && holdsCode) return this.leaveToInterpreter();
     this.fillFast(low, high, physical, world.user, holdsCode);
     return this.physical.host(physical);
+  }
+
+  /** Translates for compiled code, which may leave the access itself to the interpreter. */
+  private ask(low: number, high: number, access: AccessCode): number {
+    const { watch, world } = this;
+    if (watch) watch.asksOnly = true;
+    const physical = this.translate(low, high, access, world.user, false);
+    if (watch) watch.asksOnly = false;
+    return physical;
+  }
+
+  /** The interpreter asks again, and is served by the translation that is known now: that is one look-up, not two. */
+  private leaveToInterpreter(): -1 {
+    const { paging, eptOn } = this.world;
+    const unpaged = paging === PAGING.none;
+    if (!unpaged || eptOn)
+      this.tlb.uncountHit(unpaged ? MAPPING.guestPhysical : eptOn ? MAPPING.combined : MAPPING.linear);
+    return -1;
   }
 
   private noteDataBreakpoints(bits: number): void {
@@ -343,9 +390,7 @@ export class Mmu {
     let from = OFFSET.bounce;
     for (const { physical, length } of this.pieces) {
       if (this.physical.isRam(physical, length)) {
-        if (length > 0 && this.codeWatch?.holdsCode(Math.floor(physical / 4096))) {
-          this.codeWatch.written(physical, length);
-        }
+        if (length > 0 && this.holdsCode(physical)) this.noteWrite(physical, length);
         this.state.bytes.copyWithin(this.physical.host(physical), from, from + length);
       } else {
         this.commitToDevice(from, physical, length);
@@ -389,6 +434,7 @@ export class Mmu {
   /** The whole translation of one byte: TLB, walk, TLB fill. @returns the physical address or -1 with `fault` set. */
   private translate(low: number, high: number, access: AccessCode, user: boolean, implicit: boolean): number {
     const { world, tlb, walker } = this;
+    this.watch?.begin();
     if (world.paging === PAGING.none) return this.translateUnpaged(low, access);
     if (!this.isCanonical(high)) return -1;
     const kind = world.eptOn ? MAPPING.combined : MAPPING.linear;
@@ -396,6 +442,7 @@ export class Mmu {
     if (entry >= 0 && this.allows(tlb.rights(entry), access, user, implicit)) {
       this.rights = tlb.rights(entry);
       tlb.countHit(kind);
+      this.watch?.serves(entry, low, high, access, world);
       return tlb.target(entry, low);
     }
     // An entry that does not suffice (rights, dirty flag) is not trusted: the tables decide, as after an invalidation.
@@ -409,6 +456,7 @@ export class Mmu {
     const { order } = walker;
     const page = physical - (low & (2 ** order - 1));
     const filled = tlb.fill(kind, low, high, world, page, order, walker.guestOrder, walker.rights);
+    this.watch?.filled(filled, 0);
     if (entry >= 0 && entry !== filled) tlb.remove(entry);
     this.rights = walker.rights;
     return physical;
@@ -496,6 +544,7 @@ export class Mmu {
       this.pkru = world.pkru;
       this.tlb.fast.giveUp({});
     }
+    this.watch?.entered(world);
     // VM entries and exits change DR7, too.
     if (this.breakpoints.isStale(this.state)) this.updateBreakpoints();
   }
@@ -522,6 +571,7 @@ export class Mmu {
   /** Host-physical address that a guest-physical one has in the current world, or -1 with `fault` set. */
   private guestToHost(guestPhysical: number): number {
     if (!this.world.eptOn) return guestPhysical;
+    this.watch?.begin();
     const physical = this.walker.guestPhysicalAccess(this.world, guestPhysical, ACCESS.read, false);
     if (physical < 0) this.fault = this.walker.fault;
     return physical;

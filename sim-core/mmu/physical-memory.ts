@@ -15,6 +15,17 @@ interface MmioRegion {
   readonly device: MmioDevice;
 }
 
+/** Who writes RAM: an instruction's operand, the processor itself (flags, VMX areas), or somebody outside of it. */
+export type TableWriter = 'instruction' | 'processor' | 'outside';
+
+/** Wants to know of writes to pages that hold tables (mmu/table-watch.ts): those never take a fast path. */
+export interface WriteWatch {
+  /** @param page physical page number. */
+  holdsTable(page: number): boolean;
+  /** About to write RAM at [physical, physical + length). */
+  written(physical: number, length: number, by: TableWriter): void;
+}
+
 /** Told of every write to RAM that does not go through the guest's instructions (DMA, debugger, VMX area stores). */
 export type RamWriteListener = (physical: number, length: number) => void;
 
@@ -27,6 +38,8 @@ export class PhysicalMemory {
   readonly state: State;
   /** The decode cache, so that code written from outside is decoded anew. */
   onWrite: RamWriteListener | undefined;
+  /** Empty unless somebody debugs. */
+  readonly writeWatches: WriteWatch[] = [];
 
   constructor(state: State) {
     this.state = state;
@@ -67,6 +80,17 @@ export class PhysicalMemory {
     return REGION.ram.start + physical;
   }
 
+  /** Whether writes to a page must be told to `writeWatches`. */
+  holdsTable(page: number): boolean {
+    for (const watch of this.writeWatches) if (watch.holdsTable(page)) return true;
+    return false;
+  }
+
+  /** About to write RAM at [physical, physical + length). */
+  tellWatches(physical: number, length: number, by: TableWriter): void {
+    for (const watch of this.writeWatches) watch.written(physical, length, by);
+  }
+
   /** @param size 1, 2 or 4 bytes. */
   read(physical: number, size: number): number {
     if (this.isRam(physical, size)) {
@@ -84,6 +108,7 @@ export class PhysicalMemory {
       const view = this.state.view;
       const at = this.host(physical);
       this.onWrite?.(physical, size);
+      this.tellWatches(physical, size, 'processor');
       if (size === 4) view.setUint32(at, value, true);
       else if (size === 2) view.setUint16(at, value, true);
       else view.setUint8(at, value);
@@ -117,6 +142,7 @@ export class PhysicalMemory {
       throw new RangeError(`no RAM at physical 0x${physical.toString(16)}, ${bytes.length} bytes`);
     }
     this.onWrite?.(physical, bytes.length);
+    this.tellWatches(physical, bytes.length, 'outside');
     this.state.bytes.set(bytes, this.host(physical));
   }
 }

@@ -3,15 +3,25 @@
  * somebody asks, from what each entry was filled from; nothing is changed.
  */
 
-import type { Mmu, TranslationStep } from './mmu.ts';
-import { MAPPING, RIGHT, type TlbEntry } from './tlb.ts';
-import { Walker } from './walk.ts';
+import type { TranslationStep } from './mmu.ts';
+import type { PhysicalMemory } from './physical-memory.ts';
+import { MAPPING, RIGHT, type Tlb, type TlbEntry } from './tlb.ts';
+import { type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, PAGING, World } from './world.ts';
+
+/** What translations come from; an Mmu has it. */
+export interface Translating {
+  readonly physical: PhysicalMemory;
+  readonly tlb: Tlb;
+  readonly features: PagingFeatures;
+}
 
 export interface Staleness {
   readonly entry: TlbEntry;
   /** What differs, in words. */
   readonly difference: string;
+  /** The kinds of access that come out otherwise than by the tables: bits numbered as ACCESS. */
+  readonly accesses: number;
   /** Linear (guest-physical) address of the first 4-KiB page that differs. */
   readonly address: bigint;
   /** The walk of that address by the tables as they are now. */
@@ -26,31 +36,56 @@ const MOST_PIECES = 1024;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
 /** All entries that the tables no longer bear out, oldest first. */
-export const staleEntries = (mmu: Mmu): Staleness[] =>
+export const staleEntries = (mmu: Translating): Staleness[] =>
   mmu.tlb.entries().flatMap((entry) => stalenessOf(mmu, entry) ?? []);
 
 /** How an entry differs from the tables; undefined when it does not. */
-export function stalenessOf(mmu: Mmu, entry: TlbEntry): Staleness | undefined {
-  const world = worldOf(mmu, entry);
+export function stalenessOf(mmu: Translating, entry: TlbEntry): Staleness | undefined {
+  const world = worldOf(mmu, entry, entry.root);
   let address = entry.page;
   const end = entry.page + BigInt(entry.pageSize);
   for (let piece = 0; address < end && piece < MOST_PIECES; piece++) {
     const now = walkNow(mmu, world, entry, address);
-    const offset = Number(address - entry.page);
-    const difference = differenceOf(entry, entry.target + offset, now);
-    if (difference !== undefined) {
-      return { entry, difference, address, steps: now.steps, invalidations: invalidationsOf(entry) };
-    }
+    const stale = comparison(entry, address, now);
+    if (stale) return stale;
     address += BigInt(Math.min(now.pageSize, entry.pageSize));
   }
   return undefined;
 }
 
-function worldOf(mmu: Mmu, entry: TlbEntry): World {
+/**
+ * The same for the 4-KiB page at `address` alone, against the tables that CR3 leads to now.
+ * @param root the current world's top paging structure
+ */
+export function stalenessAt(mmu: Translating, entry: TlbEntry, address: bigint, root: number): Staleness | undefined {
+  const moved = entry.root !== 0 && entry.root !== root && !entry.global && entry.kind !== MAPPING.guestPhysical;
+  const world = worldOf(mmu, entry, moved ? root : entry.root);
+  const stale = comparison(entry, address, walkNow(mmu, world, entry, address));
+  if (!stale || !moved) return stale;
+  const cause = `filled under the tables at ${hex(entry.root)}, while CR3 leads to those at ${hex(root)}: `;
+  return { ...stale, difference: cause + stale.difference };
+}
+
+/** Physical addresses of the table entries that an entry's translation takes now. */
+export function walkOfEntry(mmu: Translating, entry: TlbEntry): number[] {
+  const { steps } = walkNow(mmu, worldOf(mmu, entry, entry.root), entry, entry.page);
+  // The pointers of PAE paging are registers: writes to where they were loaded from change no translation.
+  const pae = (entry.modeBits & 3) === PAGING.pae;
+  const walked = steps.filter(({ table, level }) => !(pae && level === 'linear' && table === 'PDPTE'));
+  return walked.map(({ entryAddress }) => entryAddress);
+}
+
+function comparison(entry: TlbEntry, address: bigint, now: Walk): Staleness | undefined {
+  const offset = Number(address - entry.page);
+  const difference = differenceOf(entry, entry.target + offset, now);
+  return difference && { entry, ...difference, address, steps: now.steps, invalidations: invalidationsOf(entry) };
+}
+
+function worldOf(mmu: Translating, entry: TlbEntry, root: number): World {
   const world = new World();
   const pae = (entry.modeBits & 3) === PAGING.pae;
-  const pdpte = pae ? [0, 8, 16, 24].map((offset) => mmu.physical.read64(entry.root + offset)) : [];
-  world.loadFill(entry.root, entry.modeBits, pdpte, entry.kind === MAPPING.linear ? 0 : entry.eptRoot);
+  const pdpte = pae ? [0, 8, 16, 24].map((offset) => mmu.physical.read64(root + offset)) : [];
+  world.loadFill(root, entry.modeBits, pdpte, entry.kind === MAPPING.linear ? 0 : entry.eptRoot);
   return world;
 }
 
@@ -62,7 +97,7 @@ interface Walk {
   readonly rights: number;
 }
 
-function walkNow(mmu: Mmu, world: World, entry: TlbEntry, address: bigint): Walk {
+function walkNow(mmu: Translating, world: World, entry: TlbEntry, address: bigint): Walk {
   const walker = new Walker(mmu.physical, mmu.tlb, mmu.features);
   const steps: TranslationStep[] = [];
   walker.steps = steps;
@@ -87,28 +122,42 @@ function eptRights(steps: readonly TranslationStep[]): number {
   );
 }
 
-/** Rights that an entry may have only while the tables give them, with the mapping kinds that have them. */
-const LOSABLE: readonly (readonly [right: number, words: string, kinds: readonly number[]])[] = [
-  [RIGHT.writable, 'write permission', [MAPPING.linear, MAPPING.combined]],
-  [RIGHT.user, 'user access', [MAPPING.linear, MAPPING.combined]],
-  [RIGHT.eptRead, 'EPT’s read permission', [MAPPING.guestPhysical, MAPPING.combined]],
-  [RIGHT.eptWrite, 'EPT’s write permission', [MAPPING.guestPhysical, MAPPING.combined]],
-  [RIGHT.dirty, 'the dirty flag', [MAPPING.linear]],
+const READS = 1 << ACCESS.read;
+const WRITES = 1 << ACCESS.write;
+const FETCHES = 1 << ACCESS.execute;
+const ALL_ACCESSES = READS | WRITES | FETCHES;
+const PAGED = [MAPPING.linear, MAPPING.combined];
+const BY_EPT = [MAPPING.guestPhysical, MAPPING.combined];
+
+/** Rights that an entry may have only while the tables give them: the mapping kinds that have them, what they allow. */
+const LOSABLE: readonly (readonly [right: number, words: string, kinds: readonly number[], accesses: number])[] = [
+  [RIGHT.writable, 'write permission', PAGED, WRITES],
+  [RIGHT.user, 'user access', PAGED, ALL_ACCESSES],
+  [RIGHT.eptRead, 'EPT’s read permission', BY_EPT, READS],
+  [RIGHT.eptWrite, 'EPT’s write permission', BY_EPT, WRITES],
+  [RIGHT.dirty, 'the dirty flag', [MAPPING.linear], WRITES],
 ];
 
-function differenceOf(entry: TlbEntry, target: number, now: Walk): string | undefined {
+type Difference = Pick<Staleness, 'difference' | 'accesses'>;
+
+function differenceOf(entry: TlbEntry, target: number, now: Walk): Difference | undefined {
   const last = now.steps.at(-1);
   const where = last ? `the ${last.table} at ${hex(last.entryAddress)} = ${hex(last.value)}` : 'the tables';
-  if (now.physical < 0) return `the entry gives ${hex(target)}; ${where} gives none: ${last?.problem ?? 'it faults'}`;
-  if (now.physical !== target) return `the entry gives ${hex(target)}; ${where} gives ${hex(now.physical)}`;
-  const lost = LOSABLE.filter(
+  const all = (words: string): Difference => ({ difference: words, accesses: ALL_ACCESSES });
+  const given = `the entry gives ${hex(target)}; ${where} gives`;
+  if (now.physical < 0) return all(`${given} none: ${last?.problem ?? 'it faults'}`);
+  if (now.physical !== target) return all(`${given} ${hex(now.physical)}`);
+  const lost: (readonly [words: string, accesses: number])[] = LOSABLE.filter(
     ([right, , kinds]) => kinds.includes(entry.kind) && (entry.rights & right) !== 0 && (now.rights & right) === 0,
-  ).map(([, words]) => words);
+  ).map(([, words, , accesses]) => [words, accesses]);
   const disabled = (now.rights & ~entry.rights & RIGHT.noExecute) !== 0 && entry.kind !== MAPPING.guestPhysical;
-  const all = disabled ? [...lost, 'execute permission (XD is set now)'] : lost;
-  return all.length > 0
-    ? `the entry still has ${all.join(', ')}, which the tables no longer give (${where})`
-    : undefined;
+  if (disabled) lost.push(['execute permission (XD is set now)', FETCHES]);
+  if (lost.length === 0) return undefined;
+  const words = lost.map(([what]) => what).join(', ');
+  return {
+    difference: `the entry still has ${words}, which the tables no longer give (${where})`,
+    accesses: lost.reduce((bits, [, accesses]) => bits | accesses, 0),
+  };
 }
 
 /** What removes an entry: narrow invalidations first. */

@@ -10,6 +10,9 @@ export const KIND_NAMES = ['linear', 'guest-physical', 'combined'] as const sati
 
 /** One entry as people see it. Addresses are Numbers below 2^52 except linear pages. */
 export interface TlbEntry {
+  /** Its place in the TLB, and the number of the fill that put it there. */
+  readonly index: number;
+  readonly stamp: number;
   readonly kind: MappingKind;
   readonly vpid: number;
   readonly pcid: number;
@@ -284,13 +287,46 @@ export class Tlb {
 
   /** Removes one entry and its fast copies. */
   remove(entry: number): void {
+    if (((this.state.u32[KEY_LOW + entry] as number) & 1) === 0) return;
+    this.dropCopies(entry);
+    this.clear(entry);
+  }
+
+  /** The number of the fill that put the entry there. */
+  stamp(entry: number): number {
+    return this.state.u32[STAMP + entry] as number;
+  }
+
+  /** Whether the entry is valid and from the fill of that number. */
+  holds(entry: number, stamp: number): boolean {
+    return ((this.state.u32[KEY_LOW + entry] as number) & 1) !== 0 && this.stamp(entry) === stamp;
+  }
+
+  private root(entry: number): number {
+    return (this.state.u32[ROOT_HIGH + entry] as number) * 2 ** 32 + (this.state.u32[ROOT + entry] as number);
+  }
+
+  /** Whether the entry comes from another top paging structure, and is not global. */
+  isOfAnotherRoot(entry: number, root: number): boolean {
+    const own = this.root(entry);
+    return own !== root && own !== 0 && ((this.state.u32[TARGET + entry] as number) & RIGHT.global) === 0;
+  }
+
+  /** Whether a linear (guest-physical) address is in the entry's page. */
+  translates(entry: number, address: bigint): boolean {
+    const { page, pageSize } = this.describe(entry);
+    return address >= page && address < page + BigInt(pageSize);
+  }
+
+  /** Makes the engine ask for the entry's translations again. */
+  dropCopies(entry: number): void {
     const u32 = this.state.u32;
     const keyLow = u32[KEY_LOW + entry] as number;
-    if ((keyLow & 1) === 0) return;
-    this.clear(entry);
     const order = orderOf(keyLow);
-    if (order < 30) this.fast.dropPages((keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number, 2 ** (order - 12));
-    else this.fast.giveUp({});
+    const [low, high] = [(keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number];
+    // The context stays what it is: compiled code may be in the middle of an access.
+    if (order < 30) this.fast.dropPages(low, high, 2 ** (order - 12));
+    else this.fast.dropLarge(low, high, order);
   }
 
   /** Removes the entries, and the engine's fast copies of them. */
@@ -397,6 +433,11 @@ export class Tlb {
   countHit(kind: MappingKind): void {
     this.count(COUNTERS + kind);
   }
+  /** Takes back the hit that will be counted when the same look-up comes again. */
+  uncountHit(kind: MappingKind): void {
+    const { f64 } = this.state;
+    f64[COUNTERS + kind] = (f64[COUNTERS + kind] as number) - 1;
+  }
   countMiss(kind: MappingKind): void {
     this.count(COUNTERS + KINDS + kind);
   }
@@ -431,6 +472,8 @@ export class Tlb {
     const tags = u32[TAGS + entry] as number;
     const rights = this.rights(entry);
     return {
+      index: entry,
+      stamp: this.stamp(entry),
       kind,
       vpid: tags >>> 16,
       pcid: tags & 0xfff,
@@ -445,7 +488,7 @@ export class Tlb {
       user: (rights & RIGHT.user) !== 0,
       dirty: (rights & RIGHT.dirty) !== 0,
       rights,
-      root: (u32[ROOT_HIGH + entry] as number) * 2 ** 32 + (u32[ROOT + entry] as number),
+      root: this.root(entry),
       modeBits: u32[MODE + entry] as number,
     };
   }

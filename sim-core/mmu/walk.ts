@@ -6,6 +6,7 @@ import { OFFSET } from '../state/layout.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
+import type { TableWatch } from './table-watch.ts';
 import { ALL_EPT_RIGHTS, MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
 import { ACCESS, type AccessCode, PAGING, type World } from './world.ts';
 
@@ -60,6 +61,8 @@ export class Walker {
   private readonly tlb: Tlb;
   private readonly features: PagingFeatures;
   pageLog: PageLog | undefined;
+  /** Told which table entries each TLB entry is filled from. */
+  watch: TableWatch | undefined;
   /** Set while explaining: receives every entry read. A walk then changes nothing. */
   steps: TranslationStep[] | undefined;
 
@@ -309,6 +312,7 @@ export class Walker {
       return;
     }
     this.tlb.countReference(ept);
+    this.watch?.read(at);
     const state = physical.state;
     state.f64[OFFSET.extraCycles >>> 3] = (state.f64[OFFSET.extraCycles >>> 3] as number) + CYCLES_PER_REFERENCE;
     this.low = physical.read(at, 4);
@@ -362,10 +366,12 @@ export class Walker {
         this.eptRights = tlb.rights(entry);
         this.eptOrder = tlb.order(entry);
         tlb.countHit(MAPPING.guestPhysical);
+        this.watch?.serves(entry, low, high, access, world);
         return tlb.target(entry, low);
       }
       tlb.countMiss(MAPPING.guestPhysical);
     }
+    const mark = this.watch?.mark ?? 0;
     const physical = this.walkEpt(world, guestPhysical, low, high, access, asWrite, structure);
     if (this.steps !== undefined) return physical;
     if (physical < 0) {
@@ -376,6 +382,7 @@ export class Walker {
     const base = physical - (low & (2 ** order - 1));
     const tags = world.guestPhysicalTags;
     const filled = tlb.fill(MAPPING.guestPhysical, low, high, tags, base, order, order, this.eptRights);
+    this.watch?.filled(filled, mark);
     if (entry >= 0 && entry !== filled) tlb.remove(entry);
     return physical;
   }
