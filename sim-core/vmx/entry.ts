@@ -16,6 +16,7 @@ import type { EntryCheck } from './entry-check.ts';
 import { explainCheck, failedCheck, failingChecks, GROUP_OUTCOME } from './entry-checks.ts';
 import {
   CR0_KEPT,
+  clearSysenterCsHigh,
   copyField,
   exitForFailedEntry,
   flushVpid0,
@@ -29,7 +30,6 @@ import { EXIT } from './exit-reasons.ts';
 import { FIELD_OFFSET as F } from './fields.ts';
 import { describeMsrFailure, loadMsrList } from './msr-lists.ts';
 import type { VmEntryFailure } from './records.ts';
-import { loadGuestRows, loadPdpteRows } from './transfer.ts';
 import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
 import { type CurrentVmcs, wordOf } from './vmcs.ts';
 
@@ -113,7 +113,8 @@ function loadGuest(unit: VmxUnit): void {
   const controls = vmcs.get32(F.VM_ENTRY_CONTROLS);
   const secondary = secondaryControls(vmcs);
   const changed = changedSegments(state);
-  loadGuestRows(state);
+  vmcs.transfer.loadGuest();
+  clearSysenterCsHigh(state);
   loadGuestRegisters(state, vmcs, controls);
   for (const index of SIX) if ((changed >>> index) & 1) updateSegmentTops(state, index);
   writeRflags(state, vmcs.get32(F.GUEST_RFLAGS));
@@ -123,7 +124,7 @@ function loadGuest(unit: VmxUnit): void {
   u32[OFFSET.nonRoot >>> 2] = 1;
   enterGuestWorld(unit, secondary);
   if (usesPdptes(state)) {
-    if (secondary & SECONDARY.ENABLE_EPT) loadPdpteRows(state);
+    if (secondary & SECONDARY.ENABLE_EPT) vmcs.transfer.loadPdptes();
     else loadPdptes(unit);
   }
   cpu.mmu.updateContext();

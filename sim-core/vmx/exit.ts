@@ -14,7 +14,6 @@ import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls
 import { FIELD_OFFSET as F, VMCS_REGION } from './fields.ts';
 import { loadMsrList, storeMsrList } from './msr-lists.ts';
 import type { VmExitRecord } from './records.ts';
-import { loadHostRows, saveGuestRows, savePdpteRows } from './transfer.ts';
 import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
 import { type CurrentVmcs, wordOf } from './vmcs.ts';
 
@@ -137,7 +136,8 @@ function saveGuest(unit: VmxUnit, details: ExitDetails): void {
   const { u32 } = state;
   const stack = RIGHTS_AT + SEGMENT.ss;
   u32[stack] = ((u32[stack] as number) & ~RIGHTS.dpl) | ((u32[OFFSET.cpl >>> 2] as number) << 5);
-  saveGuestRows(state, vmcs);
+  vmcs.noteStagedWrites();
+  vmcs.transfer.saveGuest();
   vmcs.setHalves(F.GUEST_CR0, u32[OFFSET.cr0 >>> 2] as number, 0);
   vmcs.setHalves(F.GUEST_RFLAGS, savedRflags(state, details.resumeFlag), 0);
   if (controls & EXIT_CONTROL.SAVE_DEBUG_CONTROLS) {
@@ -154,7 +154,7 @@ function saveGuest(unit: VmxUnit, details: ExitDetails): void {
     vmcs.set32(F.VMX_PREEMPTION_TIMER_VALUE, remainingTimer(unit));
   }
   saveLongMode(state, vmcs);
-  if (secondaryControls(vmcs) & SECONDARY.ENABLE_EPT && usesPdptes(state)) savePdpteRows(state, vmcs);
+  if (secondaryControls(vmcs) & SECONDARY.ENABLE_EPT && usesPdptes(state)) vmcs.transfer.savePdptes();
 }
 
 const savedRflags = (state: State, resumeFlag: boolean | undefined): number => {
@@ -201,7 +201,8 @@ function loadHost(unit: VmxUnit, nmi: boolean): void {
   const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
   const virtualNmis = (vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.VIRTUAL_NMIS) !== 0;
   const host64 = (controls & EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) !== 0;
-  loadHostRows(state);
+  vmcs.transfer.loadHost();
+  clearSysenterCsHigh(state);
   loadHostRegisters(state, vmcs, controls, host64);
   loadHostSegments(state, vmcs, host64);
   writeRflags(state, 2);
@@ -216,6 +217,11 @@ function loadHost(unit: VmxUnit, nmi: boolean): void {
   const count = vmcs.get32(F.VM_EXIT_MSR_LOAD_COUNT);
   if (count !== 0 && loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count))
     abort(unit, ABORT.loadingHostMsrs);
+}
+
+/** IA32_SYSENTER_CS has 32 bits in the VMCS. */
+export function clearSysenterCsHigh({ u32 }: State): void {
+  u32[(OFFSET.msrSysenterCs >>> 2) + 1] = 0;
 }
 
 function loadHostRegisters(state: State, vmcs: CurrentVmcs, controls: number, host64: boolean): void {

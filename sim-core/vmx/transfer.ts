@@ -1,13 +1,15 @@
 /**
- * Straight-line copies between the processor's state and the cached VMCS, from lists that derive once from the rows
- * below: what VM entry loads and VM exit saves without looking at it (SDM Vol. 3C, "Loading Guest State" and "Saving
- * Guest State"). CR0, RFLAGS, EFER and what controls decide are in entry.ts and exit.ts.
+ * Copies between the processor's state and the cached VMCS: what VM entry loads and VM exit saves without looking at it
+ * (SDM Vol. 3C, "Loading Guest State" and "Saving Guest State"), as straight-line WebAssembly made from the rows below.
+ * CR0, RFLAGS, EFER and what controls decide are in entry.ts and exit.ts.
  */
 
+import { Code } from '../engine/code.ts';
+import { ModuleBuilder } from '../engine/module.ts';
+import { i32, load32, load64, type Word } from '../engine/value.ts';
 import { GPR, OFFSET, SEGMENT, type StateField, widthOf } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { FIELD_OFFSET, type FieldName, fieldOf } from './fields.ts';
-import { type CurrentVmcs, positionOf, wordOf } from './vmcs.ts';
 
 type Row = readonly [field: FieldName, state: StateField, index?: number];
 
@@ -65,54 +67,64 @@ const HOST_ROWS: readonly Row[] = [
   ['HOST_IA32_SYSENTER_EIP', 'msrSysenterEip'],
 ];
 
-/** Indices in `State.u32`: VMCS word, state word, in turn. Upper halves that only one side has are left out. */
-function wordPairs(rows: readonly Row[]): Int32Array {
-  const pairs: number[] = [];
-  for (const [name, state, index = 0] of rows) {
-    const stateWord = (OFFSET[state] + index * widthOf(state)) >>> 2;
-    const words = fieldOf(name).bytes === 8 && widthOf(state) === 8 ? 2 : 1;
-    for (let half = 0; half < words; half++) pairs.push(wordOf(FIELD_OFFSET[name]) + half, stateWord + half);
+const ZERO = i32(0);
+
+/** A row's two addresses in linear memory and its width in bytes: 4 where only one side has an upper half. */
+interface Copy {
+  readonly field: number;
+  readonly state: number;
+  readonly width: 4 | 8;
+}
+
+const copies = (rows: readonly Row[]): Copy[] =>
+  rows.map(([name, state, index = 0]) => ({
+    field: OFFSET.vmcs + FIELD_OFFSET[name],
+    state: OFFSET[state] + index * widthOf(state),
+    width: fieldOf(name).bytes === 8 && widthOf(state) === 8 ? 8 : 4,
+  }));
+
+const loadAt = (width: 4 | 8, at: number): Word => (width === 8 ? load64(ZERO, at) : load32(ZERO, at));
+
+function loadFunction(rows: readonly Row[]): Code {
+  const code = new Code({ parameters: [], results: [] });
+  for (const { field, state, width } of copies(rows)) code.store(width, ZERO, loadAt(width, field), state);
+  return code;
+}
+
+/** Fields that change are noted as staged VMWRITEs note theirs: the next VM entry checks what depends on them. */
+function saveFunction(rows: readonly Row[]): Code {
+  const code = new Code({ parameters: [], results: [] });
+  const count = code.variable('i32', load32(ZERO, OFFSET.vmcsWriteCount));
+  for (const { field, state, width } of copies(rows)) {
+    const value = code.let(loadAt(width, state));
+    code.if(loadAt(width, field).ne(value), () => {
+      code.store(width, ZERO, value, field);
+      code.store(4, count.get().shl(2), i32(field - OFFSET.vmcs), OFFSET.vmcsWrites);
+      count.set(count.get().add(1));
+    });
   }
-  return Int32Array.from(pairs);
+  code.store(4, ZERO, count.get(), OFFSET.vmcsWriteCount);
+  return code;
 }
 
-/** For each pair of `wordPairs`, the field's position in VMCS_FIELDS. */
-function pairPositions(pairs: Int32Array): Int32Array {
-  return Int32Array.from({ length: pairs.length / 2 }, (_, i) =>
-    positionOf(((pairs[2 * i] as number) * 4 - OFFSET.vmcs) & ~7),
-  );
+/** The copies of one machine. Whoever saves must have taken note of the fields written before. */
+export interface Transfer {
+  loadGuest(): void;
+  loadPdptes(): void;
+  loadHost(): void;
+  saveGuest(): void;
+  savePdptes(): void;
 }
 
-const GUEST_PAIRS = wordPairs(GUEST_ROWS);
-const GUEST_POSITIONS = pairPositions(GUEST_PAIRS);
-const PDPTE_PAIRS = wordPairs(PDPTE_ROWS);
-const PDPTE_POSITIONS = pairPositions(PDPTE_PAIRS);
-const HOST_PAIRS = wordPairs(HOST_ROWS);
-
-function load(state: State, pairs: Int32Array): void {
-  const { u32 } = state;
-  for (let i = 0; i < pairs.length; i += 2) u32[pairs[i + 1] as number] = u32[pairs[i] as number] as number;
+export function buildTransfer({ memory }: State): Transfer {
+  const builder = new ModuleBuilder();
+  for (const rows of [GUEST_ROWS, PDPTE_ROWS, HOST_ROWS]) builder.add(loadFunction(rows));
+  for (const rows of [GUEST_ROWS, PDPTE_ROWS]) builder.add(saveFunction(rows));
+  const table = new WebAssembly.Table({ element: 'anyfunc', initial: 0 });
+  const [loadGuest, loadPdptes, loadHost, saveGuest, savePdptes] = builder.instantiate({
+    memory,
+    table,
+    functions: {},
+  }) as (() => void)[];
+  return { loadGuest, loadPdptes, loadHost, saveGuest, savePdptes } as Transfer;
 }
-
-function save(state: State, vmcs: CurrentVmcs, pairs: Int32Array, positions: Int32Array): void {
-  const { u32 } = state;
-  for (let i = 0; i < pairs.length; i += 2) {
-    const value = u32[pairs[i + 1] as number] as number;
-    const word = pairs[i] as number;
-    if (u32[word] === value) continue;
-    u32[word] = value;
-    vmcs.checks.fieldWritten(positions[i >>> 1] as number);
-  }
-}
-
-export function loadGuestRows(state: State): void {
-  load(state, GUEST_PAIRS);
-  state.u32[(OFFSET.msrSysenterCs >>> 2) + 1] = 0;
-}
-export const loadPdpteRows = (state: State): void => load(state, PDPTE_PAIRS);
-export function loadHostRows(state: State): void {
-  load(state, HOST_PAIRS);
-  state.u32[(OFFSET.msrSysenterCs >>> 2) + 1] = 0;
-}
-export const saveGuestRows = (state: State, vmcs: CurrentVmcs): void => save(state, vmcs, GUEST_PAIRS, GUEST_POSITIONS);
-export const savePdpteRows = (state: State, vmcs: CurrentVmcs): void => save(state, vmcs, PDPTE_PAIRS, PDPTE_POSITIONS);

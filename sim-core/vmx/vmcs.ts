@@ -6,6 +6,7 @@ import type { State } from '../state/state.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { EntryCheckCache } from './entry-checks.ts';
 import { LAUNCH_STATE, VMCS_FIELDS, VMCS_REGION } from './fields.ts';
+import { buildTransfer, type Transfer } from './transfer.ts';
 import { type FieldValues, vmcsValues } from './values.ts';
 
 /** No VMCS is current, as VMPTRST shows it. */
@@ -26,6 +27,7 @@ export class CurrentVmcs {
   /** Fields as properties, for checks. */
   readonly values: FieldValues;
   readonly checks = new EntryCheckCache();
+  private copies: Transfer | undefined;
   private readonly cpu: Cpu;
   private readonly state: State;
 
@@ -33,6 +35,12 @@ export class CurrentVmcs {
     this.cpu = cpu;
     this.state = cpu.state;
     this.values = vmcsValues(cpu.state);
+  }
+
+  /** Copies between its fields and the processor's state; built when VMX is first used. */
+  get transfer(): Transfer {
+    this.copies ??= buildTransfer(this.state);
+    return this.copies;
   }
 
   get exists(): boolean {
