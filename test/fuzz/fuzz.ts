@@ -12,38 +12,14 @@ import { createMachine } from '../../sim-core/machine/machine.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 import { CR0, CR4, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
 import { GPR, OFFSET, SEGMENT, type SegmentIndex } from '../../sim-core/state/layout.ts';
-
-/** Numbers of 32 bits from a seed. */
-export class Random {
-  private state: number;
-
-  constructor(seed: number) {
-    this.state = seed >>> 0;
-  }
-
-  /** 0…2^32 - 1 (mulberry32). */
-  next(): number {
-    this.state = (this.state + 0x6d2b_79f5) >>> 0;
-    let value = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
-    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
-    return (value ^ (value >>> 14)) >>> 0;
-  }
-
-  below(limit: number): number {
-    return this.next() % limit;
-  }
-
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)] as T;
-  }
-}
+import { NO_VMCS } from '../../sim-core/vmx/vmcs.ts';
+import { AT, CODE_SIZE, DATA_SIZE } from './places.ts';
+import { Random } from './random.ts';
+import { enterVmx } from './vmx.ts';
 
 const MEMORY = 4 * 2 ** 20;
-const AT = { idt: 0x1000, gdt: 0x2000, tss: 0x3000, tables: 0x4000, code: 0x1_0000, data: 0x2_0000 } as const;
-const CODE_SIZE = 0x1000;
-const DATA_SIZE = 0x2000;
 /** Instructions of one case at most. */
-const STEPS = 100;
+const STEPS = 250;
 /** Cases after which a machine with fresh devices is made. */
 const CASES_PER_MACHINE = 500;
 
@@ -113,9 +89,19 @@ export const MODES: Readonly<Record<string, (machine: Machine) => void>> = {
     setAll(machine, [SEGMENT.cs], 0n, 0xffff_ffff, DATA | code | long | granularity);
     setRing3(machine);
   },
+  'VMX root operation': longMode,
+  'VMX non-root operation': longMode,
 };
 
-const LONG_MODES: ReadonlySet<string> = new Set(['compatibility', '64-bit', '64-bit, ring 3']);
+const LONG_MODES: ReadonlySet<string> = new Set([
+  'compatibility', '64-bit', '64-bit, ring 3', 'VMX root operation', 'VMX non-root operation',
+]); // biome-ignore format: one line says it
+
+/** Modes in which the case begins with VMX turned on by instructions; their machines serve one case. */
+const VMX_MODES: ReadonlyMap<string, (machine: Machine, random: Random) => void> = new Map([
+  ['VMX root operation', (machine, random) => enterVmx(machine, random, false)],
+  ['VMX non-root operation', (machine, random) => enterVmx(machine, random, true)],
+]);
 
 const INTERESTING = [0n, 1n, 0x7fn, 0x80n, 0xffn, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 1n << 63n, 2n ** 64n - 1n];
 
@@ -134,17 +120,24 @@ function randomRegister(random: Random): bigint {
 
 /** Bytes with more prefixes and two-byte opcodes than chance would give. */
 function fillCode(machine: Machine, random: Random): void {
-  const bytes = Uint8Array.from({ length: CODE_SIZE }, () =>
-    random.below(8) === 0 ? random.pick([0x0f, 0x66, 0xf2, 0xf3, 0x48, 0xc5, 0xc4, 0xdb]) : random.below(256),
-  );
+  const bytes = randomBytes(random, CODE_SIZE);
+  for (let at = 0; at < CODE_SIZE; at += 1 + random.below(16)) bytes[at] = random.pick(LIKELY_BYTES);
   machine.physical.poke(AT.code, bytes);
+}
+
+const LIKELY_BYTES = [0x0f, 0x66, 0xf2, 0xf3, 0x48, 0xc5, 0xc4, 0xdb];
+
+/** @param length a multiple of 4 */
+function randomBytes(random: Random, length: number): Uint8Array {
+  const words = new Uint32Array(length / 4);
+  for (let i = 0; i < words.length; i++) words[i] = random.next();
+  return new Uint8Array(words.buffer);
 }
 
 /** Tables with something in them: gates into the code, descriptors of random types, a TSS, identity paging. */
 function fillTables(machine: Machine, random: Random, gateSize: number): void {
-  const words = (length: number): Uint8Array => Uint8Array.from({ length }, () => random.below(256));
-  machine.physical.poke(AT.data, words(DATA_SIZE));
-  machine.physical.poke(AT.tss, words(0x100));
+  machine.physical.poke(AT.data, randomBytes(random, DATA_SIZE));
+  machine.physical.poke(AT.tss, randomBytes(random, 0x100));
   const { physical } = machine;
   for (let vector = 0; vector < 256; vector++) {
     const target = AT.code + random.below(CODE_SIZE);
@@ -177,6 +170,7 @@ function prepare(machine: Machine, mode: string, random: Random): void {
   state.set32('interruptibility', 0);
   state.set32('nmiRequest', 0);
   state.set64('pendingDebug', 0n);
+  state.set64('vmcsPointer', NO_VMCS);
   state.set64('eptp', 0n);
   state.set32('vpid', 0);
   state.set64('tscOffset', 0n);
@@ -212,6 +206,7 @@ function problemOf({ state }: Machine): string | undefined {
   if (state.get32('codeMode') !== 4 && state.high('rip') !== 0) return `RIP ${state.get64('rip').toString(16)}`;
   if (state.get32('cpl') > 3) return `CPL ${state.get32('cpl')}`;
   if (state.get32('activity') > 3) return `activity state ${state.get32('activity')}`;
+  if (state.get32('nonRoot') > state.get32('vmxOn')) return 'VMX non-root operation without VMXON';
   const cr0 = state.low('cr0');
   if (state.high('cr0') !== 0 || (cr0 >>> 31 === 1 && (cr0 & 1) === 0)) return `CR0 ${cr0.toString(16)}`;
   if (SIX.some((index) => state.get32('segmentSelector', index) > 0xffff)) return 'a selector of more than 16 bits';
@@ -233,7 +228,9 @@ const nameOf = (stop: StopReason): string =>
 /** Runs one case. @returns how it ended, and what was wrong */
 export function runCase(machine: Machine, mode: string, seed: number): { ending: string; problem?: string } {
   try {
-    prepare(machine, mode, new Random(seed));
+    const random = new Random(seed);
+    prepare(machine, mode, random);
+    VMX_MODES.get(mode)?.(machine, random);
     const stop = machine.run(STEPS);
     const problem = problemOf(machine);
     return { ending: nameOf(stop), ...(problem === undefined ? {} : { problem }) };
@@ -252,16 +249,20 @@ export function fuzz(instructions: number, seed: number, report?: (line: string)
   const endings = new Map<string, number>();
   const problems: string[] = [];
   let machine = newMachine();
+  let casesOfMachine = 0;
   let executed = 0;
   let cases = 0;
   for (; executed < instructions; cases++) {
-    if (cases % CASES_PER_MACHINE === CASES_PER_MACHINE - 1) machine = newMachine();
     const mode = names[cases % names.length] as string;
     const before = machine.instructions;
     const { ending, problem } = runCase(machine, mode, seed + cases);
     // Cases that end with their first instruction count, too: the loop must come to its end.
     executed += Math.max(1, machine.instructions - before);
     endings.set(ending, (endings.get(ending) ?? 0) + 1);
+    if (VMX_MODES.has(mode) || ++casesOfMachine === CASES_PER_MACHINE) {
+      machine = newMachine();
+      casesOfMachine = 0;
+    }
     if (problem !== undefined) {
       problems.push(`${mode}, seed ${seed + cases}: ${problem}`);
       report?.(problems.at(-1) as string);
