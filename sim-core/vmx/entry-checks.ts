@@ -57,20 +57,32 @@ export const failingChecks = (values: FieldValues, facts: EntryFacts): EntryChec
 const READERS: readonly Uint16Array[] = VMCS_FIELDS.map((field) =>
   Uint16Array.from(ENTRY_CHECKS.flatMap((check, index) => (check.fields.includes(field.name) ? [index] : []))),
 );
+/** Words of a set of checks, a bit each. */
+const SET_WORDS = Math.ceil(ENTRY_CHECKS.length / 32);
 const POSITION = new Map(VMCS_FIELDS.map((field, position) => [field.name, position]));
-const VOLATILE = ENTRY_CHECKS.flatMap((check, index) => (check.readsOutside ? [index] : []));
+/** Checks that read more than fields. */
+const VOLATILE = new Uint32Array(SET_WORDS);
+ENTRY_CHECKS.forEach((check, index) => {
+  if (check.readsOutside) VOLATILE[index >>> 5] = (VOLATILE[index >>> 5] as number) | (1 << (index & 31));
+});
 
 /**
  * Remembers which checks have passed since the fields that they read were last written, so that a VM entry after a few
  * VMWRITEs evaluates a few checks.
  */
 export class EntryCheckCache {
-  /** Checks to evaluate at the next VM entry: 1 = not known to pass. */
-  private readonly pending = new Uint8Array(ENTRY_CHECKS.length).fill(1);
+  /** Checks to evaluate at the next VM entry, as they are not known to pass; bits beyond the last check are none. */
+  private readonly pending = new Uint32Array(SET_WORDS).fill(0xffff_ffff);
 
   /** A field was written; @param position its index in VMCS_FIELDS. */
   fieldWritten(position: number): void {
-    for (const check of READERS[position] ?? []) this.pending[check] = 1;
+    const readers = READERS[position];
+    if (!readers) return;
+    const { pending } = this;
+    for (let i = 0; i < readers.length; i++) {
+      const check = readers[i] as number;
+      pending[check >>> 5] = (pending[check >>> 5] as number) | (1 << (check & 31));
+    }
   }
 
   nameWritten(name: FieldName): void {
@@ -79,17 +91,20 @@ export class EntryCheckCache {
 
   /** Another VMCS became current, or a fact of the machine changed. */
   everythingChanged(): void {
-    this.pending.fill(1);
+    this.pending.fill(0xffff_ffff);
   }
 
   /** The first check that fails, in order. */
   firstFailure(values: FieldValues, facts: EntryFacts): EntryCheck | undefined {
     const { pending } = this;
-    for (const index of VOLATILE) pending[index] = 1;
-    for (let index = pending.indexOf(1); index >= 0; index = pending.indexOf(1, index + 1)) {
-      const check = ENTRY_CHECKS[index];
-      if (check && !check.holds(values, facts)) return check;
-      pending[index] = 0;
+    for (let word = 0; word < SET_WORDS; word++) {
+      for (let bits = (pending[word] as number) | (VOLATILE[word] as number); bits !== 0; bits &= bits - 1) {
+        const check = ENTRY_CHECKS[32 * word + 31 - Math.clz32(bits & -bits)];
+        if (!check || check.holds(values, facts)) continue;
+        pending[word] = bits;
+        return check;
+      }
+      pending[word] = 0;
     }
     return undefined;
   }
