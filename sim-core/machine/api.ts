@@ -76,8 +76,8 @@ export interface Machine {
   /** Asked at the first access that a stale TLB entry serves, while tables are watched; true stops the machine. */
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   /**
-   * Begins or ends to follow which writes make TLB entries stale. What the machine does stays the same; writes to tables
-   * take longer. Off at first.
+   * Begins or ends to follow which writes make TLB entries stale. What the machine does stays the same; writes to
+   * tables take longer. Off at first.
    */
   watchTables(on: boolean): void;
 

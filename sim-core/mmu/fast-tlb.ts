@@ -14,10 +14,13 @@ export interface ContextKey {
   /** EP4TA's low and high half; 0 when EPT is off. */
   eptLow: number;
   eptHigh: number;
+  /** Number of the processor. */
+  processor: number;
 }
 
 /** Which contexts lose their fast translations; undefined means "any". */
 export interface ContextFilter {
+  readonly processor?: number;
   readonly vpid?: number | undefined;
   readonly pcid?: number | undefined;
   /** Only contexts under EPT, with this EP4TA when it is given. */
@@ -35,7 +38,7 @@ export class FastTlb {
   private readonly state: State;
   private readonly live: (ContextKey & { readonly id: number })[] = [];
   private next = FIRST_CONTEXT;
-  private current: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
+  private current: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0, processor: 0 };
 
   constructor(state: State) {
     this.state = state;
@@ -49,12 +52,14 @@ export class FastTlb {
     current.tags = key.tags;
     current.eptLow = key.eptLow;
     current.eptHigh = key.eptHigh;
+    current.processor = key.processor;
     for (const context of this.live) {
       if (
         context.mode === key.mode &&
         context.tags === key.tags &&
         context.eptLow === key.eptLow &&
-        context.eptHigh === key.eptHigh
+        context.eptHigh === key.eptHigh &&
+        context.processor === key.processor
       ) {
         this.setId(context.id);
         return;
@@ -114,7 +119,7 @@ export class FastTlb {
     }
   }
 
-  /** The same for a page of 2^order bytes, by a look at everything: for pages with more pieces than there are entries. */
+  /** The same for a page of 2^order bytes, by a look at everything: for pages with more pieces than entries. */
   dropLarge(low: number, high: number, order: number): void {
     const { u32 } = this.state;
     const drop = (at: number): void => {
@@ -173,6 +178,7 @@ export class FastTlb {
 }
 
 function matches(key: ContextKey, filter: ContextFilter): boolean {
+  if (filter.processor !== undefined && key.processor !== filter.processor) return false;
   if (filter.vpid !== undefined && key.tags >>> 16 !== filter.vpid) return false;
   if (filter.pcid !== undefined && (key.tags & 0xfff) !== filter.pcid) return false;
   if (filter.ept && key.eptLow === 0 && key.eptHigh === 0) return false;

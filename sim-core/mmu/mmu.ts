@@ -14,7 +14,7 @@ export type Access = 'read' | 'write' | 'execute';
 /** One table entry read on the way of a translation, for people: `explain` never changes anything. */
 export interface TranslationStep {
   /**
-   * 'PML4E', 'PDPTE', 'PDE', 'PTE', 'EPT PML4E', …; 'TLB' for the entry that the processor would use instead of a walk:
+   * 'PML5E', 'PML4E', 'PDPTE', 'PDE', 'PTE', 'EPT PML4E', …; 'TLB' for the entry that is used instead of a walk:
    * its value is the physical page address that it gives, which is stale when the walk that follows ends elsewhere.
    */
   readonly table: string;
@@ -95,10 +95,12 @@ export class Mmu {
   /** Told when breakpoints in the debug registers may have changed. */
   onBreakpointsChanged: (() => void) | undefined;
 
-  private readonly world = new World();
+  /** The worlds of VMX root and non-root operation: each remembers what it was loaded from. */
+  private readonly worlds = [new World(), new World()] as const;
+  private world: World = this.worlds[0];
   private readonly walker: Walker;
   private watch: TableWatch | undefined;
-  private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0 };
+  private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0, processor: 0 };
   /** RIGHT bits of the translation that `translate` returned last. */
   private rights = 0;
   /** PKRU of the fast translations at hand. */
@@ -113,6 +115,7 @@ export class Mmu {
     this.state = state;
     this.physical = physical;
     this.tlb = tlb;
+    this.key.processor = tlb.processor;
     this.walker = new Walker(physical, tlb, this.features);
     this.updateContext();
   }
@@ -343,8 +346,8 @@ export class Mmu {
   ): number {
     const access = write ? ACCESS.write : ACCESS.read;
     const nextLow = (low + inFirst) >>> 0;
-    // Outside 4-level paging linear addresses have 32 bits and wrap.
-    const carry = nextLow === 0 && this.world.paging === PAGING.fourLevel ? 1 : 0;
+    // Outside IA-32e mode linear addresses have 32 bits and wrap.
+    const carry = nextLow === 0 && this.world.paging === PAGING.ia32e ? 1 : 0;
     const nextHigh = (high + carry) >>> 0;
     // All bytes must be canonical before any page is looked at.
     if (!this.isCanonical(high) || !this.isCanonical(nextHigh)) return 0;
@@ -426,7 +429,7 @@ export class Mmu {
 
   /** Whether the upper half of a linear address is canonical where that matters; leaves #GP(0) in `fault` otherwise. */
   private isCanonical(high: number): boolean {
-    if (this.world.paging !== PAGING.fourLevel || (high << 16) >> 16 === (high | 0)) return true;
+    if (this.world.isCanonical(high)) return true;
     this.fault = generalProtection();
     return false;
   }
@@ -533,7 +536,8 @@ export class Mmu {
    * EPTP, and of DR7.
    */
   updateContext(): void {
-    const { world } = this;
+    const world = this.worlds[this.state.get32('nonRoot') === 0 ? 0 : 1];
+    this.world = world;
     world.loadCurrent(this.state);
     this.key.mode = world.modeBits;
     this.key.tags = world.tags;
@@ -542,7 +546,7 @@ export class Mmu {
     this.tlb.fast.enter(this.key);
     if (world.pkru !== this.pkru) {
       this.pkru = world.pkru;
-      this.tlb.fast.giveUp({});
+      this.tlb.fast.giveUp({ processor: this.tlb.processor });
     }
     this.watch?.entered(world);
     // VM entries and exits change DR7, too.
@@ -588,9 +592,7 @@ export class Mmu {
     const steps: TranslationStep[] = [];
     const low = lowHalf(linear);
     const high = highHalf(linear);
-    if (world.paging === PAGING.fourLevel && (high << 16) >> 16 !== (high | 0)) {
-      return { steps, fault: generalProtection() };
-    }
+    if (!world.isCanonical(high)) return { steps, fault: generalProtection() };
     if (context === undefined) this.explainTlb(world, low, high, steps);
     const walker = new Walker(this.physical, this.tlb, this.features);
     walker.steps = steps;

@@ -52,6 +52,11 @@ export class PhysicalMemory {
     this.regions.push({ start, end, device });
   }
 
+  /** In front of whatever else is there: software can move the local APIC anywhere. */
+  mapOver(start: number, size: number, device: MmioDevice): void {
+    this.regions.unshift({ start, end: start + size, device });
+  }
+
   unmap(device: MmioDevice): void {
     const at = this.regions.findIndex((region) => region.device === device);
     if (at >= 0) this.regions.splice(at, 1);

@@ -208,7 +208,10 @@ export class TableWatch implements WriteWatch {
 
   // ---- uses
 
-  /** The TLB serves an access by an entry, which a walk in hand then builds on. @param low @param high of the address */
+  /**
+   * The TLB serves an access by an entry, which a walk in hand then builds on.
+   * @param low @param high halves of the linear (guest-physical for such a mapping) address
+   */
   serves(entry: number, low: number, high: number, access: AccessCode, world: World): void {
     const sources = this.sources[entry];
     if (sources) this.trail.push(...sources);

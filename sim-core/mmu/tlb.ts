@@ -1,4 +1,4 @@
-import { REGION } from '../state/layout.ts';
+import { PARKING, parkingOf, REGION } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { FastTlb } from './fast-tlb.ts';
 
@@ -102,7 +102,7 @@ const SECTIONS = layOutSections();
 export const TLB_ENTRIES = SECTIONS.entries;
 
 /*
- * Struct of arrays, one 32-bit word an entry in each:
+ * Indices in `Tlb.words`. Struct of arrays, one 32-bit word an entry in each:
  *   keyLow    page address bits 31:12 | order code << 3 | kind << 1 | valid
  *   keyHigh   page address bits 63:32
  *   tags      VPID << 16 | PCID
@@ -118,7 +118,7 @@ export const TLB_ENTRIES = SECTIONS.entries;
  * before them a header of 32 words: the next stamp, whether an entry smaller than its guest page was ever filled,
  * and the counters.
  */
-const HEADER = REGION.tlb.start >>> 2;
+const HEADER = 0;
 const arrayAt = (n: number): number => HEADER + 32 + n * TLB_ENTRIES;
 const KEY_LOW = arrayAt(0);
 const KEY_HIGH = arrayAt(1);
@@ -171,12 +171,21 @@ export interface TlbTags {
  */
 export class Tlb {
   readonly state: State;
-  /** The engine's copies of entries. */
+  /** Number of the processor that it belongs to. */
+  readonly processor: number;
+  /** The engine's copies of entries: one for all processors. */
   readonly fast: FastTlb;
+  /** Its part of linear memory, as words and as doubles. */
+  private readonly words: Uint32Array;
+  private readonly counts: Float64Array;
 
-  constructor(state: State) {
+  constructor(state: State, processor = 0, fast = new FastTlb(state)) {
     this.state = state;
-    this.fast = new FastTlb(state);
+    this.processor = processor;
+    this.fast = fast;
+    const start = processor === 0 ? REGION.tlb.start : parkingOf(state.ramSize, processor) + PARKING.state;
+    this.words = new Uint32Array(state.memory.buffer, start, REGION.tlb.size / 4);
+    this.counts = new Float64Array(state.memory.buffer, start, REGION.tlb.size / 8);
   }
 
   /**
@@ -193,7 +202,7 @@ export class Tlb {
   }
 
   private findIn(s: Section, kind: MappingKind, low: number, high: number, order: number, world: TlbTags): number {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const keyLow = keyOf(kind, low, order);
     const first = s.first + setOf(low, high, order, s.sets) * WAYS;
     for (let entry = first; entry < first + WAYS; entry++) {
@@ -210,12 +219,12 @@ export class Tlb {
 
   /** RIGHT bits of an entry. */
   rights(entry: number): number {
-    return (this.state.u32[TARGET + entry] as number) & 0xfff;
+    return (this.words[TARGET + entry] as number) & 0xfff;
   }
 
   /** Physical address of the byte at `low` through an entry. */
   target(entry: number, low: number): number {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const order = orderOf(u32[KEY_LOW + entry] as number);
     const base = (u32[TARGET_HIGH + entry] as number) * 2 ** 32 + (((u32[TARGET + entry] as number) & ~0xfff) >>> 0);
     return base + (low & (2 ** order - 1));
@@ -223,7 +232,7 @@ export class Tlb {
 
   /** log2 of an entry's page size. */
   order(entry: number): number {
-    return orderOf(this.state.u32[KEY_LOW + entry] as number);
+    return orderOf(this.words[KEY_LOW + entry] as number);
   }
 
   /**
@@ -242,7 +251,7 @@ export class Tlb {
     guestOrder: number,
     rights: number,
   ): number {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const sections = kind === MAPPING.guestPhysical ? SECTIONS.guestPhysical : SECTIONS.paged;
     const section = sections[order === 12 ? 0 : order === 30 ? 2 : 1] as Section;
     let entry = this.findIn(section, kind, low, high, order, world);
@@ -276,7 +285,7 @@ export class Tlb {
   }
 
   private victim(first: number): number {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     let oldest = first;
     for (let entry = first; entry < first + WAYS; entry++) {
       if (((u32[KEY_LOW + entry] as number) & 1) === 0) return entry;
@@ -287,29 +296,29 @@ export class Tlb {
 
   /** Removes one entry and its fast copies. */
   remove(entry: number): void {
-    if (((this.state.u32[KEY_LOW + entry] as number) & 1) === 0) return;
+    if (((this.words[KEY_LOW + entry] as number) & 1) === 0) return;
     this.dropCopies(entry);
     this.clear(entry);
   }
 
   /** The number of the fill that put the entry there. */
   stamp(entry: number): number {
-    return this.state.u32[STAMP + entry] as number;
+    return this.words[STAMP + entry] as number;
   }
 
   /** Whether the entry is valid and from the fill of that number. */
   holds(entry: number, stamp: number): boolean {
-    return ((this.state.u32[KEY_LOW + entry] as number) & 1) !== 0 && this.stamp(entry) === stamp;
+    return ((this.words[KEY_LOW + entry] as number) & 1) !== 0 && this.stamp(entry) === stamp;
   }
 
   private root(entry: number): number {
-    return (this.state.u32[ROOT_HIGH + entry] as number) * 2 ** 32 + (this.state.u32[ROOT + entry] as number);
+    return (this.words[ROOT_HIGH + entry] as number) * 2 ** 32 + (this.words[ROOT + entry] as number);
   }
 
   /** Whether the entry comes from another top paging structure, and is not global. */
   isOfAnotherRoot(entry: number, root: number): boolean {
     const own = this.root(entry);
-    return own !== root && own !== 0 && ((this.state.u32[TARGET + entry] as number) & RIGHT.global) === 0;
+    return own !== root && own !== 0 && ((this.words[TARGET + entry] as number) & RIGHT.global) === 0;
   }
 
   /** Whether a linear (guest-physical) address is in the entry's page. */
@@ -320,7 +329,7 @@ export class Tlb {
 
   /** Makes the engine ask for the entry's translations again. */
   dropCopies(entry: number): void {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const keyLow = u32[KEY_LOW + entry] as number;
     const order = orderOf(keyLow);
     const [low, high] = [(keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number];
@@ -342,13 +351,13 @@ export class Tlb {
   }
 
   private clear(entry: number): void {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     u32[KEY_LOW + entry] = 0;
     u32[OCCUPIED + (entry >>> 5)] = (u32[OCCUPIED + (entry >>> 5)] as number) & ~(1 << (entry & 31));
   }
 
   private forEachValid(visit: (entry: number) => void): void {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     for (let word = 0; word < OCCUPIED_WORDS; word++) {
       for (let rest = u32[OCCUPIED + word] as number; rest !== 0; ) {
         const bit = 31 - Math.clz32(rest);
@@ -360,9 +369,9 @@ export class Tlb {
 
   /** Removes everything. */
   invalidateAll(): void {
-    this.state.u32.fill(0, KEY_LOW, KEY_LOW + TLB_ENTRIES);
-    this.state.u32.fill(0, OCCUPIED, OCCUPIED + OCCUPIED_WORDS);
-    this.state.u32[FRACTURED] = 0;
+    this.words.fill(0, KEY_LOW, KEY_LOW + TLB_ENTRIES);
+    this.words.fill(0, OCCUPIED, OCCUPIED + OCCUPIED_WORDS);
+    this.words[FRACTURED] = 0;
     this.fast.wipe();
   }
 
@@ -370,6 +379,7 @@ export class Tlb {
     const onlyEpt = !what.kinds.includes(MAPPING.linear);
     const root = what.eptRoot;
     this.fast.giveUp({
+      processor: this.processor,
       // Guest-physical mappings have no VPID, and code without paging runs on them.
       vpid: what.kinds.includes(MAPPING.guestPhysical) ? undefined : what.vpid,
       pcid: what.keepGlobal ? what.pcid : undefined,
@@ -382,7 +392,7 @@ export class Tlb {
   private invalidatePage(what: Invalidation, linear: bigint): void {
     const low = Number(linear & 0xffff_ffffn);
     const high = Number((linear >> 32n) & 0xffff_ffffn);
-    if (this.state.u32[FRACTURED] !== 0) {
+    if (this.words[FRACTURED] !== 0) {
       this.forEachValid((entry) => {
         if (this.covers(entry, low, high) && this.isMatch(entry, what)) this.remove(entry);
       });
@@ -402,7 +412,7 @@ export class Tlb {
 
   /** Whether the page that the paging structures gave when the entry was filled holds the address. */
   private covers(entry: number, low: number, high: number): boolean {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const keyLow = u32[KEY_LOW + entry] as number;
     if ((keyLow & 1) === 0 || u32[KEY_HIGH + entry] !== high) return false;
     const order = Math.max(orderOf(keyLow), ORDERS[(u32[EPT_LOW + entry] as number) & 3] as number);
@@ -411,7 +421,7 @@ export class Tlb {
 
   /** Whether an invalidation removes a valid entry, its page aside. */
   private isMatch(entry: number, what: Invalidation): boolean {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const keyLow = u32[KEY_LOW + entry] as number;
     const kind = ((keyLow >>> 1) & 3) as MappingKind;
     if (!what.kinds.includes(kind)) return false;
@@ -425,7 +435,7 @@ export class Tlb {
   }
 
   private eptRoot(entry: number): number {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     return (u32[EPT_HIGH + entry] as number) * 2 ** 32 + (((u32[EPT_LOW + entry] as number) & ~0xfff) >>> 0);
   }
 
@@ -435,8 +445,8 @@ export class Tlb {
   }
   /** Takes back the hit that will be counted when the same look-up comes again. */
   uncountHit(kind: MappingKind): void {
-    const { f64 } = this.state;
-    f64[COUNTERS + kind] = (f64[COUNTERS + kind] as number) - 1;
+    const { counts } = this;
+    counts[COUNTERS + kind] = (counts[COUNTERS + kind] as number) - 1;
   }
   countMiss(kind: MappingKind): void {
     this.count(COUNTERS + KINDS + kind);
@@ -446,18 +456,18 @@ export class Tlb {
     this.count(ept ? EPT_REFERENCES : PAGING_REFERENCES);
   }
   private count(at: number): void {
-    this.state.f64[at] = (this.state.f64[at] as number) + 1;
+    this.counts[at] = (this.counts[at] as number) + 1;
   }
 
   /** Since the machine was built. */
   get counters(): Readonly<Record<TlbCounter, number>> {
-    const { f64 } = this.state;
-    return Object.fromEntries(COUNTED.map((name, i) => [name, f64[COUNTERS + i]])) as Record<TlbCounter, number>;
+    const { counts } = this;
+    return Object.fromEntries(COUNTED.map((name, i) => [name, counts[COUNTERS + i]])) as Record<TlbCounter, number>;
   }
 
   /** Every valid entry, oldest first. */
   entries(): TlbEntry[] {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const valid: number[] = [];
     this.forEachValid((entry) => valid.push(entry));
     valid.sort((a, b) => (u32[STAMP + a] as number) - (u32[STAMP + b] as number));
@@ -466,7 +476,7 @@ export class Tlb {
 
   /** One valid entry as people see it. */
   describe(entry: number): TlbEntry {
-    const u32 = this.state.u32;
+    const u32 = this.words;
     const keyLow = u32[KEY_LOW + entry] as number;
     const kind = ((keyLow >>> 1) & 3) as MappingKind;
     const tags = u32[TAGS + entry] as number;

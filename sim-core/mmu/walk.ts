@@ -42,7 +42,7 @@ const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, tr
 /** Page-fault error code bits (SDM Vol. 3A, "Interrupt 14"). */
 const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
 
-const TABLE_NAMES = ['PTE', 'PDE', 'PDPTE', 'PML4E'] as const;
+const TABLE_NAMES = ['PTE', 'PDE', 'PDPTE', 'PML4E', 'PML5E'] as const;
 
 /**
  * Index of the entry for a linear or guest-physical address in the table of `level` (0 = page table), 8-byte entries.
@@ -51,7 +51,7 @@ function indexOf(low: number, high: number, level: number): number {
   if (level === 0) return (low >>> 12) & 511;
   if (level === 1) return (low >>> 21) & 511;
   if (level === 2) return ((high << 2) | (low >>> 30)) & 511;
-  return (high >>> 7) & 511;
+  return (high >>> (level === 3 ? 7 : 16)) & 511;
 }
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -88,11 +88,11 @@ export class Walker {
   /** Whether the paging structures make the linear address a user-mode one; without paging it counts as such. */
   private userPage = true;
   /** Entries used by the walk in hand, by level, for the accessed and dirty flags. */
-  private readonly guestEntryAt = new Float64Array(4);
-  private readonly guestEntryGuestPhysical = new Float64Array(4);
-  private readonly guestEntryLow = new Uint32Array(4);
-  private readonly eptEntryAt = new Float64Array(4);
-  private readonly eptEntryLow = new Uint32Array(4);
+  private readonly guestEntryAt = new Float64Array(5);
+  private readonly guestEntryGuestPhysical = new Float64Array(5);
+  private readonly guestEntryLow = new Uint32Array(5);
+  private readonly eptEntryAt = new Float64Array(5);
+  private readonly eptEntryLow = new Uint32Array(5);
 
   constructor(physical: PhysicalMemory, tlb: Tlb, features: PagingFeatures) {
     this.physical = physical;
@@ -147,7 +147,7 @@ export class Walker {
     implicit: boolean,
   ): number {
     const narrow = world.paging === PAGING.bits32;
-    const top = world.paging === PAGING.fourLevel ? 3 : 1;
+    const top = world.topLevel;
     let table = world.root;
     if (world.paging === PAGING.pae) {
       table = this.pdpteTable(world, low, access, user);
@@ -155,7 +155,7 @@ export class Walker {
     }
     let allowed = ENTRY.user | ENTRY.writable;
     let noExecute = 0;
-    let level = top;
+    let level: number = top;
     for (; ; level--) {
       const at =
         table + (narrow ? (level === 1 ? low >>> 22 : (low >>> 12) & 1023) * 4 : indexOf(low, high, level) * 8);
@@ -227,7 +227,7 @@ export class Walker {
   /** Whether the 8-byte entry read last sets a reserved bit (SDM Vol. 3A, "Reserved bits in paging structures"). */
   private reserved(world: World, level: number, leaf: boolean): boolean {
     const above = 0xf_ffff & ~(2 ** (this.features.physicalAddressBits - 32) - 1);
-    // Bits 62:52 are ignored by 4-level paging and reserved under PAE.
+    // Bits 62:52 are ignored in IA-32e mode and reserved under PAE.
     const highMask = (above | (world.noExecute ? 0 : XD) | (world.paging === PAGING.pae ? 0x7ff0_0000 : 0)) >>> 0;
     if ((this.high & highMask) !== 0) return true;
     if (leaf) return level > 0 && (this.low & (level === 2 ? 0x3fff_e000 : 0x001f_e000)) !== 0;
@@ -400,9 +400,10 @@ export class Walker {
     const present = EPT.read | EPT.write | EPT.execute | (modeBased ? EPT.userExecute : 0);
     let rights = present;
     let table = world.eptRoot;
-    let level = 3;
+    let level: number = world.eptTopLevel;
     // Four levels translate 48 bits: more is a violation (SDM Vol. 3C, "EPT Translation Mechanism").
-    if (high >>> 16 !== 0) return this.eptViolation(world, guestPhysical, access, 0, structure, 'beyond 48 bits');
+    if (level === 3 && high >>> 16 !== 0)
+      return this.eptViolation(world, guestPhysical, access, 0, structure, 'beyond 48 bits');
     for (; ; level--) {
       const at = table + indexOf(low, high, level) * 8;
       this.readEntry(at, false, true);
@@ -435,7 +436,7 @@ export class Walker {
       return this.eptViolation(world, guestPhysical, access, rights, structure, `no ${missing} permission`);
     }
     const marks = world.eptAccessedDirty && this.steps === undefined;
-    if (marks && !this.markEptUsed(guestPhysical, level, asWrite)) return -1;
+    if (marks && !this.markEptUsed(world.eptTopLevel, level, guestPhysical, asWrite)) return -1;
     this.eptOrder = order;
     this.eptRights =
       ((rights & EPT.read) !== 0 ? RIGHT.eptRead : 0) |
@@ -462,7 +463,7 @@ export class Walker {
     const above = 0xf_ffff & ~(2 ** (this.features.physicalAddressBits - 32) - 1);
     if ((this.high & above) !== 0) return 'misconfigured: address beyond the physical-address width';
     if (!leaf) {
-      const mask = level === 3 ? 0xf8 : EPT.large | 0x78;
+      const mask = level >= 3 ? 0xf8 : EPT.large | 0x78;
       return (this.low & mask) !== 0 ? `misconfigured: reserved bits ${hex(this.low & mask)} are set` : undefined;
     }
     const reserved = level === 0 ? 0 : level === 1 ? 0x001f_f000 : 0x3fff_f000;
@@ -472,14 +473,14 @@ export class Walker {
   }
 
   /** Sets accessed and dirty flags. @returns false with `fault` set when the page-modification log is full */
-  private markEptUsed(guestPhysical: number, leaf: number, write: boolean): boolean {
+  private markEptUsed(top: number, leaf: number, guestPhysical: number, write: boolean): boolean {
     const becomesDirty = write && ((this.eptEntryLow[leaf] as number) & EPT.dirty) === 0;
     const full = becomesDirty ? this.pageLog?.log(guestPhysical) : undefined;
     if (full) {
       this.fault = full;
       return false;
     }
-    for (let level = 3; level >= leaf; level--) {
+    for (let level = top; level >= leaf; level--) {
       const wanted = EPT.accessed | (level === leaf && write ? EPT.dirty : 0);
       const old = this.eptEntryLow[level] as number;
       if ((old & wanted) !== wanted) this.physical.write(this.eptEntryAt[level] as number, 4, old | wanted);

@@ -1,13 +1,13 @@
 /** What a translation depends on besides memory: the paging mode, the protection bits and the TLB tags. */
 
 import { CR0, CR4, EFER, RFLAGS } from '../state/control-bits.ts';
-import { countOf, EPT_CONTROL } from '../state/layout.ts';
+import { countOf, EPT_CONTROL, OFFSET, widthOf } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { TranslationContext } from './mmu.ts';
 import type { TlbTags } from './tlb.ts';
 
-/** Paging modes (SDM Vol. 3A, "Paging Modes and Control Bits"). */
-export const PAGING = { none: 0, bits32: 1, pae: 2, fourLevel: 3 } as const;
+/** Paging modes (SDM Vol. 3A, "Paging Modes and Control Bits"). `World.topLevel` tells 4-level and 5-level paging apart. */
+export const PAGING = { none: 0, bits32: 1, pae: 2, ia32e: 3 } as const;
 export type PagingMode = (typeof PAGING)[keyof typeof PAGING];
 
 /** Kinds of access as numbers, for hot paths. */
@@ -15,14 +15,35 @@ export const ACCESS = { read: 0, write: 1, execute: 2 } as const;
 export type AccessCode = (typeof ACCESS)[keyof typeof ACCESS];
 
 const EPTP_ACCESSED_DIRTY = 1 << 6;
-/** Its place in `modeBits`. */
+/** EPTP bits 5:3 are the number of levels less one. */
+const EPTP_LEVELS_SHIFT = 3;
+/** Places in `modeBits`. */
+const FIVE_LEVEL_MODE = 1 << 13;
+const EPT_FIVE_LEVEL_MODE = 1 << 29;
 const EPT_ACCESSED_DIRTY_MODE = 1 << 30;
+
+/** Indices in `State.u32` of everything that `World.loadCurrent` reads. */
+const INPUTS = Int32Array.from(
+  (
+    ['cr0', 'cr3', 'cr4', 'efer', 'cpl', 'rflagsSystem', 'pkru', 'pdpte', 'eptControls', 'eptp', 'vpid'] as const
+  ).flatMap((field) => {
+    const words = (widthOf(field) * countOf(field)) / 4;
+    return Array.from({ length: words }, (_, i) => (OFFSET[field] >>> 2) + i);
+  }),
+);
+
+/** No register of INPUTS has all bits set at once with the others. */
+const NEVER = 0xffff_ffff;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** One world's translation rules. Reused and overwritten by `load`, so that switching worlds allocates nothing. */
 export class World implements TlbTags {
   paging: PagingMode = PAGING.none;
+  /** Level of the table that CR3 (under PAE a PDPTE) points to, 0 being a page table. */
+  topLevel: 1 | 3 | 4 = 1;
+  /** Linear addresses whose upper half changes when it is sign-extended from 32 − this are not canonical; 0: all are. */
+  canonicalShift: 0 | 7 | 16 = 0;
   /** CPL = 3. */
   user = false;
   writeProtect = false;
@@ -34,7 +55,7 @@ export class World implements TlbTags {
   alignmentChecks = false;
   noExecute = false;
   pageSizeExtension = false;
-  /** CR4.PKE in 4-level paging. */
+  /** CR4.PKE in IA-32e mode. */
   protectionKeys = false;
   /** 0 while protection keys are off. */
   pkru = 0;
@@ -46,8 +67,10 @@ export class World implements TlbTags {
   /** PDPTE registers, low and high halves in turn. */
   readonly pdpte = new Uint32Array(8);
   eptOn = false;
-  /** Physical address of the EPT PML4 table. */
+  /** Physical address of the EPT table at `eptTopLevel`. */
   eptRoot = 0;
+  /** 3: EPT PML4 table, 4: EPT PML5 table. */
+  eptTopLevel: 3 | 4 = 3;
   eptAccessedDirty = false;
   /** “Mode-based execute control for EPT”. */
   eptModeBasedExecute = false;
@@ -62,8 +85,20 @@ export class World implements TlbTags {
     return this.paging === PAGING.bits32 ? 22 : 21;
   }
 
+  /** The state that the world was last loaded from, in the order of INPUTS. */
+  private readonly inputs = new Uint32Array(INPUTS.length).fill(NEVER);
+
+  /** Whether the processor's state asks for this world as it was last loaded. */
+  private isLoaded({ u32 }: State): boolean {
+    const { inputs } = this;
+    for (let i = 0; i < INPUTS.length; i++) if (u32[INPUTS[i] as number] !== inputs[i]) return false;
+    return true;
+  }
+
   /** Takes over the processor's current world. */
   loadCurrent(state: State): void {
+    if (this.isLoaded(state)) return;
+    for (let i = 0; i < INPUTS.length; i++) this.inputs[i] = state.u32[INPUTS[i] as number] as number;
     const cr3Low = state.low('cr3');
     const cr4 = state.low('cr4');
     const user = state.get32('cpl') === 3;
@@ -81,6 +116,12 @@ export class World implements TlbTags {
     this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
   }
 
+  /** Whether a linear address with this upper half is canonical, where that matters. */
+  isCanonical(high: number): boolean {
+    const shift = this.canonicalShift;
+    return (high << shift) >> shift === (high | 0);
+  }
+
   /** Whether PKRU forbids a data access to a user page with this key (SDM Vol. 3A, "Protection Keys"). */
   refusesKey(key: number, write: boolean, user: boolean): boolean {
     const bits = (this.pkru >>> (2 * key)) & 3;
@@ -89,6 +130,7 @@ export class World implements TlbTags {
 
   /** Takes over a world described by its roots. RFLAGS.AC and PKRU count as 0. */
   loadContext(context: TranslationContext): void {
+    this.inputs.fill(NEVER);
     const low = (value: bigint): number => Number(value & 0xffff_ffffn);
     const high = (value: bigint): number => Number((value >> 32n) & 0xffff_ffffn);
     this.setModes(low(context.cr0), low(context.cr4), low(context.efer), context.cpl === 3, false);
@@ -103,10 +145,11 @@ export class World implements TlbTags {
 
   /** Takes over the rules that a TLB entry was filled by, for a supervisor whom nothing but the tables hinders. */
   loadFill(root: number, modeBits: number, pdpte: readonly bigint[], eptRoot: number): void {
-    const cr4 = (modeBits & (CR4.pse | CR4.pke)) | ((modeBits >>> 1) & CR4.pge);
+    this.inputs.fill(NEVER);
+    const cr4 = (modeBits & (CR4.pse | CR4.pke)) | ((modeBits >>> 1) & (CR4.pge | CR4.la57));
     const paging = (modeBits & 3) as PagingMode;
-    const pae = paging === PAGING.pae || paging === PAGING.fourLevel ? CR4.pae : 0;
-    const efer = ((modeBits >>> 1) & EFER.nxe) | (paging === PAGING.fourLevel ? EFER.lma : 0);
+    const pae = paging === PAGING.pae || paging === PAGING.ia32e ? CR4.pae : 0;
+    const efer = ((modeBits >>> 1) & EFER.nxe) | (paging === PAGING.ia32e ? EFER.lma : 0);
     this.setModes(paging === PAGING.none ? 0 : CR0.pg, cr4 | pae, efer, false, false);
     this.root = root;
     pdpte.forEach((entry, i) => {
@@ -114,7 +157,8 @@ export class World implements TlbTags {
       this.pdpte[2 * i + 1] = Number(entry >> 32n);
     });
     const accessedDirty = (modeBits & EPT_ACCESSED_DIRTY_MODE) !== 0 ? EPTP_ACCESSED_DIRTY : 0;
-    this.setEpt((eptRoot % 2 ** 32) | accessedDirty, Math.floor(eptRoot / 2 ** 32));
+    const levels = (modeBits & EPT_FIVE_LEVEL_MODE) !== 0 ? 4 << EPTP_LEVELS_SHIFT : 0;
+    this.setEpt((eptRoot % 2 ** 32) | levels | accessedDirty, Math.floor(eptRoot / 2 ** 32));
   }
 
   private setModes(cr0: number, cr4: number, efer: number, user: boolean, alignmentFlag: boolean): void {
@@ -125,7 +169,10 @@ export class World implements TlbTags {
           ? PAGING.bits32
           : (efer & EFER.lma) === 0
             ? PAGING.pae
-            : PAGING.fourLevel;
+            : PAGING.ia32e;
+    const fiveLevel = this.paging === PAGING.ia32e && (cr4 & CR4.la57) !== 0;
+    this.topLevel = this.paging === PAGING.ia32e ? (fiveLevel ? 4 : 3) : 1;
+    this.canonicalShift = this.paging === PAGING.ia32e ? (fiveLevel ? 7 : 16) : 0;
     this.user = user;
     this.writeProtect = (cr0 & CR0.wp) !== 0;
     this.smep = (cr4 & CR4.smep) !== 0;
@@ -135,9 +182,10 @@ export class World implements TlbTags {
     this.noExecute = (efer & EFER.nxe) !== 0 && (cr4 & CR4.pae) !== 0;
     this.pageSizeExtension = (cr4 & CR4.pse) !== 0;
     this.globalPages = (cr4 & CR4.pge) !== 0;
-    this.protectionKeys = this.paging === PAGING.fourLevel && (cr4 & CR4.pke) !== 0;
+    this.protectionKeys = this.paging === PAGING.ia32e && (cr4 & CR4.pke) !== 0;
     this.modeBits =
       this.paging |
+      (fiveLevel ? FIVE_LEVEL_MODE : 0) |
       ((user ? 1 : 0) << 2) |
       ((alignmentFlag ? 1 : 0) << 3) |
       (cr0 & (CR0.wp | CR0.am)) |
@@ -148,7 +196,7 @@ export class World implements TlbTags {
 
   private setRoot(cr3Low: number, cr3High: number): void {
     if (this.paging === PAGING.pae) this.root = (cr3Low & ~0x1f) >>> 0;
-    else if (this.paging === PAGING.fourLevel) this.root = (cr3High & 0xf_ffff) * 2 ** 32 + ((cr3Low & ~0xfff) >>> 0);
+    else if (this.paging === PAGING.ia32e) this.root = (cr3High & 0xf_ffff) * 2 ** 32 + ((cr3Low & ~0xfff) >>> 0);
     else this.root = (cr3Low & ~0xfff) >>> 0;
   }
 
@@ -158,7 +206,11 @@ export class World implements TlbTags {
     this.eptHigh = high & 0xf_ffff;
     this.eptRoot = this.eptHigh * 2 ** 32 + this.eptLow;
     this.eptAccessedDirty = (low & EPTP_ACCESSED_DIRTY) !== 0;
-    this.modeBits = (this.modeBits & ~EPT_ACCESSED_DIRTY_MODE) | (this.eptAccessedDirty ? EPT_ACCESSED_DIRTY_MODE : 0);
+    this.eptTopLevel = ((low >>> EPTP_LEVELS_SHIFT) & 7) === 4 ? 4 : 3;
+    this.modeBits =
+      (this.modeBits & ~(EPT_ACCESSED_DIRTY_MODE | EPT_FIVE_LEVEL_MODE)) |
+      (this.eptAccessedDirty ? EPT_ACCESSED_DIRTY_MODE : 0) |
+      (this.eptTopLevel === 4 ? EPT_FIVE_LEVEL_MODE : 0);
     this.guestPhysicalTags.eptLow = this.eptLow;
     this.guestPhysicalTags.eptHigh = this.eptHigh;
   }
