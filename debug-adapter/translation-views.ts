@@ -39,7 +39,10 @@ const FRAME = 0xf_ffff_ffff_f000n;
 const ENTRIES = 512;
 const RIGHTS = 7n;
 const LARGE = 1n << 7n;
-const ROOT_LEVEL = 4;
+/** EPT tables by level: 4 is the PML4 table, 5 the PML5 table. Entries above level 3 map no pages. */
+const LEVELS = [1, 2, 3, 4, 5];
+const HIGHEST_LEAF = 3;
+const rootLevel = (eptp: bigint): number => (eptp === 0n ? 4 : Number((eptp >> 3n) & 7n) + 1);
 
 function parseHex(command: string, name: string, text: string): bigint {
   if (!/^(0x[0-9a-f]+|\d+)$/i.test(text)) throw errors.badArguments(command, `'${name}' is no number`);
@@ -63,7 +66,7 @@ export function decodeStep({ table, level, value }: TranslationStep): string {
   if (table === 'TLB') return '';
   if (level === 'linear') return describeBits(PAGING_ENTRY, value);
   if ((value & RIGHTS) === 0n) return 'not present';
-  const maps = table === 'EPT PTE' || (table !== 'EPT PML4E' && (value & LARGE) !== 0n);
+  const maps = table === 'EPT PTE' || (!table.startsWith('EPT PML') && (value & LARGE) !== 0n);
   return describeBits(maps ? EPT_PAGE : EPT_TABLE, value);
 }
 
@@ -117,7 +120,7 @@ export function translation(
   return translationBody(mmu.explainEpt(Number(address), access, eptp));
 }
 
-/** One EPT table's entries that are not zero. Levels count from 4 (PML4) down to 1. */
+/** One EPT table's entries that are not zero. Levels count from 5 (PML5) or 4 (PML4) down to 1. */
 export function eptTable(
   target: Target,
   args: {
@@ -128,8 +131,8 @@ export function eptTable(
   command: string,
 ): EptTableBody {
   const eptp = currentEptp(target);
-  const level = args.level ?? ROOT_LEVEL;
-  if (![1, 2, 3, 4].includes(level)) throw errors.badArguments(command, "'level' is not 1, 2, 3 or 4");
+  const level = args.level ?? rootLevel(eptp);
+  if (!LEVELS.includes(level)) throw errors.badArguments(command, "'level' is not 1, 2, 3, 4 or 5");
   if (args.table === undefined && eptp === 0n) return { level, entries: [] };
   const table = args.table === undefined ? eptp & FRAME : parseHex(command, 'table', args.table);
   const base = args.base === undefined ? 0n : parseHex(command, 'base', args.base);
@@ -149,7 +152,7 @@ function describeEntry(
   base: bigint,
   size: bigint,
 ): EptTableBody['entries'][number] {
-  const leaf = level === 1 || (level < ROOT_LEVEL && (value & LARGE) !== 0n);
+  const leaf = level === 1 || (level <= HIGHEST_LEAF && (value & LARGE) !== 0n);
   const rights = [value & 1n && 'R', value & 2n && 'W', value & 4n && 'X'].filter(Boolean).join('');
   const memoryType = MEMORY_TYPES[Number((value >> 3n) & RIGHTS)];
   return {

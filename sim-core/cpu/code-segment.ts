@@ -32,7 +32,9 @@ export const isLongCode = (cpu: Cpu, descriptor: Descriptor): boolean =>
 
 /** Checks an offset in a code segment: canonical in 64-bit mode, within the limit elsewhere. */
 export function checkCodeOffset(cpu: Cpu, descriptor: Descriptor, offset: bigint): Fault | undefined {
-  const good = isLongCode(cpu, descriptor) ? isCanonical(offset) : offset <= BigInt(descriptorLimit(descriptor));
+  const good = isLongCode(cpu, descriptor)
+    ? isCanonical(cpu.state, offset)
+    : offset <= BigInt(descriptorLimit(descriptor));
   return good ? undefined : generalProtection();
 }
 

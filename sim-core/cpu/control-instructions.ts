@@ -8,7 +8,7 @@ import { BLOCKING, CR0, CR4, DR6, DR7_GD } from '../state/control-bits.ts';
 import { SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import { writeCr0, writeCr3, writeCr4, writeCr8 } from './control-registers.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
-import { in64BitMode } from './modes.ts';
+import { in64BitMode, isCanonicalForModel } from './modes.ts';
 import {
   effectiveAddress,
   memoryOperand,
@@ -286,8 +286,7 @@ const writeBase =
     if (problem) return problem;
     const value = readOperand(cpu, instruction, 0);
     if (typeof value === 'object') return value;
-    const sign = value >> 47n;
-    if (sign !== 0n && sign !== 0x1_ffffn) return generalProtection();
+    if (!isCanonicalForModel(cpu, value)) return generalProtection();
     cpu.state.set64('segmentBase', value, index);
     return NEXT.sequential;
   };

@@ -106,7 +106,8 @@ export function writeCr4(cpu: Cpu, value: bigint): Fault | undefined {
   const low = Number(value & 0xffff_ffffn);
   const old = state.low('cr4');
   if (value >> 32n !== 0n || (low & ~cpu.model.cr4Bits) !== 0) return generalProtection();
-  if (inLongMode(state) && (low & CR4.pae) === 0) return generalProtection();
+  // Neither PAE nor the number of levels changes under IA-32e paging.
+  if (inLongMode(state) && ((low & CR4.pae) === 0 || ((low ^ old) & CR4.la57) !== 0)) return generalProtection();
   const startsPcids = (low & ~old & CR4.pcide) !== 0;
   if (startsPcids && (!inLongMode(state) || (state.low('cr3') & 0xfff) !== 0)) return generalProtection();
   if (violatesFixedBits(cpu, 4, value)) return generalProtection();

@@ -8,7 +8,7 @@ import { userModePrevention, writeSelector } from './control-instructions.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
-import { hasRealSegments, in64BitMode, inLongMode, isCanonical } from './modes.ts';
+import { hasRealSegments, in64BitMode, inLongMode, isCanonicalForModel } from './modes.ts';
 import { operandAddress, readMemoryOperand, readOperand, writeOperand } from './operands.ts';
 import { readStatusFlags, writeStatusFlags } from './rflags.ts';
 import {
@@ -69,7 +69,7 @@ const loadTable =
     if (typeof limit === 'object') return limit;
     const base = readMemoryOperand(cpu, instruction, 0, long ? 8 : 4, 2n);
     if (typeof base === 'object') return base;
-    if (long && !isCanonical(base)) return generalProtection();
+    if (long && !isCanonicalForModel(cpu, base)) return generalProtection();
     // A 16-bit operand size takes 24 bits of the base.
     state.set64(register.base, !long && instruction.operandSize === 2 ? base & 0xff_ffffn : base);
     state.set32(register.limit, Number(limit));
@@ -131,7 +131,8 @@ function readSystemDescriptor(cpu: Cpu, selector: number): { descriptor: Descrip
   const upper = cpu.mmu.read(descriptor.at + 8n, 8, true);
   if (typeof upper === 'object') return upper;
   const full = base | ((upper & 0xffff_ffffn) << 32n);
-  if ((upper & 0x1f00_0000_0000n) !== 0n || !isCanonical(full)) return generalProtection(selector & 0xfffc);
+  if ((upper & 0x1f00_0000_0000n) !== 0n || !isCanonicalForModel(cpu, full))
+    return generalProtection(selector & 0xfffc);
   return { descriptor, base: full };
 }
 

@@ -212,7 +212,7 @@ function pushOnInnerStack(cpu: Cpu, gate: CallGate, cpl: number, back: readonly 
   const size = values.length * width;
   const address = innerFrameAddress(stack, size, 0);
   if (typeof address === 'object') return address;
-  if (inLongMode(state) && !isCanonical(address)) return exception(VECTOR.ss, 0);
+  if (inLongMode(state) && !isCanonical(state, address)) return exception(VECTOR.ss, 0);
   return writeFrame(cpu, address, values, width, cpl) ?? takeStack(cpu, stack, stack.pointer - BigInt(size));
 }
 

@@ -81,6 +81,7 @@ export const FEATURES = {
   pku: row(7, 'ecx', 3, CR4.pke),
   vaes: row(7, 'ecx', 9),
   vpclmulqdq: row(7, 'ecx', 10),
+  la57: row(7, 'ecx', 16, CR4.la57),
   rdpid: row(7, 'ecx', 22),
   serialize: row(7, 'edx', 14),
   xsaveopt: row(0xd, 'eax', 0),

@@ -95,7 +95,7 @@ function deliverProtected(cpu: Cpu, event: VectoredEvent): Fault | undefined {
   const code = handlerSegment(cpu, gate, external);
   if (isFault(code)) return code;
   if (!inLongMode(cpu.state) && gate.offset > BigInt(descriptorLimit(code))) return generalProtection(external);
-  if (inLongMode(cpu.state) && !isCanonical(gate.offset)) return generalProtection(external);
+  if (inLongMode(cpu.state) && !isCanonical(cpu.state, gate.offset)) return generalProtection(external);
   const cpl = cpu.state.get32('cpl');
   const newCpl = isConforming(code.rights) ? cpl : privilegeOf(code.rights);
   const virtual8086 = inVirtual8086(cpu.state);
@@ -206,7 +206,7 @@ function pushOnNewStack(
     external,
   );
   if (typeof address === 'object') return address;
-  if (long && !(isCanonical(address) && isCanonical(pointer - 1n))) return exception(VECTOR.ss, external);
+  if (long && !(isCanonical(state, address) && isCanonical(state, pointer - 1n))) return exception(VECTOR.ss, external);
   const fault = writeFrame(cpu, address, values, gate.width, newCpl);
   if (fault) return fault;
   const top = pointer - BigInt(size);

@@ -20,7 +20,17 @@ const SKYLAKE: readonly FeatureName[] = [
   'smap', 'erms', 'invpcid', 'xsave', 'xsaveopt', 'xsavec', 'xgetbv1', 'xsaves', 'rdrand', 'rdseed', 'clflushopt',
 ]; // biome-ignore format: a table reads better in rows
 
-const ICE_LAKE: readonly FeatureName[] = [...SKYLAKE, 'sha', 'vaes', 'vpclmulqdq', 'umip', 'pku', 'rdpid', 'clwb'];
+const ICE_LAKE: readonly FeatureName[] = [
+  ...SKYLAKE,
+  'sha',
+  'vaes',
+  'vpclmulqdq',
+  'umip',
+  'pku',
+  'rdpid',
+  'clwb',
+  'la57',
+];
 
 const ALL: readonly FeatureName[] = [...ICE_LAKE, 'serialize'];
 
@@ -72,7 +82,7 @@ export function findModel(name: string | undefined, vmx = true): CpuModel {
   return {
     name: found.name,
     physicalAddressBits: found.physicalAddressBits,
-    linearAddressBits: 48,
+    linearAddressBits: features.has('la57') ? 57 : 48,
     frequency: FREQUENCY,
     signature: found.signature,
     brand: found.brand,

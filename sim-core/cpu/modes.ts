@@ -1,8 +1,9 @@
 /** Which mode the processor is in, and what follows from it. */
 
-import { CR0, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
+import { CR0, CR4, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
 import { CODE_MODE, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import type { Cpu } from './cpu.ts';
 
 export const inProtectedMode = (state: State): boolean => (state.low('cr0') & CR0.pe) !== 0;
 /** IA-32e mode: 64-bit or compatibility mode. */
@@ -30,8 +31,17 @@ export function stackWidth(state: State): 2 | 4 | 8 {
   return (state.get32('segmentRights', SEGMENT.ss) & RIGHTS.big) !== 0 ? 4 : 2;
 }
 
-/** Whether a linear address is canonical for 48 bits (SDM Vol. 1, "Canonical Addressing"). */
-export const isCanonical = (linear: bigint): boolean => {
-  const sign = BigInt.asUintN(64, linear) >> 47n;
-  return sign === 0n || sign === 0x1_ffffn;
-};
+/** Whether bits 63:`width` of a linear address equal bit `width` − 1 (SDM Vol. 1, "Canonical Addressing"). */
+const isSignExtended = (linear: bigint, width: number): boolean =>
+  BigInt.asIntN(width, linear) === BigInt.asIntN(64, linear);
+
+/** Whether a linear address may be used as the paging mode is: 57 bits with CR4.LA57, else 48. */
+export const isCanonical = (state: State, linear: bigint): boolean =>
+  isSignExtended(linear, (state.low('cr4') & CR4.la57) !== 0 ? 57 : 48);
+
+/**
+ * Whether registers may hold a linear address, and instructions invalidate it: bases of segments and descriptor tables,
+ * and MSRs. The paging mode does not matter, only the width that CPUID reports.
+ */
+export const isCanonicalForModel = ({ model }: Cpu, linear: bigint): boolean =>
+  isSignExtended(linear, model.linearAddressBits);

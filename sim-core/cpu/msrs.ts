@@ -3,7 +3,7 @@
 import { EFER } from '../state/control-bits.ts';
 import { SEGMENT, type SegmentIndex, type StateField } from '../state/layout.ts';
 import type { Cpu } from './cpu.ts';
-import { isCanonical } from './modes.ts';
+import { isCanonicalForModel } from './modes.ts';
 
 interface MsrRow {
   readonly name: string;
@@ -28,7 +28,7 @@ const stored = (
   },
 });
 
-const canonical = (value: bigint): boolean => isCanonical(value);
+const canonical = (value: bigint, cpu: Cpu): boolean => isCanonicalForModel(cpu, value);
 const within =
   (mask: bigint) =>
   (value: bigint): boolean =>

@@ -139,7 +139,7 @@ export function segmentAddress(
   if (in64BitMode(state)) {
     const based = segment === SEGMENT.fs || segment === SEGMENT.gs;
     const linear = BigInt.asUintN(64, offset + (based ? state.get64('segmentBase', segment) : 0n));
-    if (isCanonical(linear) && isCanonical(linear + BigInt(size - 1))) return linear;
+    if (isCanonical(state, linear) && isCanonical(state, linear + BigInt(size - 1))) return linear;
     return generalOrStack(segment);
   }
   const fault = checkSegmentAccess(state, segment, Number(offset & 0xffff_ffffn), size, write);

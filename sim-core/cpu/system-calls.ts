@@ -52,7 +52,7 @@ const sysret =
     if (!syscallAllowed(state)) return undefinedOpcode();
     if (state.get32('cpl') !== 0) return generalProtection();
     const target = state.get64('gpr', GPR.rcx);
-    if (toLong && !isCanonical(target)) return generalProtection();
+    if (toLong && !isCanonical(state, target)) return generalProtection();
     state.set64('rip', toLong ? target : BigInt.asUintN(32, target));
     writeRflags(state, Number(state.get64('gpr', GPR.r11) & BigInt(SYSRET_FLAGS)));
     const base = selectorAt(state.get64('msrStar'), 48n);
@@ -83,7 +83,7 @@ const sysexit =
     if (!inProtectedMode(state) || base === 0 || state.get32('cpl') !== 0) return generalProtection();
     const rip = state.get64('gpr', GPR.rdx);
     const rsp = state.get64('gpr', GPR.rcx);
-    if (toLong && !(isCanonical(rip) && isCanonical(rsp))) return generalProtection();
+    if (toLong && !(isCanonical(state, rip) && isCanonical(state, rsp))) return generalProtection();
     const width = toLong ? 64 : 32;
     state.set64('rip', BigInt.asUintN(width, rip));
     state.set64('gpr', BigInt.asUintN(width, rsp), GPR.rsp);

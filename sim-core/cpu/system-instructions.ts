@@ -12,7 +12,7 @@ import { cpuid as cpuidLeaf } from './cpuid.ts';
 import type { FeatureName } from './features.ts';
 import { operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
-import { in64BitMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
+import { in64BitMode, inProtectedMode, inVirtual8086, isCanonicalForModel } from './modes.ts';
 import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
 import {
   effectiveAddress,
@@ -153,7 +153,7 @@ function invlpg(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const linear = BigInt.asUintN(in64BitMode(state) ? 64 : 32, base + offset);
   const exit = exitOf(cpu, { kind: 'invlpg', linearAddress: linear });
   if (exit) return exit;
-  if (!isCanonical(linear)) return NEXT.sequential;
+  if (!isCanonicalForModel(cpu, linear)) return NEXT.sequential;
   const vpid = state.get32('vpid');
   cpu.mmu.tlb.invalidate({ kinds: PAGED_MAPPINGS, vpid, pcid: currentPcid(state), linear });
   return NEXT.sequential;
@@ -185,7 +185,7 @@ function invpcid(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const pcid = Number(first & 0xfffn);
   const pcidsOff = (state.low('cr4') & CR4.pcide) === 0;
   if (type > 3n || first >> 12n !== 0n || (type < 2n && pcidsOff && pcid !== 0)) return generalProtection();
-  if (type === 0n && !isCanonical(linear)) return generalProtection();
+  if (type === 0n && !isCanonicalForModel(cpu, linear)) return generalProtection();
   const all = { kinds: PAGED_MAPPINGS, vpid: state.get32('vpid') };
   if (type === 0n) cpu.mmu.tlb.invalidate({ ...all, pcid, linear, keepGlobal: true });
   else if (type === 1n) cpu.mmu.tlb.invalidate({ ...all, pcid, keepGlobal: true });

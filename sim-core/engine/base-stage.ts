@@ -1,3 +1,4 @@
+import { CR4 } from '../state/control-bits.ts';
 import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
 import type { Callee, Code, Variable } from './code.ts';
 import { ACCESS_FLAGS } from './core.ts';
@@ -231,8 +232,13 @@ export abstract class BaseStage implements Stage {
   }
 
   checkTarget(target: I64): void {
-    if (this.form.mode === CODE_MODE.code64) this.faultIf(target.shl(16).shrS(16).ne(target), 13);
-    else this.faultIf(target.gtU(load32(ZERO, OFFSET.segmentLimit + 4 * SEGMENT.cs).extendU()), 13);
+    if (this.form.mode === CODE_MODE.code64) {
+      // Canonical for 48 bits is canonical; only other addresses are worth a look at the paging mode.
+      this.code.if(isNotSignExtended(target, 48), () => {
+        const narrow = load32(ZERO, OFFSET.cr4).and(CR4.la57).eqz();
+        this.faultIf(narrow.or(isNotSignExtended(target, 57)), 13);
+      });
+    } else this.faultIf(target.gtU(load32(ZERO, OFFSET.segmentLimit + 4 * SEGMENT.cs).extendU()), 13);
   }
 
   /** A sum with `codeBase` as the instruction pointer that the operand size leaves of it. */
@@ -241,6 +247,12 @@ export abstract class BaseStage implements Stage {
     return rip.zeroExtend(8 * Math.min(this.form.operandSize, 4));
   }
 }
+
+const isNotSignExtended = (address: I64, width: 48 | 57): I32 =>
+  address
+    .shl(64 - width)
+    .shrS(64 - width)
+    .ne(address);
 
 function integerSize(size: number): 1 | 2 | 4 | 8 {
   if (size === 1 || size === 2 || size === 4 || size === 8) return size;

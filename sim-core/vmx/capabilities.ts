@@ -45,11 +45,18 @@ const MISC_MSR =
 
 /** Bits of IA32_VMX_EPT_VPID_CAP that are 1: what EPT, INVEPT and INVVPID can do here. */
 export const EPT_VPID = {
-  executeOnly: 0, walkLength4: 6, uncacheable: 8, writeBack: 14, page2M: 16, page1G: 17, invept: 20, accessedDirty: 21,
+  executeOnly: 0, walkLength4: 6, walkLength5: 7, uncacheable: 8, writeBack: 14, page2M: 16, page1G: 17, invept: 20, accessedDirty: 21,
   inveptSingle: 25, inveptAll: 26, invvpid: 32, invvpidAddress: 40, invvpidSingle: 41, invvpidAll: 42,
   invvpidSingleKeepGlobal: 43,
 } as const; // biome-ignore format: a table reads better in rows
-const EPT_VPID_MSR = Object.values(EPT_VPID).reduce((msr, position) => msr | bit(position), 0n);
+const eptVpidMsr = (model: CpuModel): bigint =>
+  Object.values(EPT_VPID).reduce(
+    (msr, position) => msr | bit(position, position !== EPT_VPID.walkLength5 || eptLevels(model).includes(5)),
+    0n,
+  );
+
+/** Page-walk lengths of EPT: processors with 5-level paging have 5-level EPT, too. */
+export const eptLevels = ({ features }: CpuModel): readonly number[] => (features.has('la57') ? [4, 5] : [4]);
 
 /** VM functions by number. */
 export const VM_FUNCTION = { eptpSwitching: 0 } as const;
@@ -101,7 +108,7 @@ export function capabilityMsrs(model: CpuModel): ReadonlyMap<number, bigint> {
     [0x488, cr4.mustBeOne],
     [0x489, cr4.mayBeOne],
     [0x48a, BigInt(highestIndex << 1)],
-    [0x48c, EPT_VPID_MSR],
+    [0x48c, eptVpidMsr(model)],
     [0x491, bit(VM_FUNCTION.eptpSwitching)],
   ]);
 }

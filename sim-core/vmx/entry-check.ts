@@ -8,6 +8,8 @@ import type { FieldValues } from './values.ts';
 export interface EntryFacts {
   readonly physicalAddressBits: number;
   readonly linearAddressBits: number;
+  /** Page-walk lengths of EPT that IA32_VMX_EPT_VPID_CAP reports. */
+  readonly eptLevels: readonly number[];
   /** CR0 and CR4 bits fixed in VMX operation. */
   readonly cr0: { readonly mustBeOne: bigint; readonly mayBeOne: bigint };
   readonly cr4: { readonly mustBeOne: bigint; readonly mayBeOne: bigint };
@@ -87,5 +89,5 @@ export function isPat(value: bigint): boolean {
 
 export const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 export const CR0_BITS = { pe: 1n, ne: 0x20n, pg: 0x8000_0000n } as const;
-export const CR4_BITS = { pae: 0x20n, vmxe: 0x2000n, pcide: 0x2_0000n } as const;
+export const CR4_BITS = { pae: 0x20n, la57: 0x1000n, vmxe: 0x2000n, pcide: 0x2_0000n } as const;
 export const EFER_BITS = { lme: 0x100n, lma: 0x400n } as const;

@@ -299,8 +299,8 @@ const EPT: readonly EntryCheck[] = [
   ),
   eptp(
     'controls.eptp.walkLength',
-    (pointer) => ((pointer >> 3n) & 7n) === 3n,
-    'EPT_POINTER bits 5:3 must be 3, for 4 levels of tables',
+    (pointer, facts) => facts.eptLevels.includes(Number((pointer >> 3n) & 7n) + 1),
+    'EPT_POINTER bits 5:3 must be 3 for 4 levels of tables or, where the processor supports it, 4 for 5 levels',
   ),
   eptp('controls.eptp.reserved', (pointer) => ((pointer >> 7n) & 0x1fn) === 0n, 'EPT_POINTER bits 11:7 must be 0'),
   eptp(

@@ -184,11 +184,12 @@ const RIP_AND_RFLAGS: readonly EntryCheck[] = [
     must: 'GUEST_RIP bits 63:32 must be 0 unless “IA-32e mode guest” and CS.L are 1',
   }),
   check({
-    id: 'guest.rip.canonical',
+    id: 'guest.rip.width',
     sdm: 'guestRipChecks',
     fields: [ENTRY_FIELD, 'GUEST_CS_ACCESS_RIGHTS', 'GUEST_RIP'],
-    holds: (v, facts) => !is64Bit(v) || isCanonical(v.GUEST_RIP, facts.linearAddressBits),
-    must: 'GUEST_RIP must be canonical for 64-bit mode',
+    // Bits 63:N equal each other; bit N − 1 may differ, so that RIP need not be canonical.
+    holds: (v, facts) => !is64Bit(v) || isCanonical(v.GUEST_RIP, facts.linearAddressBits + 1),
+    must: (_, facts) => `GUEST_RIP bits 63:${facts.linearAddressBits} must be equal in 64-bit mode`,
   }),
   check({
     id: 'guest.rflags.reserved',

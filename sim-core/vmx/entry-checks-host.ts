@@ -167,8 +167,11 @@ const ADDRESS_SPACE: readonly EntryCheck[] = [
   check({
     id: 'host.addressSpace.rip64',
     sdm: 'addressSpaceChecks',
-    fields: [EXIT_FIELD, 'HOST_RIP'],
-    holds: (v, facts) => !isHost64(v[EXIT_FIELD]) || isCanonical(v.HOST_RIP, facts.linearAddressBits),
+    fields: [EXIT_FIELD, 'HOST_RIP', 'HOST_CR4'],
+    holds: (v) => {
+      const width = (v.HOST_CR4 & CR4_BITS.la57) !== 0n ? 57 : 48;
+      return !isHost64(v[EXIT_FIELD]) || isCanonical(v.HOST_RIP, width);
+    },
     must: 'HOST_RIP must be a canonical address when “host address-space size” is 1',
   }),
 ];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { findModel } from '../cpu/models.ts';
-import { CR0_FIXED, cr4Fixed, VMCS_REVISION } from './capabilities.ts';
+import { CR0_FIXED, cr4Fixed, eptLevels, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import type { EntryFacts } from './entry-check.ts';
 import { ENTRY_CHECKS, EntryCheckCache, explainCheck, failingChecks } from './entry-checks.ts';
@@ -13,6 +13,7 @@ const model = findModel('westmere');
 const FACTS: EntryFacts = {
   physicalAddressBits: model.physicalAddressBits,
   linearAddressBits: model.linearAddressBits,
+  eptLevels: eptLevels(model),
   cr0: CR0_FIXED,
   cr4: cr4Fixed(model),
   eferBits: BigInt(model.eferBits),
@@ -251,7 +252,7 @@ const REGISTERS: Record<string, Break> = {
   'guest.idtr.base': fields({ GUEST_IDTR_BASE: NON_CANONICAL }),
   'guest.idtr.limit': fields({ GUEST_IDTR_LIMIT: 0x8000_0000 }),
   'guest.rip.high': fields({ ...GUEST32, GUEST_RIP: 0x1_0000_0000n }),
-  'guest.rip.canonical': fields({ GUEST_RIP: NON_CANONICAL }),
+  'guest.rip.width': fields({ GUEST_RIP: 1n << 48n }),
   'guest.rflags.reserved': fields({ GUEST_RFLAGS: 0xan }),
   'guest.rflags.vm': fields({
     ...V86,

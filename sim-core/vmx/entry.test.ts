@@ -39,7 +39,7 @@ describe('VM entry that fails', () => {
   });
 
   it('by host state: VMfailValid(8); all other failing checks are listed after the first', () => {
-    const processor = launch({ HOST_CS_SELECTOR: 0, HOST_FS_BASE: 1n << 50n, GUEST_RFLAGS: 0n });
+    const processor = launch({ HOST_CS_SELECTOR: 0, HOST_FS_BASE: 1n << 58n, GUEST_RFLAGS: 0n });
     assert.equal(processor.status(), 8);
     const ids = processor.failures[0]?.checks.map((check) => check.id);
     assert.deepEqual(ids, ['host.cs.null', 'host.fs.base', 'guest.rflags.reserved']);
@@ -83,10 +83,10 @@ describe('VM entry that fails', () => {
 
   it('can be asked for before it happens', () => {
     const processor = new TestProcessor();
-    processor.prepare({ GUEST_RIP: 1n << 47n });
+    processor.prepare({ GUEST_RIP: 1n << 57n });
     assert.deepEqual(
       processor.vmx.checkEntry()?.checks.map((check) => check.id),
-      ['guest.rip.canonical'],
+      ['guest.rip.width'],
     );
     processor.change({ GUEST_RIP: 0n });
     assert.equal(processor.vmx.checkEntry(), undefined);

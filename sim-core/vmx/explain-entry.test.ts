@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { findModel } from '../cpu/models.ts';
-import { CR0_FIXED, cr4Fixed, VMCS_REVISION } from './capabilities.ts';
+import { CR0_FIXED, cr4Fixed, eptLevels, VMCS_REVISION } from './capabilities.ts';
 import type { EntryFacts } from './entry-check.ts';
 import { explainCheck, failingChecks } from './entry-checks.ts';
 import { entryRemedies } from './explain-entry.ts';
@@ -11,6 +11,7 @@ const model = findModel('westmere');
 const FACTS: EntryFacts = {
   physicalAddressBits: model.physicalAddressBits,
   linearAddressBits: model.linearAddressBits,
+  eptLevels: eptLevels(model),
   cr0: CR0_FIXED,
   cr4: cr4Fixed(model),
   eferBits: BigInt(model.eferBits),

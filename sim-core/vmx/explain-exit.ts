@@ -84,13 +84,15 @@ function describeAccess(exit: VmExitRecord, walk: Translation, access: Access, g
   const at = `0x${linear.toString(16)}`;
   if (!isStructure(exit)) return `${access === 'execute' ? 'an' : 'a'} ${ACCESS_WORDS[access]} at linear address ${at}`;
   const done = walk.steps.filter((step) => step.level === 'linear').length;
-  const table = (guest.efer & EFER_LMA) === 0n ? undefined : TABLES[done];
+  const tables = (guest.cr4 & CR4_LA57) === 0n ? TABLES.slice(1) : TABLES;
+  const table = (guest.efer & EFER_LMA) === 0n ? undefined : tables[done];
   return `the processor’s own walk of the guest’s page tables for linear address ${at}${table ? `, to its ${table}` : ''}`;
 }
 
 const EFER_LMA = 0x400n;
-/** Which guest entry comes after that many have been read, in 4-level paging. */
-const TABLES = ['PML4E', 'PDPTE', 'PDE', 'PTE'] as const;
+const CR4_LA57 = 0x1000n;
+/** Which guest entry comes after that many have been read, in 5-level paging; 4-level paging begins with the second. */
+const TABLES = ['PML5E', 'PML4E', 'PDPTE', 'PDE', 'PTE'] as const;
 
 /** The permission bit that is 0 in the last walk of EPT, or the walker's own words. */
 function reasonOf(steps: readonly TranslationStep[], access: Access): string {
@@ -105,6 +107,7 @@ function reasonOf(steps: readonly TranslationStep[], access: Access): string {
 }
 
 function lastEptWalk(steps: readonly TranslationStep[]): readonly TranslationStep[] {
-  const root = steps.findLastIndex(({ table }) => table === 'EPT PML4E');
+  const top = steps.some(({ table }) => table === 'EPT PML5E') ? 'EPT PML5E' : 'EPT PML4E';
+  const root = steps.findLastIndex(({ table }) => table === top);
   return root < 0 ? [] : steps.slice(root);
 }

@@ -244,16 +244,18 @@ describe('INVEPT and INVVPID', () => {
     assert.equal(run(CODE.invept, 3n, 0x1en), 28);
     assert.equal(run(CODE.invept, 1n, 0x1fn), 28, 'memory type 7');
     assert.equal(run(CODE.invept, 1n, 0x16n), 28, 'walk length 3');
+    assert.equal(run(CODE.invept, 1n, 0x2en), 28, 'walk length 6');
     assert.equal(run(CODE.invept, 1n, 0x9en), 28, 'reserved bit');
     assert.equal(run(CODE.invvpid, 4n, 1n), 28);
     assert.equal(run(CODE.invvpid, 1n, 0n), 28, 'VPID 0');
     assert.equal(run(CODE.invvpid, 1n, 0x1_0001n), 28, 'reserved bit');
-    assert.equal(run(CODE.invvpid, 0n, 1n, 0x8000_0000_0000n), 28, 'address not canonical');
+    assert.equal(run(CODE.invvpid, 0n, 1n, 1n << 56n), 28, 'address not canonical for the 57 bits of the model');
   });
 
   it('accept all that exist', () => {
     assert.equal(run(CODE.invept, 1n, 0x2_001en), 'ok');
     assert.equal(run(CODE.invept, 1n, 0x2_005en), 'ok');
+    assert.equal(run(CODE.invept, 1n, 0x2_0026n), 'ok', '5 levels');
     assert.equal(run(CODE.invept, 2n, 0n), 'ok');
     for (const type of [0n, 1n, 3n]) assert.equal(run(CODE.invvpid, type, 5n, 0x1000n), 'ok');
     assert.equal(run(CODE.invvpid, 2n, 0n), 'ok');

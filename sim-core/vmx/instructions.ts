@@ -3,7 +3,7 @@
 import { Mnemonic } from 'iced-x86';
 import { NEXT, type Next, type SlowInstruction, type SlowInstructionTable } from '../cpu/cpu.ts';
 import { operandDisplacement, operandInformation } from '../cpu/instruction-information.ts';
-import { in64BitMode, inLongMode, inProtectedMode, inVirtual8086, isCanonical } from '../cpu/modes.ts';
+import { in64BitMode, inLongMode, inProtectedMode, inVirtual8086, isCanonicalForModel } from '../cpu/modes.ts';
 import { readMemoryOperand, readOperand, writeMemoryOperand, writeOperand } from '../cpu/operands.ts';
 import { writeStatusFlags } from '../cpu/rflags.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
@@ -261,7 +261,8 @@ function invalidationOperands(unit: VmxUnit, instruction: DecodedInstruction) {
 /** An EPT pointer that VM entry would accept. */
 const isEptPointer = (unit: VmxUnit, eptp: bigint): boolean =>
   [0n, 6n].includes(eptp & 7n) &&
-  ((eptp >> 3n) & 0x1f7n) === 3n &&
+  unit.facts.eptLevels.includes(Number((eptp >> 3n) & 7n) + 1) &&
+  ((eptp >> 7n) & 0x1fn) === 0n &&
   eptp >> BigInt(unit.facts.physicalAddressBits) === 0n;
 
 function invept(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
@@ -282,7 +283,7 @@ function invvpid(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
   const { type, low, high } = operands;
   const vpid = Number(low & 0xffffn);
   const wrongVpid = low >> 16n !== 0n || (vpid === 0 && type !== INVVPID_TYPE.allContext);
-  const wrongAddress = type === INVVPID_TYPE.address && !isCanonical(high);
+  const wrongAddress = type === INVVPID_TYPE.address && !isCanonicalForModel(unit.cpu, high);
   if (type > INVVPID_TYPE.singleContextKeepGlobal || wrongVpid || wrongAddress) {
     return vmFail(unit, ERROR.invalidationOperand);
   }

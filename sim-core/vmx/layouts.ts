@@ -200,7 +200,7 @@ export const EPTP: readonly BitField[] = [
   bits('Page-walk length minus 1', 5, 3),
   flag('Accessed and dirty flags', 6),
   flag('Supervisor shadow-stack control', 7),
-  bits('EPT PML4 table (4 KiB pages)', 51, 12),
+  bits('EPT PML4 or PML5 table (4 KiB pages)', 51, 12),
 ];
 
 export const EXIT_REASON: readonly BitField[] = [

@@ -8,7 +8,7 @@ import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
 import { ACTIVITY, MONITOR_TRAP, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
-import { CR0_FIXED, capabilityMsrs, cr4Fixed } from './capabilities.ts';
+import { CR0_FIXED, capabilityMsrs, cr4Fixed, eptLevels } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { controlState } from './describe.ts';
 import { entryFailure } from './entry.ts';
@@ -311,6 +311,7 @@ function factsOf({ model, state, mmu }: Cpu): EntryFacts {
   return {
     physicalAddressBits: model.physicalAddressBits,
     linearAddressBits: model.linearAddressBits,
+    eptLevels: eptLevels(model),
     cr0: CR0_FIXED,
     cr4: cr4Fixed(model),
     eferBits: BigInt(model.eferBits),
