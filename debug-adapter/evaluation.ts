@@ -1,5 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
+import { storyLines } from '../sim-core/mmu/explain-stale.ts';
 import { staleEntries } from '../sim-core/mmu/stale.ts';
 import { KIND_NAMES } from '../sim-core/mmu/tlb.ts';
 import { type BitField, describeBits } from '../sim-core/vmx/bits.ts';
@@ -14,7 +15,7 @@ import { describeForecast, forecastNext } from './forecast.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
-import { explainStop } from './stop-texts.ts';
+import { codeNames, explainStop } from './stop-texts.ts';
 import type { Target } from './target.ts';
 import type { Frame } from './unwind.ts';
 import { bitList, fieldWords } from './variables.ts';
@@ -139,9 +140,11 @@ function willExit(target: Target): string {
   return describeForecast(next);
 }
 
-function listStale({ machine }: Target): string {
-  const lines = staleEntries(machine.mmu).flatMap(({ entry, address, difference, invalidations }) => [
+function listStale(target: Target): string {
+  const { mmu } = target.machine;
+  const lines = staleEntries(mmu).flatMap(({ entry, address, difference, invalidations }) => [
     `${KIND_NAMES[entry.kind]} mapping of ${hex(entry.page)} (VPID ${entry.vpid}), at ${hex(address)}: ${difference}`,
+    ...storyLines(mmu.storyOf(entry), codeNames(target)).map((line) => `    ${line}`),
     ...invalidations.map((invalidation) => `    would remove it: ${invalidation}`),
   ]);
   return lines.length > 0 ? lines.join('\n') : 'Every TLB entry agrees with the tables in memory.';

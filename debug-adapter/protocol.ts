@@ -151,6 +151,8 @@ export interface StaleBody {
   address: Hex;
   /** What differs, in words. */
   difference: string;
+  /** Which write made it stale, and the first access since: absent where tables are not watched. */
+  story?: string[];
   /** What would remove the entry, the narrowest first. */
   invalidations: string[];
 }

@@ -1,3 +1,4 @@
+import { storyLines } from '../sim-core/mmu/explain-stale.ts';
 import { type Staleness, stalenessOf } from '../sim-core/mmu/stale.ts';
 import { KIND_NAMES } from '../sim-core/mmu/tlb.ts';
 import { citeInFull } from '../sim-core/sdm.ts';
@@ -13,7 +14,7 @@ import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
 import type { CheckBody, StaleBody, TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from './protocol.ts';
 import type { Session } from './session.ts';
-import { causeLines, explainStop, qualificationLines } from './stop-texts.ts';
+import { causeLines, codeNames, explainStop, qualificationLines } from './stop-texts.ts';
 import type { Target } from './target.ts';
 import { eptTable, translation } from './translation-views.ts';
 import { fieldWords, setField } from './variables.ts';
@@ -86,7 +87,8 @@ function exitsBody(session: Session, target: Target): VmExitsBody {
   };
 }
 
-function tlbBody({ machine: { mmu } }: Target): TlbBody {
+function tlbBody(target: Target): TlbBody {
+  const { mmu } = target.machine;
   const entries = mmu.tlb.entries().map((entry) => {
     const rights = [entry.readable && 'R', entry.writable && 'W', entry.executable && 'X', entry.user && 'U'];
     const stale = stalenessOf(mmu, entry);
@@ -100,17 +102,21 @@ function tlbBody({ machine: { mmu } }: Target): TlbBody {
       pageSize: entry.pageSize,
       target: hex(entry.target),
       rights: [...rights, entry.dirty && 'D'].filter(Boolean).join(''),
-      ...(stale ? { stale: staleBody(stale) } : {}),
+      ...(stale ? { stale: staleBody(stale, target) } : {}),
     };
   });
   return { entries };
 }
 
-const staleBody = ({ address, difference, invalidations }: Staleness): StaleBody => ({
-  address: hex(address),
-  difference,
-  invalidations: [...invalidations],
-});
+function staleBody({ entry, address, difference, invalidations }: Staleness, target: Target): StaleBody {
+  const story = target.machine.mmu.storyOf(entry);
+  return {
+    address: hex(address),
+    difference,
+    ...(story ? { story: storyLines(story, codeNames(target)) } : {}),
+    invalidations: [...invalidations],
+  };
+}
 
 function checkBody(vmx: VmxView, check: FailedCheck): CheckBody {
   return {

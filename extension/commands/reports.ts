@@ -38,19 +38,21 @@ export function entryReport({ ok, checks }: { ok: boolean; checks: readonly Chec
 export function staleReport({ entries }: TlbBody): string {
   const stale = entries.flatMap((entry) => (entry.stale ? [{ ...entry, stale: entry.stale }] : []));
   if (stale.length === 0) return '# No stale translations\n\nEvery TLB entry agrees with the tables in memory.\n';
-  const sections = stale.map(({ kind, page, vpid, target, stale: { address, difference, invalidations } }) =>
-    [
-      `## ${kind} mapping of ${page}`,
-      table(
-        ['What', 'Value'],
-        [
-          ['Entry', `\`${page}\` → \`${target}\`, VPID ${vpid}`],
-          ['First address that differs', `\`${address}\``],
-          ['Difference', escaped(difference)],
-        ],
-      ),
-      `Any of these would remove it:\n\n${invalidations.map((one) => `- ${escaped(one)}`).join('\n')}`,
-    ].join('\n\n'),
+  const sections = stale.map(
+    ({ kind, page, vpid, target, stale: { address, difference, story = [], invalidations } }) =>
+      [
+        `## ${kind} mapping of ${page}`,
+        table(
+          ['What', 'Value'],
+          [
+            ['Entry', `\`${page}\` → \`${target}\`, VPID ${vpid}`],
+            ['First address that differs', `\`${address}\``],
+            ['Difference', escaped(difference)],
+          ],
+        ),
+        ...story.map(escaped),
+        `Any of these would remove it:\n\n${invalidations.map((one) => `- ${escaped(one)}`).join('\n')}`,
+      ].join('\n\n'),
   );
   return ['# Stale translations', `${stale.length} of ${entries.length} TLB entries.`, ...sections, ''].join('\n\n');
 }

@@ -254,7 +254,12 @@ describe('the TLB tree', () => {
   });
 
   it('marks stale entries, and says what is wrong and what would remove them', async () => {
-    const stale = { address: '0x400000', difference: 'the entry gives 0x9000', invalidations: ['INVLPG 0x400000'] };
+    const stale = {
+      address: '0x400000',
+      difference: 'the entry gives 0x9000',
+      story: ['Made stale by the write'],
+      invalidations: ['INVLPG 0x400000'],
+    };
     const [group] = tlbNodes({ entries: [entry, { ...entry, page: '0x401000', stale }] });
     assert.equal(group?.description, '2 entries · 1 stale');
     const [fresh, marked] = await childrenOf(group);
@@ -262,5 +267,11 @@ describe('the TLB tree', () => {
     assert.match(marked?.description ?? '', /^stale {2}→ 0x9000/);
     assert.match(marked?.tooltip ?? '', /\*\*Stale\*\* at `0x400000`: the entry gives 0x9000.*- INVLPG 0x400000/s);
     assert.match(marked?.accessibleLabel ?? '', /stale: the entry gives 0x9000$/);
+    const lines = await marked?.children?.();
+    assert.deepEqual(
+      lines?.map(({ label, description = '' }) => `${label} ${description}`.trim()),
+      ['At 0x400000 the entry gives 0x9000', 'Made stale by the write', 'Would remove it INVLPG 0x400000'],
+    );
+    assert.match(marked?.tooltip ?? '', /Made stale by the write[^]*Would remove it:\n\n- INVLPG/);
   });
 });

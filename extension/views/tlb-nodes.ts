@@ -42,20 +42,39 @@ function entryNode(tag: string, entry: Entry, index: number): ViewNode {
   const parts = [stale ? 'stale' : '', `→ ${entry.target}`, entry.rights, size, entry.kind, pcid].filter(
     (part) => part !== '',
   );
+  // A page may be in the TLB twice, with different rights or sizes; the place tells them apart.
+  const id = `${tag} ${entry.kind} ${entry.page} ${index}`;
   return {
-    // A page may be in the TLB twice, with different rights or sizes; the place tells them apart.
-    id: `${tag} ${entry.kind} ${entry.page} ${index}`,
+    id,
     label: entry.page,
     description: parts.join('  '),
     accessibleLabel: `${entry.kind} mapping of page ${entry.page} to ${entry.target}, rights ${entry.rights}, ${size}, ${pcid}${stale ? `, stale: ${stale.difference}` : ''}`,
     tooltip: `**${entry.kind} mapping** of \`${entry.page}\` to \`${entry.target}\` (${size})\n\nRights ${entry.rights}\n\n${tag}${pcid ? ` · ${pcid}` : ''}${stale ? staleTooltip(stale) : ''}`,
-    ...(stale ? { icon: 'warning', iconColor: 'list.warningForeground' } : { icon: 'symbol-key' }),
+    ...(stale
+      ? { icon: 'warning', iconColor: 'list.warningForeground', children: () => staleNodes(id, stale) }
+      : { icon: 'symbol-key' }),
     value: entry.target,
     address: { address: entry.page, space: entry.kind === 'guest-physical' ? 'guestPhysical' : 'linear' },
   };
 }
 
-function staleTooltip({ address, difference, invalidations }: StaleBody): string {
+/** What is wrong with an entry, who made it so, and what would remove it. */
+function staleNodes(id: string, { address, difference, story = [], invalidations }: StaleBody): ViewNode[] {
+  return [
+    { id: `${id} difference`, label: `At ${address}`, description: difference, tooltip: difference, icon: 'diff' },
+    ...story.map((line, index) => ({ id: `${id} story ${index}`, label: line, tooltip: line, icon: 'history' })),
+    ...invalidations.map((line, index) => ({
+      id: `${id} invalidation ${index}`,
+      label: 'Would remove it',
+      description: line,
+      tooltip: line,
+      icon: 'trash',
+    })),
+  ];
+}
+
+function staleTooltip({ address, difference, story = [], invalidations }: StaleBody): string {
+  const past = story.map((line) => `\n\n${line}`).join('');
   const list = invalidations.map((invalidation) => `- ${invalidation}`).join('\n');
-  return `\n\n**Stale** at \`${address}\`: ${difference}\n\nWould remove it:\n\n${list}`;
+  return `\n\n**Stale** at \`${address}\`: ${difference}${past}\n\nWould remove it:\n\n${list}`;
 }

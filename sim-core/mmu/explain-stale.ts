@@ -38,11 +38,9 @@ export function describeUse({ access, accessed, at }: StaleUse, nameOf = NO_NAME
   return `First used since by the ${kind} of ${hex(accessed)} by the instruction at ${place(at, nameOf)}`;
 }
 
-/** What is known of a stale entry's past. */
-export const storyLines = ({ write, used }: StaleStory, nameOf = NO_NAMES): string[] => [
-  describeWrite(write, nameOf),
-  ...(used ? [describeUse(used, nameOf)] : []),
-];
+/** What is known of a stale entry's past; undefined: nothing. */
+export const storyLines = (story: StaleStory | undefined, nameOf = NO_NAMES): string[] =>
+  story ? [describeWrite(story.write, nameOf), ...(story.used ? [describeUse(story.used, nameOf)] : [])] : [];
 
 /** A stop because of a use: a line of what has happened, then the rest. */
 export function explainStaleUse(use: StaleUse, nameOf = NO_NAMES): { text: string; details: string[] } {
