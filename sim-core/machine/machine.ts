@@ -180,7 +180,7 @@ class SimulatedMachine implements Machine {
   }
 
   boot(request: BootRequest): void {
-    loadImage(this.cpu, request);
+    loadImage(this.cpu, request, this.platform.firmware.install());
     this.processor.flush();
   }
 

@@ -17,6 +17,7 @@ function makeApic() {
   const state = new State(65_536);
   const time = { now: 1000 };
   const seen = { nmi: 0, init: 0, base: undefined as number | undefined };
+  const ended: number[] = [];
   const apic = new LocalApic({
     state,
     clock: { cycles: () => time.now },
@@ -30,6 +31,9 @@ function makeApic() {
     },
     init: () => {
       seen.init++;
+    },
+    levelEnded: (vector) => {
+      ended.push(vector);
     },
   });
   apic.reset();
@@ -49,7 +53,7 @@ function makeApic() {
   };
   /** The word of a 256-bit register that holds a vector. */
   const wordOf = (register: number, vector: number): number => read(register + 16 * (vector >> 5));
-  return { state, apic, time, seen, read, write, pass, wordOf };
+  return { state, apic, time, seen, ended, read, write, pass, wordOf };
 }
 
 /** x2APIC mode, entered from xAPIC mode. */

@@ -108,6 +108,8 @@ export interface LocalApicConnections {
   nonMaskableInterrupt(): void;
   /** An INIT IPI that the processor sends to itself. */
   init(): void;
+  /** A level-triggered interrupt has ended: the I/O APIC may send it again. */
+  levelEnded(vector: number): void;
 }
 
 function highest(bits: readonly number[]): number {
@@ -261,7 +263,9 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   endOfInterrupt(): void {
     const vector = highest(this.state.inService);
-    if (vector >= 0) setBit(this.state.inService, vector, false);
+    if (vector < 0) return;
+    setBit(this.state.inService, vector, false);
+    if (hasBit(this.state.triggerMode, vector)) this.connections.levelEnded(vector);
   }
 
   // Interprocessor interrupts: this processor is the only one

@@ -1,43 +1,46 @@
 /** The devices of the machine, wired as on a PC. */
 
 import type { Clock, InterruptController, PortBus } from '../cpu/cpu.ts';
-import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { MmioDevice, PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { State } from '../state/state.ts';
+import { TIMER_GSI } from './acpi/tables.ts';
+import { ACPI_PORTS, AcpiRegisters, type AcpiRegistersState, SCI_IRQ } from './acpi-registers.ts';
 import type { Line, PortDevice, TimedDevice } from './device.ts';
 import { type DeviceConfig, makeDevices } from './devices.ts';
 import { DmaBus, type DmaFault } from './dma.ts';
+import { Firmware } from './firmware.ts';
+import { FW_CFG_PORTS, type FwCfgState } from './fw-cfg.ts';
+import { Hpet, type HpetState } from './hpet.ts';
+import { KeyboardController, type KeyboardControllerState } from './i8042.ts';
 import { DELIVERY_MODE, type InterruptMessage } from './interrupt-message.ts';
 import { InterruptRouter } from './interrupts.ts';
+import { IoApic, type IoApicState } from './io-apic.ts';
 import { APIC_PAGE_SIZE, LocalApic, type LocalApicState } from './local-apic.ts';
 import { PHYSICAL } from './memory-map.ts';
 import { PciBus, type PciBusState } from './pci/bus.ts';
 import { FIRMWARE_ROUTES, hostBridge, LpcBridge } from './pci/chipset.ts';
 import type { PciDevice } from './pci/device.ts';
-import { CONFIG_PORT, PCI_WINDOW } from './pci/layout.ts';
+import { CONFIG_PORT, FIRST_PCI_GSI, IO_APIC_REQUESTER, PCI_WINDOW } from './pci/layout.ts';
 import { Pic, type PicPairState } from './pic.ts';
 import { Pit, type PitState } from './pit.ts';
 import { PortMap } from './port-bus.ts';
-import {
-  Cmos,
-  type CmosState,
-  DebugExit,
-  PostPort,
-  PowerManagement,
-  ResetPorts,
-  ShutdownPort,
-  SystemControlPort,
-} from './system-ports.ts';
+import { DEFAULT_START_TIME, Rtc, type RtcState } from './rtc.ts';
+import { DebugConsole, DebugExit, PostPort, ResetPorts, ShutdownPort, SystemControlPort } from './system-ports.ts';
 import { Uart, type UartState } from './uart.ts';
 
 const COM1 = { port: 0x3f8, irq: 4 } as const;
 const COM2 = { port: 0x2f8, irq: 3 } as const;
 const TIMER_IRQ = 0;
+const KEYBOARD_IRQ = 1;
+const RTC_IRQ = 8;
 
 export interface PlatformCallbacks {
   /** A byte that the guest sent on COM1. */
   onSerialOutput(byte: number): void;
   /** The guest wrote to isa-debug-exit: exit status (value << 1) | 1. */
   onDebugExit(value: number): void;
+  /** A byte for a debug console (ports E9h and 402h). */
+  onDebugConsole?(byte: number): void;
   onPowerOff(): void;
   onReset(): void;
   /** An access of a device was refused: by the IOMMU, or because nothing is at its address. */
@@ -56,6 +59,10 @@ export interface PlatformConfig {
   readonly callbacks: PlatformCallbacks;
   /** PCI devices, in the order of their numbers on bus 0. */
   readonly devices?: readonly DeviceConfig[];
+  /** What the real-time clock shows at cycle 0: seconds since 1 January 1970, UTC. */
+  readonly startTime?: number;
+  /** For the ACPI tables; default 1. */
+  readonly processors?: number;
 }
 
 export interface PlatformState {
@@ -64,7 +71,12 @@ export interface PlatformState {
   readonly pic: PicPairState;
   readonly pit: PitState;
   readonly apic: LocalApicState;
-  readonly cmos: CmosState;
+  readonly rtc: RtcState;
+  readonly ioApic: IoApicState;
+  readonly hpet: HpetState;
+  readonly acpi: AcpiRegistersState;
+  readonly keyboard: KeyboardControllerState;
+  readonly fwCfg: FwCfgState;
   readonly shutdown: number;
   readonly reset: number;
   readonly systemControl: number;
@@ -85,6 +97,8 @@ export class Platform implements TimedDevice {
   readonly pic: Pic;
   readonly pit: Pit;
   readonly apic: LocalApic;
+  readonly ioApic: IoApic;
+  readonly firmware: Firmware;
   readonly dma: DmaBus;
   readonly pci: PciBus;
   readonly devices: readonly PciDevice[];
@@ -96,7 +110,12 @@ export class Platform implements TimedDevice {
   private readonly post = new PostPort();
   private readonly shutdown: ShutdownPort;
   private readonly resetPorts: ResetPorts;
-  private readonly cmos: Cmos;
+  private readonly rtc: Rtc;
+  private readonly hpet: Hpet;
+  private readonly acpi: AcpiRegisters;
+  private readonly keyboard: KeyboardController;
+  /** What does something by itself, but for the 8254. */
+  private readonly timers: readonly TimedDevice[];
   /** What `nextDeadline` said last: a nearer one asks for attention. */
   private announced = Number.POSITIVE_INFINITY;
 
@@ -105,7 +124,8 @@ export class Platform implements TimedDevice {
     this.state = state;
     this.clock = clock;
     this.pic = new Pic((asserted) => this.onPicOutput(asserted));
-    this.pit = new Pit(clock, frequency, this.line(TIMER_IRQ));
+    this.ioApic = new IoApic((address, data) => this.dma.interrupt(IO_APIC_REQUESTER, address, data));
+    this.pit = new Pit(clock, frequency, this.unlessReplaced(TIMER_IRQ));
     this.apic = this.makeApic(config);
     this.router = new InterruptRouter(state, this.pic, this.apic);
     this.interrupts = this.router;
@@ -115,11 +135,31 @@ export class Platform implements TimedDevice {
     this.systemControl = new SystemControlPort(this.pit, clock, frequency);
     this.shutdown = new ShutdownPort(() => callbacks.onPowerOff());
     this.resetPorts = new ResetPorts(() => callbacks.onReset());
-    this.cmos = new Cmos(state.ramSize);
+    const { startTime = DEFAULT_START_TIME } = config;
+    const irq = this.unlessReplaced(RTC_IRQ);
+    this.rtc = new Rtc({ clock, frequency, ramSize: state.ramSize, startTime, irq });
+    this.hpet = new Hpet({
+      clock,
+      frequency,
+      pin: (pin, asserted) => this.ioApic.setPin(pin, asserted),
+      legacy: (input, asserted) => this.setLine(input, asserted),
+    });
+    const onPowerOff = (): void => callbacks.onPowerOff();
+    this.acpi = new AcpiRegisters({ clock, frequency, sci: this.line(SCI_IRQ), onPowerOff });
+    this.keyboard = new KeyboardController(this.line(KEYBOARD_IRQ), () => callbacks.onReset());
+    this.firmware = new Firmware(config.physical, {
+      processors: config.processors ?? 1,
+      iommu: false,
+      physicalAddressBits: config.physicalAddressBits,
+    });
     this.dma = new DmaBus(config.physical, (message) => this.deliver(message));
     this.dma.onFault = (fault) => callbacks.onDmaFault?.(fault);
-    this.pci = new PciBus(this.dma, (pirq, asserted) => this.lpc.setPirq(pirq, asserted));
+    this.pci = new PciBus(this.dma, (pirq, asserted) => {
+      this.lpc.setPirq(pirq, asserted);
+      this.ioApic.setPin(FIRST_PCI_GSI + pirq, asserted);
+    });
     this.devices = makeDevices(config.devices ?? [], { clock, deadlineChanged: () => this.checkDeadline() });
+    this.timers = [this.apic, this.hpet, this.rtc, this.acpi, ...this.devices];
     this.ports = this.mapPorts(callbacks);
     this.plugDevices(config.physical);
     // The other devices are made in their power-on state; the machine's clock may not be there to be asked yet.
@@ -136,6 +176,12 @@ export class Platform implements TimedDevice {
     this.systemControl.reset();
     this.shutdown.restore(0);
     this.resetPorts.restore(0);
+    this.ioApic.reset();
+    this.hpet.reset();
+    this.rtc.reset();
+    this.acpi.reset();
+    this.keyboard.reset();
+    this.firmware.fwCfg.reset();
     this.setUpPci();
     this.router.update();
   }
@@ -144,6 +190,8 @@ export class Platform implements TimedDevice {
   private plugDevices(physical: PhysicalMemory): void {
     const { pci } = this;
     for (const one of [hostBridge(), this.lpc, ...this.devices.map((device) => device.function)]) pci.plug(one);
+    physical.map(PHYSICAL.ioApic.start, PHYSICAL.ioApic.size, this.timedMemory(this.ioApic));
+    physical.map(PHYSICAL.hpet.start, PHYSICAL.hpet.size, this.timedMemory(this.hpet));
     physical.map(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
     physical.map(PCI_WINDOW.memory32.start, PCI_WINDOW.memory32.size, pci.memory32);
     physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, pci.memory64);
@@ -167,8 +215,21 @@ export class Platform implements TimedDevice {
     return false;
   }
 
+  /** An ISA interrupt reaches the 8259A pair and the I/O APIC. */
+  private setLine(irq: number, asserted: boolean): void {
+    this.pic.setLine(irq, asserted);
+    this.ioApic.setPin(irq === TIMER_IRQ ? TIMER_GSI : irq, asserted);
+  }
+
   private line(irq: number): Line {
-    return (asserted) => this.pic.setLine(irq, asserted);
+    return (asserted) => this.setLine(irq, asserted);
+  }
+
+  /** The line of a timer that the HPET takes the place of when software wants that. */
+  private unlessReplaced(irq: number): Line {
+    return (asserted) => {
+      if (!this.hpet.replacesLegacy) this.setLine(irq, asserted);
+    };
   }
 
   private onPicOutput(asserted: boolean): void {
@@ -190,7 +251,7 @@ export class Platform implements TimedDevice {
       moved: (base) => {
         if (base === mapped) return;
         if (mapped !== undefined) physical.unmap(this.apic);
-        if (base !== undefined) physical.map(base, APIC_PAGE_SIZE, this.apic);
+        if (base !== undefined) physical.mapOver(base, APIC_PAGE_SIZE, this.apic);
         mapped = base;
         callbacks.onMemoryMapChange?.();
       },
@@ -199,6 +260,7 @@ export class Platform implements TimedDevice {
         state.set32('attention', 1);
       },
       init: () => callbacks.onReset(),
+      levelEnded: (vector) => this.ioApic.endOfInterrupt(vector),
     });
   }
 
@@ -210,8 +272,9 @@ export class Platform implements TimedDevice {
     map.map(0x40, 4, this.timed(this.pit));
     map.map(SystemControlPort.port, 1, this.systemControl);
     map.map(PostPort.port, 1, this.post);
-    map.map(Cmos.port, 2, this.cmos);
-    for (const port of ResetPorts.ports) map.map(port, 1, this.resetPorts);
+    map.map(Rtc.port, 2, this.timed(this.rtc));
+    for (const port of KeyboardController.ports) map.map(port, 1, this.keyboard);
+    map.map(ResetPorts.fastReset, 1, this.resetPorts);
     // A wide access to the PCI address port CF8h is no access to the reset control register.
     map.map(ResetPorts.resetControl, 1, this.resetPorts, 'any');
     map.map(ShutdownPort.port, 1, this.shutdown);
@@ -219,7 +282,10 @@ export class Platform implements TimedDevice {
     map.map(CONFIG_PORT.data, 4, this.pci.configPorts, 'any');
     map.others = this.pci.io;
     map.map(DebugExit.port, 4, new DebugExit((value) => callbacks.onDebugExit(value)), 'any');
-    map.map(PowerManagement.port, 2, new PowerManagement(() => callbacks.onPowerOff()), 'any');
+    map.map(ACPI_PORTS.start, ACPI_PORTS.size, this.timed(this.acpi), 'any');
+    map.map(FW_CFG_PORTS.start, FW_CFG_PORTS.size, this.firmware.fwCfg, 'any');
+    const debugConsole = new DebugConsole((byte) => callbacks.onDebugConsole?.(byte));
+    for (const port of DebugConsole.ports) map.map(port, 1, debugConsole);
     return map;
   }
 
@@ -239,6 +305,18 @@ export class Platform implements TimedDevice {
     };
   }
 
+  private timedMemory(device: MmioDevice): MmioDevice {
+    return {
+      name: device.name,
+      read: (offset, size) => device.read(offset, size),
+      write: (offset, size, value) => {
+        this.service(this.clock.cycles());
+        device.write(offset, size, value);
+        this.checkDeadline();
+      },
+    };
+  }
+
   /** The cycle at which `service` must be called; Infinity when no device will do anything by itself. */
   nextDeadline(): number {
     this.announced = this.deadline();
@@ -247,9 +325,9 @@ export class Platform implements TimedDevice {
 
   /** The timer's edges matter only while nothing masks IRQ0: they are caught up with when that changes. */
   private deadline(): number {
-    const masked = this.pic.isMasked(TIMER_IRQ) || this.apic.blocksExternal;
+    const masked = (this.pic.isMasked(TIMER_IRQ) || this.apic.blocksExternal) && this.ioApic.isMasked(TIMER_GSI);
     const pit = masked ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
-    return Math.min(pit, this.apic.nextDeadline(), ...this.devices.map((device) => device.nextDeadline()));
+    return Math.min(pit, ...this.timers.map((device) => device.nextDeadline()));
   }
 
   private checkDeadline(): void {
@@ -258,8 +336,7 @@ export class Platform implements TimedDevice {
 
   service(now: number): void {
     this.pit.service(now);
-    this.apic.service(now);
-    for (const device of this.devices) device.service(now);
+    for (const device of this.timers) device.service(now);
   }
 
   /** A copy of all devices' state; IA32_APIC_BASE and IA32_TSC_DEADLINE are in the processor's. */
@@ -270,7 +347,12 @@ export class Platform implements TimedDevice {
       pic: this.pic.snapshot(),
       pit: this.pit.snapshot(),
       apic: this.apic.snapshot(),
-      cmos: this.cmos.snapshot(),
+      rtc: this.rtc.snapshot(),
+      ioApic: this.ioApic.snapshot(),
+      hpet: this.hpet.snapshot(),
+      acpi: this.acpi.snapshot(),
+      keyboard: this.keyboard.snapshot(),
+      fwCfg: this.firmware.fwCfg.snapshot(),
       shutdown: this.shutdown.snapshot(),
       reset: this.resetPorts.snapshot(),
       systemControl: this.systemControl.snapshot(),
@@ -287,13 +369,19 @@ export class Platform implements TimedDevice {
     this.apic.restore(saved.apic);
     this.com1.restore(saved.com1);
     this.com2.restore(saved.com2);
-    this.cmos.restore(saved.cmos);
+    this.rtc.restore(saved.rtc);
+    this.hpet.restore(saved.hpet);
+    this.acpi.restore(saved.acpi);
+    this.keyboard.restore(saved.keyboard);
+    this.firmware.fwCfg.restore(saved.fwCfg);
     this.shutdown.restore(saved.shutdown);
     this.resetPorts.restore(saved.reset);
     this.systemControl.restore(saved.systemControl);
     this.post.restore(saved.post);
     for (const [at, device] of this.devices.entries()) device.restore(saved.devices[at]);
     this.pci.restore(saved.pci);
+    // Last: restored devices have driven its inputs again.
+    this.ioApic.restore(saved.ioApic);
     this.router.update();
   }
 }

@@ -1,4 +1,4 @@
-/** The small devices of a PC's board: ways to end or reset the machine, port 61h, POST codes, CMOS. */
+/** The small devices of a PC's board: ways to end or reset the machine, port 61h, POST codes, debug consoles. */
 
 import type { Clock } from '../cpu/cpu.ts';
 import type { PortDevice, Snapshotted } from './device.ts';
@@ -59,33 +59,10 @@ export class ShutdownPort implements PortDevice, Snapshotted<number> {
   }
 }
 
-/** ACPI's PM1a control register where QEMU's machines have it: soft-off (S5) is SLP_EN with sleep type 0. */
-export class PowerManagement implements PortDevice {
-  readonly name = 'power management';
-  static readonly port = 0x604;
-  private readonly onPowerOff: () => void;
-
-  constructor(onPowerOff: () => void) {
-    this.onPowerOff = onPowerOff;
-  }
-
-  /** SCI_EN: there is no legacy mode to leave. */
-  read(): number {
-    return 1;
-  }
-
-  write(_port: number, _size: number, value: number): void {
-    if ((value & 0x3c00) === 0x2000) this.onPowerOff();
-  }
-}
-
-/**
- * Resets: the keyboard controller's pulse command (port 64h, FEh), the fast reset of port 92h and the reset control
- * register CF9h. There is no keyboard: the controller is always ready and never has data.
- */
+/** Resets: the fast reset of port 92h and the reset control register CF9h. */
 export class ResetPorts implements PortDevice, Snapshotted<number> {
   readonly name = 'reset ports';
-  static readonly ports = [0x60, 0x64, 0x92] as const;
+  static readonly fastReset = 0x92;
   static readonly resetControl = 0xcf9;
   private readonly onReset: () => void;
   private resetControl = 0;
@@ -95,16 +72,12 @@ export class ResetPorts implements PortDevice, Snapshotted<number> {
   }
 
   read(port: number): number {
-    // Status: self-test passed and keyboard not locked, both buffers empty.
-    if (port === 0x64) return 0x14;
     // A20 is always open.
-    if (port === 0x92) return 0x02;
-    return port === ResetPorts.resetControl ? this.resetControl : 0;
+    return port === ResetPorts.resetControl ? this.resetControl : 0x02;
   }
 
   write(port: number, _size: number, value: number): void {
-    if (port === 0x64 && value === 0xfe) this.onReset();
-    if (port === 0x92 && value & 1) this.onReset();
+    if (port === ResetPorts.fastReset && value & 1) this.onReset();
     if (port !== ResetPorts.resetControl) return;
     // Setting RST_CPU resets.
     if (value & 4) this.onReset();
@@ -117,6 +90,25 @@ export class ResetPorts implements PortDevice, Snapshotted<number> {
 
   restore(saved: number): void {
     this.resetControl = saved;
+  }
+}
+
+/** Debug consoles: port E9h of Bochs and QEMU, and port 402h, where SeaBIOS writes. They read as E9h to be found. */
+export class DebugConsole implements PortDevice {
+  readonly name = 'debug console';
+  static readonly ports = [0xe9, 0x402] as const;
+  private readonly onOutput: (byte: number) => void;
+
+  constructor(onOutput: (byte: number) => void) {
+    this.onOutput = onOutput;
+  }
+
+  read(): number {
+    return 0xe9;
+  }
+
+  write(_port: number, _size: number, value: number): void {
+    this.onOutput(value & 0xff);
   }
 }
 
@@ -182,59 +174,5 @@ export class PostPort implements PortDevice, Snapshotted<number> {
 
   restore(saved: number): void {
     this.code = saved;
-  }
-}
-
-const MIB = 2 ** 20;
-
-/** Contents after power-on: midnight of 1 January 2026, a Thursday, in BCD; memory sizes as PC firmware stores them. */
-function initialCmos(ramSize: number): number[] {
-  const cells = new Array<number>(128).fill(0);
-  // Day of week, day, month, year, then status registers A (32 kHz base), B (24-hour mode), D (battery good), century.
-  const fixed: Readonly<Record<number, number>> = { 6: 5, 7: 1, 8: 1, 9: 0x26, 10: 0x26, 11: 0x02, 13: 0x80, 50: 0x20 };
-  const extendedKib = Math.min(0xffff, Math.max(0, ramSize - MIB) / 1024);
-  const above16 = Math.min(0xffff, Math.max(0, ramSize - 16 * MIB) / 65_536);
-  const words: Readonly<Record<number, number>> = { 21: 640, 23: extendedKib, 48: extendedKib, 52: above16 };
-  for (const [index, value] of Object.entries(fixed)) cells[Number(index)] = value;
-  for (const [index, value] of Object.entries(words)) {
-    cells[Number(index)] = value & 0xff;
-    cells[Number(index) + 1] = value >> 8;
-  }
-  return cells;
-}
-
-export interface CmosState {
-  readonly index: number;
-  readonly cells: readonly number[];
-}
-
-/** Ports 70h and 71h. The clock stands still: virtual time has no date. */
-export class Cmos implements PortDevice, Snapshotted<CmosState> {
-  readonly name = 'CMOS';
-  static readonly port = 0x70;
-  private index = 0;
-  private cells: number[];
-
-  constructor(ramSize: number) {
-    this.cells = initialCmos(ramSize);
-  }
-
-  read(port: number): number {
-    return port & 1 ? (this.cells[this.index] ?? 0) : 0xff;
-  }
-
-  write(port: number, _size: number, value: number): void {
-    // Bit 7 of the index gates NMI, which nothing here raises.
-    if (port & 1) this.cells[this.index] = value;
-    else this.index = value & 0x7f;
-  }
-
-  snapshot(): CmosState {
-    return { index: this.index, cells: [...this.cells] };
-  }
-
-  restore(saved: CmosState): void {
-    this.index = saved.index;
-    this.cells = [...saved.cells];
   }
 }

@@ -1,0 +1,45 @@
+/** What firmware would tell software of the machine: ACPI tables in memory, and files for real firmware. */
+
+import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import { tableFiles } from './acpi/linker.ts';
+import { type AcpiConfiguration, type AcpiTables, linkTables, makeTables } from './acpi/tables.ts';
+import { FwCfg } from './fw-cfg.ts';
+import { memoryMap, PHYSICAL } from './memory-map.ts';
+
+const MAP_ENTRY_SIZE = 20;
+
+/** Entries as INT 15h, E820h gives them. */
+function encodeMap(ramSize: number): Uint8Array {
+  const map = memoryMap(ramSize);
+  const view = new DataView(new ArrayBuffer(MAP_ENTRY_SIZE * map.length));
+  map.forEach(({ start, end, type }, i) => {
+    view.setBigUint64(MAP_ENTRY_SIZE * i, BigInt(start), true);
+    view.setBigUint64(MAP_ENTRY_SIZE * i + 8, BigInt(end - start), true);
+    view.setUint32(MAP_ENTRY_SIZE * i + 16, type, true);
+  });
+  return new Uint8Array(view.buffer);
+}
+
+export class Firmware {
+  readonly fwCfg: FwCfg;
+  private readonly physical: PhysicalMemory;
+  private readonly tables: AcpiTables;
+
+  constructor(physical: PhysicalMemory, configuration: AcpiConfiguration) {
+    const { ramSize } = physical.state;
+    this.physical = physical;
+    this.tables = makeTables(configuration);
+    this.fwCfg = new FwCfg(physical, {
+      ramSize,
+      processors: configuration.processors,
+      files: { 'etc/e820': encodeMap(ramSize), ...tableFiles(this.tables) },
+    });
+  }
+
+  /** Puts the ACPI tables where firmware leaves them. @returns the physical address of their root pointer */
+  install(): number {
+    const { start } = PHYSICAL.firmware;
+    this.physical.poke(start, linkTables(this.tables, start));
+    return start;
+  }
+}
