@@ -79,6 +79,7 @@ export const FEATURES = {
   sha: row(7, 'ebx', 29),
   umip: row(7, 'ecx', 2, CR4.umip),
   pku: row(7, 'ecx', 3, CR4.pke),
+  waitpkg: row(7, 'ecx', 5),
   vaes: row(7, 'ecx', 9),
   vpclmulqdq: row(7, 'ecx', 10),
   la57: row(7, 'ecx', 16, CR4.la57),

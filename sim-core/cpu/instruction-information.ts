@@ -36,3 +36,9 @@ export function operandDisplacement(instruction: DecodedInstruction, index: numb
   const relative = base === Register.RIP || base === Register.EIP;
   return BigInt.asUintN(64, displacement + (relative ? rip + BigInt(instruction.length) : 0n));
 }
+
+/** Of RDRAND, RDSEED, TPAUSE and UMWAIT: the register in bits 6:3, the operand size in bits 12:11. */
+export function destinationInformation({ operands: [to] }: DecodedInstruction, size: number): number {
+  const register = to?.kind === 'register' ? registerNumber(to.register) : 0;
+  return (register << 3) | (Math.log2(size / 2) << 11);
+}

@@ -14,6 +14,7 @@ import { STRING_INSTRUCTIONS } from './string-instructions.ts';
 import { SYSTEM_CALLS } from './system-calls.ts';
 import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
+import { WAIT_INSTRUCTIONS } from './wait-instructions.ts';
 import { X87_INSTRUCTIONS } from './x87/instructions.ts';
 import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 
@@ -30,6 +31,7 @@ describe('The table of slow instructions', () => {
     STRING_INSTRUCTIONS,
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
+    WAIT_INSTRUCTIONS,
     X87_INSTRUCTIONS,
     XSAVE_INSTRUCTIONS,
   ];

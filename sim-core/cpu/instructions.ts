@@ -12,6 +12,7 @@ import { SYSTEM_CALLS } from './system-calls.ts';
 import { SYSTEM_INSTRUCTIONS } from './system-instructions.ts';
 import { byMnemonic } from './table.ts';
 import { VECTOR_INSTRUCTIONS } from './vector-instructions.ts';
+import { WAIT_INSTRUCTIONS } from './wait-instructions.ts';
 import { X87_INSTRUCTIONS } from './x87/instructions.ts';
 import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 
@@ -30,6 +31,7 @@ export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
     SYSTEM_CALLS,
     SYSTEM_INSTRUCTIONS,
     VECTOR_INSTRUCTIONS,
+    WAIT_INSTRUCTIONS,
     XSAVE_INSTRUCTIONS,
     X87_INSTRUCTIONS,
   ].flatMap(byMnemonic),

@@ -9,9 +9,10 @@ export type InterceptQuery =
   | {
       readonly kind: 'cpuid' | 'hlt' | 'invd' | 'wbinvd' | 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause' | 'monitor' | 'mwait';
     }
-  | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'clts' | 'iret' | 'rdpid' | 'xsaves' }
-  /** `information` as VMX reports the destination register and the operand size. */
-  | { readonly kind: 'rdrand' | 'rdseed'; readonly information: number }
+  /** `waitpkg`: whether TPAUSE, UMONITOR and UMWAIT exist. */
+  | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'clts' | 'iret' | 'rdpid' | 'xsaves' | 'waitpkg' }
+  /** `information` as VMX reports the register operand and its size. */
+  | { readonly kind: 'rdrand' | 'rdseed' | 'umwait' | 'tpause'; readonly information: number }
   | { readonly kind: 'invlpg'; readonly linearAddress: bigint }
   /** `displacement` and `information` as for `descriptorTable`. */
   | { readonly kind: 'invpcid'; readonly displacement: bigint; readonly information: number }

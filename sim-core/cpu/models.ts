@@ -32,7 +32,7 @@ const ICE_LAKE: readonly FeatureName[] = [
   'la57',
 ];
 
-const ALL: readonly FeatureName[] = [...ICE_LAKE, 'serialize'];
+const ALL: readonly FeatureName[] = [...ICE_LAKE, 'serialize', 'waitpkg'];
 
 /** Every model by name; the first is the default. */
 const MODELS: readonly ModelRow[] = [

@@ -130,6 +130,9 @@ const MISC_ENABLE_WRITABLE = [0n, 3n, 7n, 11n, 12n, 16n, 18n, 22n, 23n, 34n].red
 /** LBR and BTF. */
 const DEBUGCTL_WRITABLE = 0x3n;
 
+/** C0.2 disabled, and the longest wait in bits 31:2. */
+const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
+
 export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x10, { name: 'IA32_TIME_STAMP_COUNTER', read: readTimeStampCounter, write: writeTimeStampCounter }],
   [0x17, constant('IA32_PLATFORM_ID', 0n)],
@@ -137,6 +140,18 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x79, { name: 'IA32_BIOS_UPDT_TRIG', read: () => undefined, write: () => true }],
   [0x8b, inert('IA32_BIOS_SIGN_ID', MICROCODE_REVISION)],
   [0xce, constant('MSR_PLATFORM_INFO', 0n)],
+  [
+    0xe1,
+    {
+      name: 'IA32_UMWAIT_CONTROL',
+      read: ({ state, model }) => (model.features.has('waitpkg') ? state.get64('msrUmwaitControl') : undefined),
+      write: ({ state, model }, value) => {
+        if (!model.features.has('waitpkg') || (value & ~UMWAIT_CONTROL_BITS) !== 0n) return false;
+        state.set64('msrUmwaitControl', value);
+        return true;
+      },
+    },
+  ],
   [0xe2, inert('MSR_PKG_CST_CONFIG_CONTROL')],
   [0xfe, constant('IA32_MTRRCAP', MTRR_CAPABILITY)],
   [0x130, inert('MSR_CPUID_OVERRIDE_LEAF1')],

@@ -28,7 +28,7 @@ const VALUES: readonly (readonly [StateField, bigint, number?])[] = [
 const CLEARED: readonly StateField[] = [
   'gpr', 'cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'dr', 'pdpte', 'msrStar', 'msrLstar', 'msrCstar', 'msrFmask',
   'msrKernelGsBase', 'msrTscAux', 'msrSysenterCs', 'msrSysenterEsp', 'msrSysenterEip', 'msrDebugctl',
-  'msrFeatureControl', 'msrMtrrDefType', 'msrMtrrPhys', 'msrMtrrFixed', 'pendingDebug', 'eptp', 'tscOffset',
+  'msrFeatureControl', 'msrUmwaitControl', 'msrMtrrDefType', 'msrMtrrPhys', 'msrMtrrFixed', 'pendingDebug', 'eptp', 'tscOffset',
   'tscAdjustment', 'gdtrBase', 'idtrBase',
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [

@@ -10,7 +10,7 @@ import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { cpuid as cpuidLeaf } from './cpuid.ts';
 import type { FeatureName } from './features.ts';
-import { operandDisplacement, operandInformation } from './instruction-information.ts';
+import { destinationInformation, operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086, isCanonicalForModel } from './modes.ts';
 import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
@@ -237,12 +237,6 @@ function nextRandom(state: State): bigint {
   const first = BigInt.asUintN(64, (seed ^ (seed >> 30n)) * 0xbf58_476d_1ce4_e5b9n);
   const second = BigInt.asUintN(64, (first ^ (first >> 27n)) * 0x94d0_49bb_1331_11ebn);
   return second ^ (second >> 31n);
-}
-
-/** Of RDRAND and RDSEED: the register in bits 6:3, the operand size in bits 12:11. */
-function destinationInformation({ operands: [to] }: DecodedInstruction, size: number): number {
-  const register = to?.kind === 'register' ? (REGISTERS.get(to.register)?.number ?? 0) : 0;
-  return (register << 3) | (Math.log2(size / 2) << 11);
 }
 
 /** RDRAND and RDSEED always have a number: CF = 1, the other status flags 0. */

@@ -168,6 +168,7 @@ const MSRS: readonly MachineRegister[] = [
   stored('ia32_fmask', 'msr', 'msrFmask'),
   stored('ia32_kernel_gs_base', 'msr', 'msrKernelGsBase'),
   stored('ia32_tsc_aux', 'msr', 'msrTscAux'),
+  stored('ia32_umwait_control', 'msr', 'msrUmwaitControl'),
   stored('ia32_sysenter_cs', 'msr', 'msrSysenterCs'),
   stored('ia32_sysenter_esp', 'msr', 'msrSysenterEsp'),
   stored('ia32_sysenter_eip', 'msr', 'msrSysenterEip'),

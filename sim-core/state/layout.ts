@@ -96,6 +96,7 @@ const FIELDS = {
   msrFmask: [8, 1],
   msrKernelGsBase: [8, 1],
   msrTscAux: [8, 1],
+  msrUmwaitControl: [8, 1],
   msrSysenterCs: [8, 1],
   msrSysenterEsp: [8, 1],
   msrSysenterEip: [8, 1],

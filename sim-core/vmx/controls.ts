@@ -177,7 +177,7 @@ const SECONDARY_ROWS = [
   ],
   [24, 'Intel PT uses guest physical addresses', false, 'Processor trace output addresses are guest-physical.'],
   [25, 'Use TSC scaling', true, 'The guest’s time-stamp counter is multiplied.', ['TSC_MULTIPLIER']],
-  [26, 'Enable user wait and pause', false, 'TPAUSE, UMONITOR and UMWAIT may be used; otherwise they cause #UD.'],
+  [26, 'Enable user wait and pause', true, 'TPAUSE, UMONITOR and UMWAIT may be used; otherwise they cause #UD.'],
   [27, 'Enable PCONFIG', false, 'PCONFIG may be used; otherwise it causes #UD.', ['PCONFIG_EXITING_BITMAP']],
   [28, 'Enable ENCLV exiting', false, 'The ENCLV-exiting bitmap is in force.', ['ENCLV_EXITING_BITMAP']],
   [30, 'VMM bus-lock detection', false, 'Bus locks cause VM exits.'],

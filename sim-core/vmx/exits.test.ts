@@ -103,6 +103,22 @@ const CASES: readonly Case[] = [
     cause: /RDSEED exiting/,
   },
   {
+    what: 'TPAUSE R9D',
+    code: [0x66, 0x41, 0x0f, 0xae, 0xf1],
+    changes: { ...primary(PRIMARY.RDTSC_EXITING), ...secondary(SECONDARY.ENABLE_USER_WAIT_AND_PAUSE) },
+    reason: 'TPAUSE',
+    information: (9 << 3) | (1 << 11),
+    cause: /RDTSC exiting/,
+  },
+  {
+    what: 'UMWAIT EDX',
+    code: [0xf2, 0x0f, 0xae, 0xf2],
+    changes: { ...primary(PRIMARY.RDTSC_EXITING), ...secondary(SECONDARY.ENABLE_USER_WAIT_AND_PAUSE) },
+    reason: 'UMWAIT',
+    information: (2 << 3) | (1 << 11),
+    cause: /RDTSC exiting/,
+  },
+  {
     what: 'INVLPG [rbx]',
     code: [0x0f, 0x01, 0x3b],
     changes: primary(PRIMARY.INVLPG_EXITING),

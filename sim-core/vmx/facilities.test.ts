@@ -284,11 +284,13 @@ describe('Inactive guests', () => {
 describe('Instructions that controls enable', () => {
   const UD = 0x8000_0306n;
 
-  it('RDPID and XSAVES are #UD in the guest otherwise', () => {
+  it('RDPID, XSAVES, TPAUSE and UMONITOR are #UD in the guest otherwise', () => {
     for (const [code, control] of [
-      // rdpid rax; xsaves [rbx]
+      // rdpid rax; xsaves [rbx]; tpause eax; umonitor rbx
       [[0xf3, 0x0f, 0xc7, 0xf8], SECONDARY.ENABLE_RDTSCP],
       [[0x0f, 0xc7, 0x2b], SECONDARY.ENABLE_XSAVESXRSTORS],
+      [[0x66, 0x0f, 0xae, 0xf0], SECONDARY.ENABLE_USER_WAIT_AND_PAUSE],
+      [[0xf3, 0x0f, 0xae, 0xf3], SECONDARY.ENABLE_USER_WAIT_AND_PAUSE],
     ] as const) {
       const off = guest({ EXCEPTION_BITMAP: 1 << 6, GUEST_CR4: 0x4_2020n });
       assert.deepEqual(off.execute(code), VM_EXIT);

@@ -244,6 +244,13 @@ const random = (mask: number, reason: number) => {
     secondaryControls(vmcs) & mask ? { ...answer, instructionInformation: information } : undefined;
 };
 
+/** UMWAIT and TPAUSE, which “enable user wait and pause” has let through already. */
+const timedWait = (reason: number) => {
+  const answer = vmExit(reason, primaryIs(PRIMARY.RDTSC_EXITING, 1));
+  return ({ information }: Query<'umwait' | 'tpause'>, vmcs: CurrentVmcs): Answer =>
+    primaryOf(vmcs) & PRIMARY.RDTSC_EXITING ? { ...answer, instructionInformation: information } : undefined;
+};
+
 /** What each question of the processor is answered. */
 export const INTERCEPTS: InterceptTable = {
   cpuid: always(EXIT.CPUID, 'CPUID'),
@@ -263,6 +270,9 @@ export const INTERCEPTS: InterceptTable = {
   rdrand: random(SECONDARY.RDRAND_EXITING, EXIT.RDRAND),
   rdseed: random(SECONDARY.RDSEED_EXITING, EXIT.RDSEED),
   rdpid: enabledBy(SECONDARY.ENABLE_RDTSCP),
+  waitpkg: enabledBy(SECONDARY.ENABLE_USER_WAIT_AND_PAUSE),
+  umwait: timedWait(EXIT.UMWAIT),
+  tpause: timedWait(EXIT.TPAUSE),
   // No component belongs to IA32_XSS, so that the XSS-exiting bitmap has nothing to choose from.
   xsaves: enabledBy(SECONDARY.ENABLE_XSAVESXRSTORS),
   iret: never,
