@@ -82,6 +82,9 @@ function bundle([output, { entry, options }]) {
     outfile: join('dist', output),
     bundle: true,
     sourcemap: true,
+    // Names stay, for stack traces.
+    minifyWhitespace: true,
+    minifySyntax: true,
     logLevel: 'warning',
     plugins: [embedIced],
   });
