@@ -1,6 +1,7 @@
 /** What the debug adapter and the CLI see of the machine. `machine.ts` implements it. */
 
 import type { Cpu } from '../cpu/cpu.ts';
+import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { BootRequest } from '../loaders/boot-request.ts';
 import type { Mmu } from '../mmu/mmu.ts';
@@ -8,6 +9,7 @@ import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import type { DeviceConfig } from '../platform/devices.ts';
 import type { DmaFault } from '../platform/dma.ts';
+import type { PciFunction } from '../platform/pci/function.ts';
 import type { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import type { StopReason } from './stop-reason.ts';
@@ -21,6 +23,8 @@ export interface MachineConfig {
   readonly vmx?: boolean;
   /** PCI devices, in the order of their numbers on bus 0 (from 1). */
   readonly devices?: readonly DeviceConfig[];
+  /** Devices' accesses and interrupts go through an IOMMU (VT-d). Default false. */
+  readonly iommu?: boolean;
   /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
   readonly compile?: boolean;
 }
@@ -87,6 +91,10 @@ export interface Machine {
   readonly world: World;
   readonly serial: SerialPort;
   readonly vmx: VmxView;
+  /** Undefined in a machine without one. */
+  readonly iommu: Iommu | undefined;
+  /** The functions on PCI bus 0, in the order of their numbers. */
+  readonly pci: readonly PciFunction[];
 
   /**
    * Decodes the instruction at a linear address of the current world; undefined when it cannot be read or is invalid.

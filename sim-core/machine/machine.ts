@@ -17,6 +17,7 @@ import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { resetCpu } from '../cpu/reset.ts';
 import { EXIT } from '../engine/record.ts';
+import type { Iommu } from '../iommu/iommu.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
@@ -27,6 +28,7 @@ import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { StaleUse, TableWatchHooks } from '../mmu/table-watch.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import type { DmaFault } from '../platform/dma.ts';
+import type { PciFunction } from '../platform/pci/function.ts';
 import { Platform } from '../platform/platform.ts';
 import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
@@ -99,6 +101,7 @@ class SimulatedMachine implements Machine {
       frequency: model.frequency,
       physicalAddressBits: model.physicalAddressBits,
       ...(config.devices ? { devices: config.devices } : {}),
+      iommu: config.iommu ?? false,
       callbacks: {
         onSerialOutput: (byte) => serial.onOutput?.(byte),
         onDebugExit: (value) => this.stopWith({ kind: 'debugExit', value }),
@@ -166,6 +169,12 @@ class SimulatedMachine implements Machine {
     this.mmu.watchTables(on ? hooks : undefined);
   }
 
+  get iommu(): Iommu | undefined {
+    return this.platform.iommu;
+  }
+  get pci(): readonly PciFunction[] {
+    return this.platform.pci.all;
+  }
   get vmx(): VmxView {
     return this.vmxUnit;
   }

@@ -1,6 +1,7 @@
 /** The devices of the machine, wired as on a PC. */
 
 import type { Clock, InterruptController, PortBus } from '../cpu/cpu.ts';
+import { Iommu, type IommuState } from '../iommu/iommu.ts';
 import type { MmioDevice, PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { State } from '../state/state.ts';
 import { TIMER_GSI } from './acpi/tables.ts';
@@ -59,6 +60,8 @@ export interface PlatformConfig {
   readonly callbacks: PlatformCallbacks;
   /** PCI devices, in the order of their numbers on bus 0. */
   readonly devices?: readonly DeviceConfig[];
+  /** Devices' accesses go through an IOMMU. Default false. */
+  readonly iommu?: boolean;
   /** What the real-time clock shows at cycle 0: seconds since 1 January 1970, UTC. */
   readonly startTime?: number;
   /** For the ACPI tables; default 1. */
@@ -83,6 +86,7 @@ export interface PlatformState {
   readonly post: number;
   readonly pci: PciBusState;
   readonly devices: readonly unknown[];
+  readonly iommu: IommuState | undefined;
 }
 
 /**
@@ -102,6 +106,7 @@ export class Platform implements TimedDevice {
   readonly dma: DmaBus;
   readonly pci: PciBus;
   readonly devices: readonly PciDevice[];
+  readonly iommu: Iommu | undefined;
   private readonly lpc = new LpcBridge((input, asserted) => this.pic.setLine(input, asserted));
   private readonly state: State;
   private readonly clock: Clock;
@@ -149,11 +154,17 @@ export class Platform implements TimedDevice {
     this.keyboard = new KeyboardController(this.line(KEYBOARD_IRQ), () => callbacks.onReset());
     this.firmware = new Firmware(config.physical, {
       processors: config.processors ?? 1,
-      iommu: false,
+      iommu: config.iommu ?? false,
       physicalAddressBits: config.physicalAddressBits,
     });
     this.dma = new DmaBus(config.physical, (message) => this.deliver(message));
-    this.dma.onFault = (fault) => callbacks.onDmaFault?.(fault);
+    const onFault = (fault: DmaFault): void => callbacks.onDmaFault?.(fault);
+    this.dma.onFault = onFault;
+    const { physical } = config;
+    this.iommu = config.iommu
+      ? new Iommu({ physical, deliver: (message) => this.deliver(message), onFault })
+      : undefined;
+    this.dma.remapper = this.iommu;
     this.pci = new PciBus(this.dma, (pirq, asserted) => {
       this.lpc.setPirq(pirq, asserted);
       this.ioApic.setPin(FIRST_PCI_GSI + pirq, asserted);
@@ -182,6 +193,7 @@ export class Platform implements TimedDevice {
     this.acpi.reset();
     this.keyboard.reset();
     this.firmware.fwCfg.reset();
+    this.iommu?.reset();
     this.setUpPci();
     this.router.update();
   }
@@ -193,6 +205,7 @@ export class Platform implements TimedDevice {
     physical.map(PHYSICAL.ioApic.start, PHYSICAL.ioApic.size, this.timedMemory(this.ioApic));
     physical.map(PHYSICAL.hpet.start, PHYSICAL.hpet.size, this.timedMemory(this.hpet));
     physical.map(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
+    if (this.iommu) physical.map(PHYSICAL.dmar.start, PHYSICAL.dmar.size, this.iommu);
     physical.map(PCI_WINDOW.memory32.start, PCI_WINDOW.memory32.size, pci.memory32);
     physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, pci.memory64);
     this.setUpPci();
@@ -359,6 +372,7 @@ export class Platform implements TimedDevice {
       post: this.post.snapshot(),
       pci: this.pci.snapshot(),
       devices: this.devices.map((device) => device.snapshot()),
+      iommu: this.iommu?.snapshot(),
     };
   }
 
@@ -379,6 +393,7 @@ export class Platform implements TimedDevice {
     this.systemControl.restore(saved.systemControl);
     this.post.restore(saved.post);
     for (const [at, device] of this.devices.entries()) device.restore(saved.devices[at]);
+    if (saved.iommu) this.iommu?.restore(saved.iommu);
     this.pci.restore(saved.pci);
     // Last: restored devices have driven its inputs again.
     this.ioApic.restore(saved.ioApic);
