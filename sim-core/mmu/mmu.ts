@@ -218,6 +218,7 @@ export class Mmu {
     user: boolean,
     implicit: boolean,
   ): number {
+    this.walker.accessSize = size;
     const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, user, implicit);
     if (physical < 0) return 0;
     if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) {
@@ -266,6 +267,8 @@ export class Mmu {
   touch(low: number, high: number, size: number, write: boolean): number {
     const { world } = this;
     if (world.alignmentChecks || (low & 0xfff) + size > 4096 || this.isWatched(low, high)) return -1;
+    // Sub-page write permissions ask at every write, and for its size.
+    if (write && world.subPageWrites) return -1;
     this.accessedLow = low;
     this.accessedHigh = high;
     const access = write ? ACCESS.write : ACCESS.read;
@@ -351,8 +354,10 @@ export class Mmu {
     const nextHigh = (high + carry) >>> 0;
     // All bytes must be canonical before any page is looked at.
     if (!this.isCanonical(high) || !this.isCanonical(nextHigh)) return 0;
+    this.walker.accessSize = inFirst;
     const first = this.translate(low, high, access, user, implicit);
     if (first < 0) return 0;
+    this.walker.accessSize = size - inFirst;
     const second = this.translate(nextLow, nextHigh, access, user, implicit);
     if (second < 0) return 0;
     const page = this.apic?.page;

@@ -6,6 +6,7 @@ import { OFFSET } from '../state/layout.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
+import { mayWriteSubPages, type SubPageTable } from './sub-page.ts';
 import type { TableWatch } from './table-watch.ts';
 import { ALL_EPT_RIGHTS, MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
 import { ACCESS, type AccessCode, PAGING, type World } from './world.ts';
@@ -34,8 +35,9 @@ const ENTRY = { present: 1, writable: 2, user: 4, accessed: 0x20, dirty: 0x40, p
 const XD = 0x8000_0000;
 /** Bits of EPT entries. */
 const EPT = { read: 1, write: 2, execute: 4, large: 0x80, accessed: 0x100, dirty: 0x200, userExecute: 0x400 } as const;
-/** Bit 63 of EPT entries, in their high half. */
+/** Bits 63 and 61 of EPT entries, in their high half. */
 const SUPPRESS_VE = 0x8000_0000;
+const SUB_PAGE_WRITE = 0x2000_0000;
 /** Memory types that an EPT leaf may name: UC, WC, WT, WP, WB (SDM Vol. 3C, "EPT Misconfigurations"). */
 const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, true, true, false];
 
@@ -61,6 +63,8 @@ export class Walker {
   private readonly tlb: Tlb;
   private readonly features: PagingFeatures;
   pageLog: PageLog | undefined;
+  /** Bytes that the access in hand has in the page: sub-page write permissions ask. */
+  accessSize = 1;
   /** Told which table entries each TLB entry is filled from. */
   watch: TableWatch | undefined;
   /** Set while explaining: receives every entry read. A walk then changes nothing. */
@@ -432,8 +436,16 @@ export class Walker {
     // An access to a paging structure that counts as a write is a read too.
     const needed = structure ? wanted | EPT.read : wanted;
     if ((rights & needed) !== needed) {
-      const missing = access === ACCESS.execute ? 'execute' : asWrite ? 'write' : 'read';
-      return this.eptViolation(world, guestPhysical, access, rights, structure, `no ${missing} permission`);
+      const asks = level === 0 && access === ACCESS.write && !structure && this.linearValid && world.subPageWrites;
+      const allowed = asks && this.mayWriteSubPage(world, guestPhysical, rights);
+      if (typeof allowed === 'object') {
+        this.fault = allowed;
+        return -1;
+      }
+      if (!allowed) {
+        const missing = access === ACCESS.execute ? 'execute' : asWrite ? 'write' : 'read';
+        return this.eptViolation(world, guestPhysical, access, rights, structure, `no ${missing} permission`);
+      }
     }
     const marks = world.eptAccessedDirty && this.steps === undefined;
     if (marks && !this.markEptUsed(world.eptTopLevel, level, guestPhysical, asWrite)) return -1;
@@ -445,6 +457,27 @@ export class Walker {
       ((rights & (modeBased ? EPT.userExecute : EPT.execute)) !== 0 ? RIGHT.eptUserExecute : 0) |
       (!world.eptAccessedDirty || asWrite || leafDirty ? RIGHT.dirty : 0);
     return base + (low & (2 ** order - 1));
+  }
+
+  /**
+   * Asks the sub-page-permission table about a write that EPT forbids. The translation is not remembered as writable, so
+   * that the table is asked at every write.
+   */
+  private mayWriteSubPage(world: World, guestPhysical: number, rights: number): boolean | VmExitFault {
+    if ((this.high & SUB_PAGE_WRITE) === 0 || (rights & EPT.read) === 0) return false;
+    const { low, high } = this;
+    const table: SubPageTable = {
+      root: world.subPageRoot,
+      physicalAddressBits: this.features.physicalAddressBits,
+      read: (at) => {
+        this.readEntry(at, false, true);
+        return (BigInt(this.high) << 32n) | BigInt(this.low);
+      },
+    };
+    const answer = mayWriteSubPages(table, { guestPhysical, linear: this.linearAddress(), size: this.accessSize });
+    this.low = low;
+    this.high = high;
+    return answer;
   }
 
   private mayBeLargeEpt(level: number): boolean {

@@ -25,7 +25,20 @@ const EPT_ACCESSED_DIRTY_MODE = 1 << 30;
 /** Indices in `State.u32` of everything that `World.loadCurrent` reads. */
 const INPUTS = Int32Array.from(
   (
-    ['cr0', 'cr3', 'cr4', 'efer', 'cpl', 'rflagsSystem', 'pkru', 'pdpte', 'eptControls', 'eptp', 'vpid'] as const
+    [
+      'cr0',
+      'cr3',
+      'cr4',
+      'efer',
+      'cpl',
+      'rflagsSystem',
+      'pkru',
+      'pdpte',
+      'eptControls',
+      'eptp',
+      'subPageTable',
+      'vpid',
+    ] as const
   ).flatMap((field) => {
     const words = (widthOf(field) * countOf(field)) / 4;
     return Array.from({ length: words }, (_, i) => (OFFSET[field] >>> 2) + i);
@@ -74,6 +87,9 @@ export class World implements TlbTags {
   eptAccessedDirty = false;
   /** “Mode-based execute control for EPT”. */
   eptModeBasedExecute = false;
+  /** “Sub-page write permissions for EPT”, and the physical address of the SPPT’s top table. */
+  subPageWrites = false;
+  subPageRoot = 0;
   tags = 0;
   eptLow = 0;
   eptHigh = 0;
@@ -111,7 +127,10 @@ export class World implements TlbTags {
         this.pdpte[2 * i + 1] = state.high('pdpte', i);
       }
     }
-    this.eptModeBasedExecute = (state.get32('eptControls') & EPT_CONTROL.modeBasedExecute) !== 0;
+    const eptControls = state.get32('eptControls');
+    this.eptModeBasedExecute = (eptControls & EPT_CONTROL.modeBasedExecute) !== 0;
+    this.subPageWrites = (eptControls & EPT_CONTROL.subPageWrite) !== 0;
+    this.subPageRoot = state.high('subPageTable') * 2 ** 32 + state.low('subPageTable');
     this.setEpt(state.low('eptp'), state.high('eptp'));
     this.tags = ((state.get32('vpid') << 16) | ((cr4 & CR4.pcide) !== 0 ? cr3Low & 0xfff : 0)) >>> 0;
   }

@@ -159,6 +159,8 @@ const FIELDS = {
   eptp: [8, 1],
   /** EPT_CONTROL bits in force in non-root operation. */
   eptControls: [4, 1],
+  /** SPPTP in force with EPT_CONTROL.subPageWrite. */
+  subPageTable: [8, 1],
   /** TSC offset in force in non-root operation, else 0. */
   tscOffset: [8, 1],
   /** TSC multiplier in force in non-root operation (48 fraction bits); 0 means none. */
@@ -218,7 +220,7 @@ export type CodeMode = (typeof CODE_MODE)[keyof typeof CODE_MODE];
 export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
 
 /** What VM-execution controls add to EPT. */
-export const EPT_CONTROL = { modeBasedExecute: 1 } as const;
+export const EPT_CONTROL = { modeBasedExecute: 1, subPageWrite: 2 } as const;
 
 /** Monitor trap flag: off; a VM exit pends after the next instruction or event; it pends now. */
 export const MONITOR_TRAP = { off: 0, armed: 1, pending: 2 } as const;

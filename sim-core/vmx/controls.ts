@@ -171,7 +171,7 @@ const SECONDARY_ROWS = [
   [
     23,
     'Sub-page write permissions for EPT',
-    false,
+    true,
     'EPT write permission can be given for 128 bytes.',
     ['SUB_PAGE_PERMISSION_TABLE_POINTER'],
   ],

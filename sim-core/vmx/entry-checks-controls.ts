@@ -161,6 +161,7 @@ type PageField =
   | 'VMREAD_BITMAP_ADDRESS'
   | 'VMWRITE_BITMAP_ADDRESS'
   | 'PML_ADDRESS'
+  | 'SUB_PAGE_PERMISSION_TABLE_POINTER'
   | 'VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS';
 const page = (id: string, control: keyof typeof SECONDARY, title: string, field: PageField): EntryCheck =>
   check({
@@ -317,6 +318,18 @@ const EPT: readonly EntryCheck[] = [
   }),
   needs('controls.pml', 'ENABLE_PML', 'ENABLE_EPT', '“Enable PML” must be 0 when “enable EPT” is 0'),
   page('controls.pml.address', 'ENABLE_PML', 'enable PML', 'PML_ADDRESS'),
+  needs(
+    'controls.subPageWrite',
+    'SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT',
+    'ENABLE_EPT',
+    '“Sub-page write permissions for EPT” must be 0 when “enable EPT” is 0',
+  ),
+  page(
+    'controls.subPageWrite.pointer',
+    'SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT',
+    'sub-page write permissions for EPT',
+    'SUB_PAGE_PERMISSION_TABLE_POINTER',
+  ),
   page(
     'controls.virtualizationException',
     'EPT_VIOLATION_#VE',

@@ -127,6 +127,11 @@ const CONTROLS: Record<string, Break> = {
     ...withSecondary(SECONDARY['EPT_VIOLATION_#VE']),
     VIRTUALIZATION_EXCEPTION_INFORMATION_ADDRESS: 0x10n,
   }),
+  'controls.subPageWrite': fields(withSecondary(SECONDARY.SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT, SECONDARY.ENABLE_EPT)),
+  'controls.subPageWrite.pointer': fields({
+    ...withSecondary(SECONDARY.SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT),
+    SUB_PAGE_PERMISSION_TABLE_POINTER: 0x80n,
+  }),
   'controls.vmreadBitmap': fields({ ...withSecondary(SECONDARY.VMCS_SHADOWING), VMREAD_BITMAP_ADDRESS: BEYOND }),
   'controls.vmwriteBitmap': fields({ ...withSecondary(SECONDARY.VMCS_SHADOWING), VMWRITE_BITMAP_ADDRESS: 1n }),
   'controls.vmFunctions.reserved': fields({

@@ -181,7 +181,10 @@ function enterGuestWorld(unit: VmxUnit, secondary: number): void {
   // The first PAUSE after VM entry starts a loop.
   if (secondary & SECONDARY.PAUSE_LOOP_EXITING) state.setFloat('pauseLoop', Number.NEGATIVE_INFINITY, 1);
   const modeBased = secondary & SECONDARY.MODE_BASED_EXECUTE_CONTROL_FOR_EPT;
-  state.u32[OFFSET.eptControls >>> 2] = modeBased ? EPT_CONTROL.modeBasedExecute : 0;
+  const subPage = secondary & SECONDARY.SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT;
+  if (subPage) copyField(state, F.SUB_PAGE_PERMISSION_TABLE_POINTER, OFFSET.subPageTable);
+  state.u32[OFFSET.eptControls >>> 2] =
+    (modeBased ? EPT_CONTROL.modeBasedExecute : 0) | (subPage ? EPT_CONTROL.subPageWrite : 0);
   unit.virtualApic.enter();
   unit.pageLog.enter();
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { MAPPING } from '../mmu/tlb.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { PIN, SECONDARY } from './controls.ts';
+import { EXIT } from './exit-reasons.ts';
 import { ENCODING, FIELD_OFFSET } from './fields.ts';
 import { AT, CODE, TestProcessor } from './test-processor.ts';
 import { type FieldChanges, vmcsWith } from './test-vmcs.ts';
@@ -297,6 +298,87 @@ describe('Instructions that controls enable', () => {
       assert.equal(off.field('VM_EXIT_INTERRUPTION_INFORMATION'), UD);
       const on = guest({ ...secondary(control), EXCEPTION_BITMAP: 1 << 6, GUEST_CR4: 0x4_2020n });
       assert.equal(on.execute(code), 'done');
+    }
+  });
+});
+
+describe('Sub-page write permissions', () => {
+  const SPPT = 0x3_0000;
+  const SPP_BIT = 1n << 61n;
+  const EPT_PAGE = 0x20_8000;
+  const EPT_TABLES = 0x3_8000;
+
+  /** A guest whose page EPT_PAGE is read-only for EPT, with bit 61 set as `spp` says. */
+  const withTable = (spp = SPP_BIT, more: FieldChanges = {}): TestProcessor => {
+    const processor = new TestProcessor();
+    const { physical } = processor;
+    // 4-KiB pages for the second 2 MiB: a page directory, then a page table.
+    physical.write64(AT.eptPdpt, BigInt(EPT_TABLES) | 7n);
+    for (let i = 0; i < 8; i++) physical.write64(EPT_TABLES + 8 * i, (BigInt(i) << 21n) | 0xb7n);
+    physical.write64(EPT_TABLES + 8, BigInt(EPT_TABLES + 0x1000) | 7n);
+    for (let i = 0; i < 512; i++) {
+      physical.write64(EPT_TABLES + 0x1000 + 8 * i, BigInt(0x20_0000 + 4096 * i) | 0x37n);
+    }
+    physical.write64(EPT_TABLES + 0x1000 + 8 * 8, BigInt(EPT_PAGE - 0x20_0000) | 0x35n | spp);
+    // The SPPT's three upper tables for guest-physical address 208000H, then the vector of its page: sub-pages 0 and 2.
+    physical.write64(SPPT, BigInt(SPPT + 0x1000) | 1n);
+    physical.write64(SPPT + 0x1000, BigInt(SPPT + 0x2000) | 1n);
+    physical.write64(SPPT + 0x2000 + 8, BigInt(SPPT + 0x3000) | 1n);
+    physical.write64(SPPT + 0x3000 + 8 * 8, 0x11n);
+    processor.enter({
+      ...secondary(SECONDARY.SUB_PAGE_WRITE_PERMISSIONS_FOR_EPT),
+      SUB_PAGE_PERMISSION_TABLE_POINTER: BigInt(SPPT),
+      ...more,
+    });
+    return processor;
+  };
+  const write = (processor: TestProcessor, offset: number, size = 1) => {
+    const fault = processor.mmu.write(BigInt(EPT_PAGE + offset), size, 0x5an);
+    if (fault) processor.fault(fault);
+    return fault;
+  };
+
+  it('let 128 bytes be written whose bit is set, at every write', () => {
+    const processor = withTable();
+    assert.equal(write(processor, 0), undefined);
+    assert.equal(write(processor, 0x17f, 1), undefined);
+    assert.equal(processor.physical.read(EPT_PAGE - 0x20_0000 + 0x17f, 1), 0x5a);
+    processor.physical.write64(SPPT + 0x3000 + 8 * 8, 0n);
+    assert.equal(write(processor, 0)?.kind, 'eptViolation', 'the table is asked each time');
+  });
+
+  it('leave an EPT violation elsewhere, and for a write that reaches into a forbidden sub-page', () => {
+    for (const [offset, size] of [
+      [0x80, 1],
+      [0x7c, 8],
+    ] as const) {
+      const processor = withTable();
+      assert.equal(write(processor, offset, size)?.kind, 'eptViolation');
+      assert.equal(processor.field('EXIT_REASON'), BigInt(EXIT.EPT_VIOLATION));
+      // A data write, readable and executable, of a linear address’s own translation.
+      assert.equal(processor.field('EXIT_QUALIFICATION'), 0x1aan);
+    }
+  });
+
+  it('ask nothing without bit 61 in the EPT entry, or without the control', () => {
+    assert.equal(write(withTable(0n), 0)?.kind, 'eptViolation');
+    assert.equal(write(withTable(SPP_BIT, secondary(0)), 0)?.kind, 'eptViolation');
+  });
+
+  it('exit for a miss and for reserved bits in the table', () => {
+    for (const [at, value, qualification] of [
+      [SPPT + 0x1000, 0n, 0x800n],
+      [SPPT + 0x2000 + 8, BigInt(SPPT + 0x3000) | 3n, 0n],
+      [SPPT + 0x3000 + 8 * 8, 0x13n, 0n],
+    ] as const) {
+      const processor = withTable();
+      processor.physical.write64(at, value);
+      assert.equal(write(processor, 8)?.kind, 'vmExit');
+      assert.equal(processor.field('EXIT_REASON'), BigInt(EXIT.SPP_RELATED_EVENT));
+      assert.equal(processor.field('EXIT_QUALIFICATION'), qualification);
+      assert.equal(processor.field('GUEST_PHYSICAL_ADDRESS'), BigInt(EPT_PAGE + 8));
+      assert.equal(processor.field('GUEST_LINEAR_ADDRESS'), BigInt(EPT_PAGE + 8));
+      assert.equal(processor.field('GUEST_RFLAGS') & 0x1_0000n, 0x1_0000n, 'RF, as for other faults of an access');
     }
   });
 });

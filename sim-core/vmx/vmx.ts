@@ -134,9 +134,10 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   exitForFault(fault: ExitFault, vectoring: VectoredEvent | undefined): void {
     const instructionLength = vectoring ? (vectoring.instructionLength ?? 0) : this.instructionLength();
     if (fault.kind === 'vmExit') {
-      const ofLog = fault.reason === EXIT.PAGE_MODIFICATION_LOG_FULL ? unblockingBit(fault) : 0n;
-      const qualification = vectoring ? duringDelivery(fault) : fault.qualification | ofLog;
-      exitToHost(this, { ...fault, qualification, instructionLength, vectoring, resumeFlag: false });
+      const unblocking = TELLS_UNBLOCKING.has(fault.reason) ? unblockingBit(fault) : 0n;
+      const qualification = vectoring ? duringDelivery(fault) : fault.qualification | unblocking;
+      const resumeFlag = vectoring ? setsResumeFlag(vectoring) : OF_ACCESSES.has(fault.reason);
+      exitToHost(this, { ...fault, qualification, instructionLength, vectoring, resumeFlag });
       return;
     }
     const resumeFlag = vectoring ? setsResumeFlag(vectoring) : true;
@@ -302,6 +303,11 @@ interface Attached {
 const UNBLOCKING = 0x1000;
 const unblockingBit = ({ unblocksNmi }: { readonly unblocksNmi?: true }): bigint =>
   unblocksNmi ? BigInt(UNBLOCKING) : 0n;
+
+/** VM exits whose qualification has that bit, beside EPT violations. */
+const TELLS_UNBLOCKING: ReadonlySet<number> = new Set([EXIT.PAGE_MODIFICATION_LOG_FULL, EXIT.SPP_RELATED_EVENT]);
+/** VM exits of memory accesses that save RF = 1, unlike those of instructions (SDM Vol. 3C, "Saving RIP, RSP…"). */
+const OF_ACCESSES: ReadonlySet<number> = new Set([...TELLS_UNBLOCKING, EXIT.APIC_ACCESS]);
 
 /** Linear accesses to the APIC-access page during event delivery have access type 3, whatever they are. */
 const duringDelivery = ({ reason, qualification }: VmExitFault): bigint =>
