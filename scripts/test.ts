@@ -42,6 +42,7 @@ const STEPS: readonly Step[] = [
     files: ['test/*.test.ts', 'test/system/**/*.test.ts', 'test/silicon/*.test.ts', 'test/fuzz/*.test.ts'],
     mocha: ['--parallel', '--jobs', '2'],
   },
+  { name: 'linux', about: "Debian's kernel, from its loader to power-off", files: ['test/linux/*.test.ts'] },
   // One at a time: these measure latencies.
   { name: 'dap', about: 'debug adapter through its protocol', files: ['test/dap/**/*.test.ts'], bundles: true },
   { name: 'vscode', about: 'extension in a real VS Code', files: ['test/vscode/*.test.ts'], bundles: true },

@@ -23,6 +23,8 @@ export interface MachineConfig {
   readonly vmx?: boolean;
   /** PCI devices, in the order of their numbers on bus 0 (from 1). */
   readonly devices?: readonly DeviceConfig[];
+  /** What the real-time clock shows at power-up: seconds since 1 January 1970, UTC. Default: 1 January 2026. */
+  readonly startTime?: number;
   /** Devices' accesses and interrupts go through an IOMMU (VT-d). Default false. */
   readonly iommu?: boolean;
   /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
@@ -90,6 +92,8 @@ export interface Machine {
 
   readonly world: World;
   readonly serial: SerialPort;
+  /** Called with each byte that the guest writes to a debug console (ports E9h and 402h). */
+  onDebugConsole: ((byte: number) => void) | undefined;
   readonly vmx: VmxView;
   /** Undefined in a machine without one. */
   readonly iommu: Iommu | undefined;

@@ -60,6 +60,7 @@ class SimulatedMachine implements Machine {
   onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
   onVmEntry: (() => boolean) | undefined;
   onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
+  onDebugConsole: ((byte: number) => void) | undefined;
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
   private readonly platform: Platform;
@@ -101,9 +102,11 @@ class SimulatedMachine implements Machine {
       frequency: model.frequency,
       physicalAddressBits: model.physicalAddressBits,
       ...(config.devices ? { devices: config.devices } : {}),
+      ...(config.startTime === undefined ? {} : { startTime: config.startTime }),
       iommu: config.iommu ?? false,
       callbacks: {
         onSerialOutput: (byte) => serial.onOutput?.(byte),
+        onDebugConsole: (byte) => this.onDebugConsole?.(byte),
         onDebugExit: (value) => this.stopWith({ kind: 'debugExit', value }),
         onPowerOff: () => this.stopWith({ kind: 'powerOff' }),
         onReset: () => this.stopWith({ kind: 'reset' }),
