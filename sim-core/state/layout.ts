@@ -19,6 +19,11 @@ const STATE_BASE = 0x1000;
 
 /** name: [element width in bytes, element count] */
 const FIELDS = {
+  /** Instructions that all processors together retired before this slice (Number, as f64). */
+  retired: [8, 1],
+  /** Cycles beyond one per instruction: page-walk references, VM transitions, skipped halts (Number, as f64). */
+  extraCycles: [8, 1],
+
   /** RAX…R15. In 32-bit code the upper halves are kept zero by 32-bit writes. */
   gpr: [8, 16],
   /** Always zero: the base or index of an address that has none. */
@@ -55,10 +60,6 @@ const FIELDS = {
   codeDropped: [4, 1],
   /** Scratch for values that cross between WebAssembly and TypeScript without BigInt. */
   scratch: [8, 4],
-  /** Instructions retired before this slice (Number, as f64). */
-  retired: [8, 1],
-  /** Cycles beyond one per instruction: page-walk references, VM transitions, skipped halts (Number, as f64). */
-  extraCycles: [8, 1],
   /** Added to cycles to give IA32_TIME_STAMP_COUNTER. */
   tscAdjustment: [8, 1],
 
@@ -111,6 +112,21 @@ const FIELDS = {
   msrXss: [8, 1],
   msrSpecCtrl: [8, 1],
   msrPerfGlobalCtrl: [8, 1],
+  msrPerfGlobalStatus: [8, 1],
+  msrFixedCtrCtrl: [8, 1],
+  perfEventSelect: [8, 4],
+  /** General performance counters, then fixed ones, as they were when `perfCounted` was noted. */
+  perfCounters: [8, 7],
+  /** Instructions and cycles outside HLT (Numbers, as f64) up to which `perfCounters` have counted. */
+  perfCounted: [8, 2],
+  /** Absolute cycle (Number, as f64) before which no counter that interrupts overflows. */
+  perfDeadline: [8, 1],
+  /** The ring that counts: bit 0 for CPL 0, bit 1 for others. */
+  perfRing: [4, 1],
+  /** 1 while an enabled counter counts in one of these only. */
+  perfByRing: [4, 1],
+  /** Cycles that have passed in HLT (Number, as f64). */
+  haltedCycles: [8, 1],
   msrPkrs: [8, 1],
   msrTscDeadline: [8, 1],
   pkru: [4, 1],
@@ -143,6 +159,10 @@ const FIELDS = {
   interruptRequest: [4, 1],
   /** 1 while an NMI is latched. */
   nmiRequest: [4, 1],
+  /** 1 while an INIT signal is latched. */
+  initRequest: [4, 1],
+  /** START_UP.latched with the vector of a start-up IPI that has come; else 0. */
+  startUpRequest: [4, 1],
 
   /** 1 after VMXON. */
   vmxOn: [4, 1],
@@ -204,9 +224,11 @@ const LAYOUT = layOut();
  * spread matters: JavaScript engines keep an object filled by computed keys as a hash table, ten times slower to read.
  */
 export const OFFSET: Readonly<Record<StateField, number>> = { ...LAYOUT.offsets };
-/** Bytes [STATE_START, STATE_END) hold the whole processor state; copying them copies the processor. */
+/** Bytes [STATE_START, STATE_END) hold the time and the whole state of the processor that runs. */
 export const STATE_START = STATE_BASE;
 export const STATE_END = LAYOUT.end;
+/** Bytes [PROCESSOR_START, STATE_END) are the processor's own: copying them copies the processor. */
+export const PROCESSOR_START = LAYOUT.offsets.gpr;
 
 /** Element width in bytes of a field. */
 export const widthOf = (field: StateField): number => FIELDS[field][0];
@@ -218,6 +240,9 @@ export type CodeMode = (typeof CODE_MODE)[keyof typeof CODE_MODE];
 
 /** Activity states in the VMCS encoding (SDM Vol. 3C, "Guest Non-Register State"). */
 export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
+
+/** In `startUpRequest`, beside the vector in bits 7:0. */
+export const START_UP = { vector: 0xff, latched: 0x100 } as const;
 
 /** What VM-execution controls add to EPT. */
 export const EPT_CONTROL = { modeBasedExecute: 1, subPageWrite: 2 } as const;
@@ -240,6 +265,18 @@ export const REGION = {
   /** Guest RAM: physical address p < RAM size is at ram.start + p. */
   ram: { start: 0x400_0000 },
 } as const;
+
+/** Most processors that a machine may have. */
+export const MOST_PROCESSORS = 16;
+
+/**
+ * Behind RAM, for each processor of a machine with several: its state while it does not run, and its architectural TLB
+ * (processor 0 has REGION.tlb). Sizes in bytes.
+ */
+export const PARKING = { state: 0x4000, tlb: REGION.tlb.size, size: 0x4000 + REGION.tlb.size } as const;
+/** Address of a processor's part of the parking area. @param ramSize bytes of RAM */
+export const parkingOf = (ramSize: number, processor: number): number =>
+  REGION.ram.start + ramSize + processor * PARKING.size;
 
 /**
  * Entry of the engine's data TLB: entry number = linear page number modulo `entries`. A tag is the linear page address

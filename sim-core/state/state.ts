@@ -1,4 +1,13 @@
-import { countOf, OFFSET, REGION, type SegmentIndex, type StateField, widthOf } from './layout.ts';
+import {
+  countOf,
+  MOST_PROCESSORS,
+  OFFSET,
+  PARKING,
+  REGION,
+  type SegmentIndex,
+  type StateField,
+  widthOf,
+} from './layout.ts';
 
 const PAGE = 0x1_0000;
 
@@ -25,13 +34,19 @@ export class State {
   readonly f64: Float64Array;
   /** Size of guest RAM in bytes, a multiple of 64 KiB. */
   readonly ramSize: number;
+  /** Number of processors, 1…MOST_PROCESSORS. */
+  readonly processors: number;
 
   /** @param ramSize guest RAM in bytes, a positive multiple of 64 KiB, at most 3 GiB. */
-  constructor(ramSize: number) {
+  constructor(ramSize: number, processors = 1) {
     if (!Number.isInteger(ramSize) || ramSize <= 0 || ramSize % PAGE !== 0 || ramSize > 3 * 2 ** 30) {
       throw new RangeError(`RAM size ${ramSize} is not a multiple of 64 KiB between 64 KiB and 3 GiB`);
     }
-    const pages = (REGION.ram.start + ramSize) / PAGE;
+    if (!Number.isInteger(processors) || processors < 1 || processors > MOST_PROCESSORS) {
+      throw new RangeError(`${processors} processors; there may be 1 to ${MOST_PROCESSORS}`);
+    }
+    const parking = processors === 1 ? 0 : processors * PARKING.size;
+    const pages = Math.ceil((REGION.ram.start + ramSize + parking) / PAGE);
     this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     const buffer = this.memory.buffer;
     this.bytes = new Uint8Array(buffer);
@@ -42,6 +57,7 @@ export class State {
     this.u64 = new BigUint64Array(buffer);
     this.f64 = new Float64Array(buffer);
     this.ramSize = ramSize;
+    this.processors = processors;
   }
 
   /** Field as an unsigned number: fields of 4 bytes only. */
