@@ -9,7 +9,8 @@ import { RegionBuilder } from './region.ts';
 import { RegionFinder } from './regions.ts';
 import type { Semantics } from './stage.ts';
 
-const TABLE_SIZE = 16384;
+/** Places in the table at first, and how many it grows by: forms are many, but few of them meet in one guest. */
+const TABLE_STEP = 16384;
 /** A region of this many instructions is not compiled again with more: a page's next hot code starts a new one. */
 const LARGEST_GROWING = 600;
 /** RECORD.entry of an instruction inside a compiled block. */
@@ -53,7 +54,7 @@ export class HandlerTable {
 
   constructor(state: State) {
     this.state = state;
-    this.table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_SIZE });
+    this.table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_STEP });
   }
 
   /** Table index of the handler for `key`; it can be executed after `compile`. */
@@ -69,7 +70,7 @@ export class HandlerTable {
 
   private allocate(): number {
     const index = this.free.pop() ?? this.next++;
-    if (index >= TABLE_SIZE) throw new RangeError('handler table is full');
+    if (index >= this.table.length) this.table.grow(TABLE_STEP);
     return index;
   }
 
