@@ -154,12 +154,9 @@ function fillTables(machine: Machine, random: Random, gateSize: number): void {
   physical.write(AT.gdt + 8 + 4, 4, 0x00cf_9b00);
   physical.write(AT.gdt + 16 + 4, 4, 0x00cf_9300);
   physical.write(AT.gdt + 24 + 4, 4, 0x00af_9b00);
-  physical.write(AT.tables, 4, (AT.tables + 0x1000) | 7);
-  physical.write(AT.tables + 0x1000, 4, (AT.tables + 0x2000) | 7);
-  for (let i = 0; i < 512; i++) {
-    physical.write(AT.tables + 0x2000 + 8 * i, 4, ((i * 0x20_0000) | 0x87) >>> 0);
-    physical.write(AT.tables + 0x2004 + 8 * i, 4, 0);
-  }
+  physical.write64(AT.tables, BigInt(AT.tables + 0x1000) | 7n);
+  physical.write64(AT.tables + 0x1000, BigInt(AT.tables + 0x2000) | 7n);
+  for (let i = 0; i < 512; i++) physical.write64(AT.tables + 0x2000 + 8 * i, BigInt(i * 0x20_0000) | 0x87n);
 }
 
 function prepare(machine: Machine, mode: string, random: Random): void {
