@@ -11,6 +11,7 @@ export const EXIT_STATUS = {
   vmEntryFailure: { status: 8, meaning: 'a VM entry failed and the hypervisor did not recover from it' },
   reset: { status: 10, meaning: 'the guest reset the machine' },
   staleUse: { status: 12, meaning: 'a stale translation was used (--stop-on-stale)' },
+  vmxAbort: { status: 14, meaning: 'a VMX abort: a VM exit could not be completed' },
   internal: { status: 70, meaning: 'an error in VMXray itself' },
   limit: { status: 124, meaning: '--max-instructions or --timeout was reached' },
   interrupted: { status: 130, meaning: 'interrupted from the terminal' },
@@ -32,7 +33,8 @@ export type FinalStop = Extract<
       | 'halted'
       | 'reset'
       | 'vmEntryFailure'
-      | 'staleUse';
+      | 'staleUse'
+      | 'vmxAbort';
   }
 >;
 

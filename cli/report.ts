@@ -44,6 +44,8 @@ const DESCRIPTIONS: {
     'see docs/limits.md\n',
   reset: (_stop, machine) => `the guest reset the machine ${place(machine)}\n`,
   vmEntryFailure: ({ failure }, machine) => describeEntryFailure(failure, machine),
+  vmxAbort: ({ abort }) =>
+    `VMX abort ${abort.indicator}: ${abort.explanation} (VMCS at ${hex(abort.vmcs)}); only a reset could go on\n`,
   staleUse: ({ use }) => {
     const { text, details } = explainStaleUse(use);
     return `a stale translation was used: ${text}\n${details.map((line) => `  ${line}\n`).join('')}`;

@@ -3,7 +3,7 @@ import type { BreakpointLocation, World } from '../sim-core/machine/api.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { StaleUse } from '../sim-core/mmu/table-watch.ts';
 import type { DmaFault } from '../sim-core/platform/dma.ts';
-import type { VmEntryFailure, VmExitRecord } from '../sim-core/vmx/records.ts';
+import type { VmEntryFailure, VmExitRecord, VmxAbort } from '../sim-core/vmx/records.ts';
 import { type BreakpointStore, matches } from './breakpoint-store.ts';
 import { TargetEnvironment } from './environment.ts';
 import {
@@ -25,6 +25,7 @@ export type Stop =
   | { readonly kind: 'staleUse'; readonly use: StaleUse }
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
   | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
+  | { readonly kind: 'vmxAbort'; readonly abort: VmxAbort }
   | { readonly kind: 'unimplemented'; readonly what: string }
   /** The machine is off: nothing can run any more. */
   | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
@@ -176,6 +177,8 @@ export class Runner {
           : { kind: 'ended', text: 'Triple fault', exitCode: 3 };
       case 'dmaFault':
         return { kind: 'dmaFault', fault: reason.fault };
+      case 'vmxAbort':
+        return { kind: 'vmxAbort', abort: reason.abort };
       case 'unimplemented':
         return { kind: 'unimplemented', what: describeUnimplemented(reason) };
       case 'halted':

@@ -59,7 +59,7 @@ export interface Explanation {
 
 type Explained = Extract<
   Stop,
-  { kind: 'vmExit' | 'vmEntryFailure' | 'staleUse' | 'tripleFault' | 'dmaFault' | 'unimplemented' }
+  { kind: 'vmExit' | 'vmEntryFailure' | 'staleUse' | 'tripleFault' | 'dmaFault' | 'vmxAbort' | 'unimplemented' }
 >;
 
 export const isExplained = (stop: Stop): stop is Explained =>
@@ -68,6 +68,7 @@ export const isExplained = (stop: Stop): stop is Explained =>
   stop.kind === 'staleUse' ||
   stop.kind === 'tripleFault' ||
   stop.kind === 'dmaFault' ||
+  stop.kind === 'vmxAbort' ||
   stop.kind === 'unimplemented';
 
 /** Everything that is known of why the machine stopped. */
@@ -92,6 +93,16 @@ export function explainStop(stop: Explained, target: Target): Explanation {
       };
     case 'dmaFault':
       return explainDmaFault(stop.fault);
+    case 'vmxAbort':
+      return {
+        id: 'VMX_ABORT',
+        title: `VMX abort ${stop.abort.indicator}`,
+        text: stop.abort.explanation,
+        details: [
+          `The indicator is in the VMCS region at ${hex(stop.abort.vmcs)}, offset 4.`,
+          'The processor is in a shutdown that only a reset ends.',
+        ],
+      };
     case 'unimplemented':
       return {
         id: 'UNIMPLEMENTED',

@@ -181,8 +181,8 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   const debug = (blocking & BLOCKING.byMovSs) === 0 ? takePendingDebug(cpu) : undefined;
   if (debug) return debug;
   const activity = state.get32('activity');
-  // The wait-for-SIPI state blocks everything, the shutdown state external interrupts.
-  if (activity === ACTIVITY.waitForSipi) return undefined;
+  // The wait-for-SIPI state and VMX aborts block everything, the shutdown state external interrupts.
+  if (activity >= ACTIVITY.waitForSipi) return undefined;
   const due = nonRoot && cpu.intercepts.boundary();
   if (due) return due === true ? VM_EXIT : deliverEvent(cpu, due);
   if (state.get32('nmiRequest') !== 0 && (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0) return takeNmi(cpu);

@@ -126,6 +126,7 @@ class SimulatedMachine implements Machine {
       onEntryFailure: (failure) => {
         if (this.onVmEntryFailure?.(failure)) this.stopWith({ kind: 'vmEntryFailure', failure });
       },
+      onAbort: (abort) => this.stopWith({ kind: 'vmxAbort', abort }),
     });
     this.cpu = {
       state: this.state,

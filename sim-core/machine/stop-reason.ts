@@ -3,7 +3,7 @@
 import type { FaultStep } from '../cpu/fault-step.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import type { DmaFault } from '../platform/dma.ts';
-import type { VmEntryFailure, VmExitRecord } from '../vmx/records.ts';
+import type { VmEntryFailure, VmExitRecord, VmxAbort } from '../vmx/records.ts';
 
 export type StopReason =
   /** The instruction limit given to `run` is used up. */
@@ -22,6 +22,8 @@ export type StopReason =
   | { readonly kind: 'staleUse'; readonly use: StaleUse }
   /** Triple fault in VMX root operation or without VMX: the machine is left as the third fault found it. */
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
+  /** A VM exit that could not be completed: only a reset gets the processor going again. */
+  | { readonly kind: 'vmxAbort'; readonly abort: VmxAbort }
   /** An instruction or feature that is not simulated (docs/limits.md). */
   | {
       readonly kind: 'unimplemented';

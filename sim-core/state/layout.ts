@@ -238,8 +238,11 @@ export const countOf = (field: StateField): number => FIELDS[field][1];
 export const CODE_MODE = { code16stack16: 0, code16stack32: 1, code32stack16: 2, code32stack32: 3, code64: 4 } as const;
 export type CodeMode = (typeof CODE_MODE)[keyof typeof CODE_MODE];
 
-/** Activity states in the VMCS encoding (SDM Vol. 3C, "Guest Non-Register State"). */
-export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3 } as const;
+/**
+ * Activity states in the VMCS encoding (SDM Vol. 3C, "Guest Non-Register State"), and one that no VMCS can hold: the
+ * shutdown after a VMX abort.
+ */
+export const ACTIVITY = { active: 0, hlt: 1, shutdown: 2, waitForSipi: 3, vmxAbort: 4 } as const;
 
 /** In `startUpRequest`, beside the vector in bits 7:0. */
 export const START_UP = { vector: 0xff, latched: 0x100 } as const;

@@ -201,15 +201,6 @@ describe('VM exit MSR lists', () => {
     assert.equal(processor.physical.read64(AT.msrList + 8), 0x1111n);
     assert.equal(processor.state.get64('msrLstar'), 0x2222n);
   });
-
-  it('that cannot be loaded abort: the indicator is in the VMCS region, the processor shuts down', () => {
-    const processor = launch({ VM_EXIT_MSR_LOAD_COUNT: 1, VM_EXIT_MSR_LOAD_ADDRESS: BigInt(AT.msrList) }, (p) =>
-      p.physical.write64(AT.msrList, 0x1234_5678n),
-    );
-    processor.execute(CODE.cpuid);
-    assert.equal(processor.physical.read(AT.vmcs + 4, 4), 4);
-    assert.equal(processor.state.get32('activity'), ACTIVITY.shutdown);
-  });
 });
 
 describe('Event injection', () => {

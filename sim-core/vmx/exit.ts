@@ -9,10 +9,11 @@ import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR0, CR4, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
 import { ACTIVITY, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { abortVmx } from './abort.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
-import { FIELD_OFFSET as F, VMCS_REGION } from './fields.ts';
-import { loadMsrList, storeMsrList } from './msr-lists.ts';
+import { FIELD_OFFSET as F } from './fields.ts';
+import { describeMsrFailure, loadMsrList, storeMsrList } from './msr-lists.ts';
 import type { VmExitRecord } from './records.ts';
 import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
 import { type CurrentVmcs, wordOf } from './vmcs.ts';
@@ -58,10 +59,9 @@ export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   saveGuest(unit, details);
   const record = makeRecord(unit, details, details.reason);
   const count = vmcs.get32(F.VM_EXIT_MSR_STORE_COUNT);
-  if (count !== 0 && storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), count))
-    return abort(unit, ABORT.savingGuestMsrs);
-  loadHost(unit, details.nmi ?? false);
-  announce(unit, record);
+  const unsaved = count === 0 ? undefined : storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), count);
+  if (unsaved) abortVmx(unit, 'savingGuestMsrs', describeMsrFailure(unsaved));
+  else if (loadHost(unit, details.nmi ?? false)) announce(unit, record);
 }
 
 /**
@@ -73,8 +73,7 @@ export function exitForFailedEntry(unit: VmxUnit, reason: number, qualification:
   vmcs.set32(F.EXIT_REASON, (ENTRY_FAILURE | reason) >>> 0);
   vmcs.set64(F.EXIT_QUALIFICATION, qualification);
   const record = makeRecord(unit, { reason, qualification, cause }, (ENTRY_FAILURE | reason) >>> 0);
-  loadHost(unit, false);
-  announce(unit, record);
+  if (loadHost(unit, false)) announce(unit, record);
 }
 
 const address = (vmcs: CurrentVmcs, offset: number): number => Number(vmcs.get64(offset));
@@ -195,12 +194,19 @@ const HOST_DATA: readonly (readonly [SegmentIndex, number])[] = [
   [SEGMENT.gs, F.HOST_GS_SELECTOR],
 ];
 
-/** SDM Vol. 3C, "Loading Host State". @param nmi the VM exit is due to an NMI, which blocks further ones */
-function loadHost(unit: VmxUnit, nmi: boolean): void {
+/**
+ * SDM Vol. 3C, "Loading Host State". @param nmi the VM exit is due to an NMI, which blocks further ones
+ * @returns false when that has ended in a VMX abort
+ */
+function loadHost(unit: VmxUnit, nmi: boolean): boolean {
   const { state, vmcs, cpu } = unit;
   const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
   const virtualNmis = (vmcs.get32(F.PIN_BASED_VM_EXECUTION_CONTROLS) & PIN.VIRTUAL_NMIS) !== 0;
   const host64 = (controls & EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) !== 0;
+  if (!host64 && ((state.u32[OFFSET.efer >>> 2] as number) & EFER.lma) !== 0) {
+    abortVmx(unit, 'hostNot64Bit');
+    return false;
+  }
   vmcs.transfer.loadHost();
   clearSysenterCsHigh(state);
   loadHostRegisters(state, vmcs, controls, host64);
@@ -212,11 +218,15 @@ function loadHost(unit: VmxUnit, nmi: boolean): void {
   u32[OFFSET.activity >>> 2] = ACTIVITY.active;
   clear64(state, OFFSET.pendingDebug);
   leaveGuestWorld(unit);
-  if (usesPdptes(state) && !loadPdptes(unit)) return abort(unit, ABORT.hostPdptes);
+  if (usesPdptes(state) && !loadPdptes(unit)) {
+    abortVmx(unit, 'hostPdptes');
+    return false;
+  }
   cpu.mmu.updateContext();
   const count = vmcs.get32(F.VM_EXIT_MSR_LOAD_COUNT);
-  if (count !== 0 && loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count))
-    abort(unit, ABORT.loadingHostMsrs);
+  const unloaded = count === 0 ? undefined : loadMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_LOAD_ADDRESS), count);
+  if (unloaded) abortVmx(unit, 'loadingHostMsrs', describeMsrFailure(unloaded));
+  return !unloaded;
 }
 
 /** IA32_SYSENTER_CS has 32 bits in the VMCS. */
@@ -319,18 +329,6 @@ export function loadPdptes({ state, cpu }: VmxUnit): boolean {
     state.set64('pdpte', entry, i);
   });
   return true;
-}
-
-/** VMX-abort indicators (SDM Vol. 3C, "VMX Aborts"). */
-const ABORT = { savingGuestMsrs: 1, hostPdptes: 2, loadingHostMsrs: 4 } as const;
-
-/** A VMX abort: the indicator goes into the VMCS region, the processor into the shutdown state for good. */
-function abort({ state, vmcs, cpu }: VmxUnit, indicator: number): void {
-  cpu.mmu.physical.write(Number(vmcs.pointer) + VMCS_REGION.abort, 4, indicator);
-  state.u32[wordOf(VMCS_REGION.abort)] = indicator;
-  state.set32('nonRoot', 0);
-  state.set32('activity', ACTIVITY.shutdown);
-  state.set32('attention', 1);
 }
 
 /** Events whose saved RFLAGS image has RF set: faults, not traps (SDM Vol. 3A, "Restarting…"). */

@@ -34,6 +34,16 @@ export interface VmEntryFailure {
   readonly checks: readonly FailedCheck[];
 }
 
+/** A VM exit that could not be completed. */
+export interface VmxAbort {
+  /** What the VMCS region holds at offset 4. */
+  readonly indicator: number;
+  /** The physical address of the VMCS. */
+  readonly vmcs: bigint;
+  /** What went wrong, as half a sentence. */
+  readonly explanation: string;
+}
+
 export interface FailedCheck {
   readonly id: string;
   /** A sentence: what must hold, with the values found. */

@@ -17,7 +17,7 @@ import { type CodeMode, GPR, REGION, SEGMENT, type SegmentIndex } from '../state
 import { State } from '../state/state.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { ENCODING, type FieldName } from './fields.ts';
-import type { VmEntryFailure, VmExitRecord } from './records.ts';
+import type { VmEntryFailure, VmExitRecord, VmxAbort } from './records.ts';
 import { type FieldChanges, VALID_CHANGES } from './test-vmcs.ts';
 import { Vmx } from './vmx.ts';
 
@@ -72,6 +72,7 @@ export class TestProcessor {
   readonly mmu = new Mmu(this.state, this.physical, new Tlb(this.state));
   readonly exits: VmExitRecord[] = [];
   readonly failures: VmEntryFailure[] = [];
+  readonly aborts: VmxAbort[] = [];
   /** Virtual time, moved by the tests. */
   now = 0;
   /** The vector that the interrupt controller gives. */
@@ -80,6 +81,7 @@ export class TestProcessor {
     onExit: (record) => this.exits.push(record),
     onEntry: () => {},
     onEntryFailure: (failure) => this.failures.push(failure),
+    onAbort: (abort) => this.aborts.push(abort),
   });
   readonly cpu: Cpu;
 

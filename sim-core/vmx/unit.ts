@@ -5,7 +5,7 @@ import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
 import type { PageModificationLog } from './page-log.ts';
-import type { VmEntryFailure, VmExitRecord } from './records.ts';
+import type { VmEntryFailure, VmExitRecord, VmxAbort } from './records.ts';
 import type { VirtualApic } from './virtual-apic.ts';
 import type { CurrentVmcs } from './vmcs.ts';
 
@@ -14,6 +14,8 @@ export interface VmxCallbacks {
   readonly onExit: (record: VmExitRecord) => void;
   readonly onEntry: () => void;
   readonly onEntryFailure: (failure: VmEntryFailure) => void;
+  /** Nothing runs any more. */
+  readonly onAbort: (abort: VmxAbort) => void;
 }
 
 /** The VMX unit of one processor, attached to it. */
