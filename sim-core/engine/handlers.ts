@@ -11,6 +11,8 @@ import type { Semantics } from './stage.ts';
 
 /** Places in the table at first, and how many it grows by: forms are many, but few of them meet in one guest. */
 const TABLE_STEP = 16384;
+/** Places beyond which regions are dropped, so that the table does not grow with code that ran long ago. */
+const MOST_PLACES = 4 * TABLE_STEP;
 /** A region of this many instructions is not compiled again with more: a page's next hot code starts a new one. */
 const LARGEST_GROWING = 600;
 /** RECORD.entry of an instruction inside a compiled block. */
@@ -147,9 +149,9 @@ export class HandlerTable {
     return this.handlers[handler] !== undefined && this.state.u16[(record + RECORD.entry) >>> 1] !== INSIDE_REGION;
   }
 
-  /** Whether regions must be dropped before the table overflows. */
+  /** Whether it is time to drop regions. */
   get isNearlyFull(): boolean {
-    return this.next > TABLE_SIZE - 2048 && this.free.length === 0;
+    return this.next > MOST_PLACES && this.free.length === 0;
   }
 
   /** How often compiled code of a page was lost because the page was written. */
