@@ -26,7 +26,12 @@ function compiler(): string {
 
 describe('examples', () => {
   it('are in the repository as ELF files', () => {
-    assert.deepEqual(BUILT, ['broken-entry/broken-entry.elf', 'first-vmm/first-vmm.elf', 'first-vmm/guest.elf']);
+    assert.deepEqual(BUILT, [
+      'broken-entry/broken-entry.elf',
+      'first-vmm/first-vmm.elf',
+      'first-vmm/guest.elf',
+      'stale-tlb/stale-tlb.elf',
+    ]);
   });
 
   for (const file of BUILT) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { EXCEPTION_FILTERS } from '../../debug-adapter/exception-filters.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
@@ -31,35 +32,41 @@ class Transcript {
     this.add({ request: command, arguments: args });
     const event = until === undefined ? undefined : this.client.event(until);
     const response = await this.client.request(command, args);
-    await event;
-    this.addReceived();
+    // Only what belongs to the request: more may be in already, or not, as the socket has cut the messages.
+    this.addReceived((await event) ?? response);
     return response;
   }
 
   async run(command: string, args: object = { threadId: 1 }): Promise<void> {
     this.add({ request: command, arguments: args });
-    await this.client.run(command, args);
-    this.addReceived();
+    this.addReceived(await this.client.run(command, args));
   }
 
-  /** Messages since the last call. How serial output is cut into events depends on time: it stays out. */
-  private addReceived(): void {
-    for (const { type, command, event, success, message, body } of this.client.received.slice(this.seen)) {
+  /**
+   * Messages since the last call, up to `last`. How serial output is cut into events depends on time: it stays out.
+   */
+  private addReceived(last: Message): void {
+    const end = this.client.received.findIndex(({ seq }) => seq === last.seq) + 1;
+    for (const { type, command, event, success, message, body } of this.client.received.slice(this.seen, end)) {
       const ofStandardOutput = body !== undefined && 'category' in body && body.category === 'stdout';
       if (event === 'vmxray/serialOutput' || ofStandardOutput) continue;
       this.add(type === 'event' ? { event, body } : { response: command, success, message, body });
     }
-    this.seen = this.client.received.length;
+    this.seen = end;
   }
 
   private add(entry: object): void {
     this.entries.push(JSON.parse(JSON.stringify(entry, (key, value) => this.normalise(key, value))));
   }
 
-  /** Ids count up over a session: each gets a name of its own. Paths begin at the checkout. */
+  /**
+   * Ids count up over a session: each gets a name of its own. Paths begin at the checkout. Of what the TLB counts the
+   * names are kept: hits are what the engine's own copies did not serve, which is the engine's business.
+   */
   private normalise(key: string, value: unknown): unknown {
     if (typeof value === 'string') return value.replaceAll(ROOT, '<checkout>');
-    if (key === 'exceptionBreakpointFilters') return `all ${EXCEPTION_FILTERS.length}`;
+    if (key === 'exceptionBreakpointFilters') return isDeepStrictEqual(value, EXCEPTION_FILTERS) ? 'all' : value;
+    if (key === 'tlb' && typeof value === 'object' && value !== null) return Object.keys(value);
     const isReference = key === 'variablesReference' && value !== 0;
     const isId = ['id', 'frameId', 'hitBreakpointIds'].includes(key) && typeof value === 'number';
     if (!isReference && !isId) return Array.isArray(value) && key === 'hitBreakpointIds' ? value.length : value;
@@ -155,6 +162,29 @@ describe('DAP transcripts', () => {
     await session.request('vmxray/checkVmEntry', {});
     await session.request('vmxray/setVmcsField', { name: 'HOST_TR_SELECTOR', value: '0x18' }, 'invalidated');
     await session.request('vmxray/checkVmEntry', {});
+    await session.request('disconnect');
+  });
+
+  transcript('the use of a stale translation', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    const program = join(ROOT, 'examples/stale-tlb/stale-tlb.elf');
+    await session.request('launch', { program, stopOn: 'none' }, 'initialized');
+    await session.request('setExceptionBreakpoints', {
+      filters: [],
+      filterOptions: [{ filterId: 'staleTranslation', condition: 'page == 0x8000000000' }],
+    });
+    await session.run('configurationDone', {});
+    await session.request('exceptionInfo', { threadId: 1 });
+    await session.request('stackTrace', { threadId: 1, levels: 3 });
+    await session.request('evaluate', { expression: 'stale', context: 'repl' });
+    const { body } = await session.client.request('vmxray/tlb');
+    const stale = body.entries.filter((entry) => entry.stale !== undefined);
+    assert.deepEqual(
+      stale.map(({ page }) => page),
+      ['0x8000000000'],
+    );
+    assert.match(stale[0]?.stale?.story?.[0] ?? '', /by the instruction at 0x\w+ <show\+0x\w+>/);
+    await session.request('continue', { threadId: 1 }, 'terminated');
     await session.request('disconnect');
   });
 });

@@ -50,4 +50,16 @@ describe('samples on the whole machine', () => {
     const fields = stop.failure.checks.map((check) => check.fields);
     assert.deepEqual(fields, [[{ name: 'HOST_TR_SELECTOR', value: 0n }]]);
   });
+
+  it('stale-tlb uses one stale translation: that of its window', () => {
+    const machine = boot(SAMPLES.staleTlb);
+    const uses: string[] = [];
+    machine.onStaleUse = ({ accessed, access, write }) => {
+      uses.push(`${access} of 0x${accessed.toString(16)}, by ${write?.by}`);
+      return false;
+    };
+    machine.watchTables(true);
+    assert.equal(machine.run(INSTRUCTION_LIMIT).kind, 'debugExit');
+    assert.deepEqual(uses, ['read of 0x8000000000, by instruction']);
+  });
 });

@@ -17,10 +17,10 @@ export interface Sample {
 
 const GUEST = join(EXAMPLES, 'first-vmm/guest.elf');
 
-const sample = (name: string, exitValue: number): Sample => ({
+const sample = (name: string, exitValue: number, modules = [GUEST]): Sample => ({
   name,
   kernel: join(EXAMPLES, name, `${name}.elf`),
-  modules: [GUEST],
+  modules,
   expectedOutput: join(EXAMPLES, name, 'expected-output.txt'),
   exitValue,
 });
@@ -28,4 +28,5 @@ const sample = (name: string, exitValue: number): Sample => ({
 export const SAMPLES = {
   firstVmm: sample('first-vmm', 0),
   brokenEntry: sample('broken-entry', 1),
+  staleTlb: sample('stale-tlb', 0, []),
 } as const satisfies Record<string, Sample>;
