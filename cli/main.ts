@@ -14,6 +14,7 @@ function version(): string {
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   run: async (args) => {
     const options = parseRun(args);
+    if (options.verify) return (await import('./verify.ts')).verify(options);
     const { run } = await import('./run.ts');
     return run(options);
   },

@@ -13,6 +13,7 @@ describe('command line', () => {
       timeout: Number.POSITIVE_INFINITY,
       cpu: 'westmere',
       interpret: false,
+      verify: false,
       stopOnStale: false,
       json: false,
     });
@@ -27,6 +28,7 @@ describe('command line', () => {
       'flat',
       '--json',
       '--interpret',
+      '--verify',
       '--stop-on-stale',
       'code.bin',
     ]);
@@ -41,6 +43,7 @@ describe('command line', () => {
       json: true,
       cpu: 'max',
       interpret: true,
+      verify: true,
       stopOnStale: true,
     });
   });

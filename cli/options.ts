@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly stopOnStale: boolean;
   /** Keep hot code in the interpreter, too. */
   readonly interpret: boolean;
+  /** Run compiled and interpreted at once, and compare. */
+  readonly verify: boolean;
 }
 
 export interface DapOptions {
@@ -51,6 +53,8 @@ export const HELP = `Usage: vmxray <command> [options]
     --cpus N                    processors (1 for now)
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
     --interpret                 do not compile hot code: slower, for comparing
+    --verify                    run twice at once, compiled and interpreted, and compare the machines all the way;
+                                standard input is not read
     --stop-on-stale             stop at the first use of a stale translation, and tell which write made it stale
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
@@ -115,6 +119,7 @@ export function parseRun(args: readonly string[]): RunOptions {
       cpus: { type: 'string', default: '1' },
       cpu: { type: 'string', default: DEFAULT_MODEL },
       interpret: { type: 'boolean', default: false },
+      verify: { type: 'boolean', default: false },
       'stop-on-stale': { type: 'boolean', default: false },
       'max-instructions': { type: 'string' },
       timeout: { type: 'string' },
@@ -145,6 +150,7 @@ export function parseRun(args: readonly string[]): RunOptions {
     json: values.json,
     cpu: values.cpu,
     interpret: values.interpret,
+    verify: values.verify,
     stopOnStale: values['stop-on-stale'],
   };
 }

@@ -86,6 +86,12 @@ describe('vmxray run', function () {
     assert.ok(tlb.combinedMisses > 0 && tlb.guestPhysicalHits > 0);
   });
 
+  it('ends the same way with --verify, which compares compiled code with the interpreter', () => {
+    const spin = [0xb9, 0, 0, 1, 0, 0x49, 0x75, 0xfd]; // mov ecx, 10000h; dec ecx; jnz
+    const code = [...spin, ...print('done\n'), ...outByte(0xf4, 3)];
+    assert.deepEqual(runCode(code, ['--verify']), { status: 7, stdout: 'done\n', stderr: '' });
+  });
+
   it('ends with 4 when the processor halts for ever', () => {
     const { status, stderr } = runCode([0xfa, 0xf4]); // cli; hlt
     assert.equal(status, 4);

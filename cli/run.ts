@@ -1,15 +1,13 @@
 /** `vmxray run`: an image from its start to its end. */
 
-import { existsSync, readFileSync } from 'node:fs';
-import path from 'node:path';
-import type { BootModule } from '../sim-core/loaders/boot-request.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { createMachine } from '../sim-core/machine/machine.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
-import { type RunOptions, UsageError } from './options.ts';
+import { bootRequestOf } from './images.ts';
+import type { RunOptions } from './options.ts';
 import { describeStop, summary } from './report.ts';
 
 const FIRST_SLICE = 200_000;
@@ -18,23 +16,6 @@ const LARGEST_SLICE = 2 ** 30;
 const SLICE_MILLISECONDS = 40;
 const COM1_INTERRUPT_ENABLE = 0x3f9;
 const RFLAGS_IF = 0x200;
-
-/** @throws UsageError that says which file and why. */
-function readInput(file: string, what: string): Uint8Array {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    const reason = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    const known: Readonly<Record<string, string>> = { ENOENT: 'there is no such file', EISDIR: 'that is a folder' };
-    throw new UsageError(`cannot read the ${what} ${file}: ${known[reason] ?? reason}`);
-  }
-}
-
-/** 'FILE args': the whole text is the module's command line, as QEMU's -initrd passes it. */
-function readModule(text: string): BootModule {
-  const file = existsSync(text) ? text : (text.split(' ')[0] ?? '');
-  return { name: path.basename(file), bytes: readInput(file, 'module'), commandLine: text };
-}
 
 class Runner {
   private readonly options: RunOptions;
@@ -60,13 +41,7 @@ class Runner {
   /** @returns the process's exit status. @throws ImageError, UsageError */
   async run(): Promise<number> {
     const { options, machine } = this;
-    machine.boot({
-      name: options.image,
-      image: readInput(options.image, 'image'),
-      commandLine: options.commandLine,
-      modules: options.modules.map(readModule),
-      format: options.format,
-    });
+    machine.boot(bootRequestOf(options));
     this.console.open();
     let stop: FinalStop | 'interrupted';
     try {
@@ -145,7 +120,7 @@ class Runner {
 }
 
 /** Stops that nothing here asks for (breakpoints and the like) would be an error of the machine. */
-function asFinal(stop: StopReason): FinalStop {
+export function asFinal(stop: StopReason): FinalStop {
   switch (stop.kind) {
     case 'breakpoint':
     case 'vmExit':

@@ -40,6 +40,8 @@ interface Region {
 
 /** The functions that records lead to: interpreter handlers, one a form, and compiled regions. */
 export class HandlerTable {
+  /** Page offsets at which compiled code begins a block whatever leads there: see MachineConfig.blockStarts. */
+  blockStarts: ReadonlySet<number> = new Set();
   readonly table: WebAssembly.Table;
   private readonly state: State;
   private readonly indices = new Map<string, number>();

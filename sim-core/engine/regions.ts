@@ -41,6 +41,8 @@ export class RegionFinder {
     }
     for (const leader of this.leaders) entered.delete(leader);
     for (const seed of entered) this.leaders.add(seed);
+    for (const record of this.seen.keys())
+      if (this.handlers.blockStarts.has(this.offset(record))) this.leaders.add(record);
     const found = [...this.leaders].filter((leader) => this.seen.has(leader));
     // In the order of the guest's code: most of its branches then lead forwards in the region, too.
     found.sort((a, b) => this.offset(a) - this.offset(b));

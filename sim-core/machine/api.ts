@@ -29,6 +29,11 @@ export interface MachineConfig {
   readonly iommu?: boolean;
   /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
   readonly compile?: boolean;
+  /**
+   * Page offsets at which compiled code begins a new block, so that a run can end there without the interpreter: for
+   * locating where compiled code goes wrong. Default: none.
+   */
+  readonly blockStarts?: readonly number[];
 }
 
 export type { BootModule, BootRequest } from '../loaders/boot-request.ts';

@@ -147,7 +147,8 @@ class SimulatedMachine implements Machine {
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
-    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile: config.compile ?? true });
+    const { compile = true, blockStarts = [] } = config;
+    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
     this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
   }
 

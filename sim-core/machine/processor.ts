@@ -48,6 +48,8 @@ export interface ProcessorOptions {
   readonly semantics?: ReadonlyMap<number, Semantics>;
   /** False keeps everything in the interpreter: for comparing it with compiled code. Default true. */
   readonly compile?: boolean;
+  /** Page offsets of instructions that begin a block of compiled code of their own. Default: none. */
+  readonly blockStarts?: Iterable<number>;
   /** Instructions between two looks for hot code, on average. Default 20,000. */
   readonly sampleInterval?: number;
 }
@@ -89,6 +91,7 @@ export class Processor {
     this.slowTable = slowTable;
     this.cache = new CodeCache(this.state);
     this.handlers = new HandlerTable(this.state);
+    this.handlers.blockStarts = new Set(options.blockStarts);
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),

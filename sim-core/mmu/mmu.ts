@@ -275,10 +275,10 @@ export class Mmu {
     const physical = this.ask(low, high, access);
     if (physical < 0) return 0;
     if (this.watch !== undefined && (this.watch.blocked & (1 << access)) !== 0) return -1;
-    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return this.leaveToInterpreter();
-    if (!this.physical.isRamPage(physical)) return this.leaveToInterpreter();
+    if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return -1;
+    if (!this.physical.isRamPage(physical)) return -1;
     const holdsCode = this.holdsCode(physical);
-    if (write && holdsCode) return this.leaveToInterpreter();
+    if (write && holdsCode) return -1;
     this.fillFast(low, high, physical, world.user, holdsCode);
     return this.physical.host(physical);
   }
@@ -290,15 +290,6 @@ export class Mmu {
     const physical = this.translate(low, high, access, world.user, false);
     if (watch) watch.asksOnly = false;
     return physical;
-  }
-
-  /** The interpreter asks again, and is served by the translation that is known now: that is one look-up, not two. */
-  private leaveToInterpreter(): -1 {
-    const { paging, eptOn } = this.world;
-    const unpaged = paging === PAGING.none;
-    if (!unpaged || eptOn)
-      this.tlb.uncountHit(unpaged ? MAPPING.guestPhysical : eptOn ? MAPPING.combined : MAPPING.linear);
-    return -1;
   }
 
   private noteDataBreakpoints(bits: number): void {

@@ -150,6 +150,8 @@ const COUNTERS = (HEADER + 2) >>> 1;
 const PAGING_REFERENCES = COUNTERS + COUNTED.indexOf('pagingReferences');
 const EPT_REFERENCES = COUNTERS + COUNTED.indexOf('eptReferences');
 const KINDS = 3;
+/** Where in a TLB's bytes the hits are: what they count depends on the engine, everything else in it does not. */
+export const TLB_HITS = { offset: COUNTERS * 8, size: KINDS * 8 } as const;
 
 /** Under which tags entries are looked up and filled. */
 export interface TlbTags {
@@ -442,11 +444,6 @@ export class Tlb {
   /** A look-up was served by an entry, or led to a walk. */
   countHit(kind: MappingKind): void {
     this.count(COUNTERS + kind);
-  }
-  /** Takes back the hit that will be counted when the same look-up comes again. */
-  uncountHit(kind: MappingKind): void {
-    const { counts } = this;
-    counts[COUNTERS + kind] = (counts[COUNTERS + kind] as number) - 1;
   }
   countMiss(kind: MappingKind): void {
     this.count(COUNTERS + KINDS + kind);
