@@ -5,6 +5,7 @@ import { notePending } from '../mmu/breakpoints.ts';
 import { type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { SYSTEM_TYPE } from '../state/control-bits.ts';
 import { GPR, SEGMENT } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086 } from './modes.ts';
 import { readGpr, readOperand, readRegister, writeGpr, writeRegister } from './operands.ts';
@@ -86,12 +87,15 @@ function output(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
 /** Iterations of a repeated INS or OUTS before interrupts are let in. */
 const ITERATIONS_PER_ROUND = 256;
 
-/** INS and OUTS: one element after the other, each with its own VM exit and faults. */
+/** INS and OUTS: permission once, then one element after the other, each with its own VM exit and faults. */
 const stringIo =
   (size: PortSize, isInput: boolean) =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const { state } = cpu;
     const { addressSize } = instruction;
+    // Even when there is nothing to repeat.
+    const denied = checkPermission(cpu, portInDx(state), size);
+    if (denied) return denied;
     const repeats = instruction.rep || instruction.repne;
     let left = repeats ? readGpr(state, GPR.rcx, addressSize) : 1n;
     for (let i = 0; left > 0n; i++) {
@@ -108,6 +112,8 @@ const stringIo =
     return NEXT.sequential;
   };
 
+const portInDx = (state: State): number => state.low('gpr', GPR.rdx) & 0xffff;
+
 const writeCount = (cpu: Cpu, addressSize: 2 | 4 | 8, count: bigint): void =>
   writeGpr(cpu.state, GPR.rcx, addressSize, count);
 
@@ -119,13 +125,13 @@ function transferElement(
 ): Fault | undefined {
   const { state, mmu } = cpu;
   const { addressSize } = instruction;
-  const port = state.low('gpr', GPR.rdx) & 0xffff;
+  const port = portInDx(state);
   const register = isInput ? GPR.rdi : GPR.rsi;
   const memory = instruction.operands.find((operand) => operand.kind === 'memory');
   const segment = memory?.kind === 'memory' ? memory.memory.segment : SEGMENT.ds;
   const offset = readGpr(state, register, addressSize);
-  const denied = checkPermission(cpu, port, size) ?? stringExit(cpu, instruction, port, size, isInput, segment, offset);
-  if (denied) return denied;
+  const exits = stringExit(cpu, instruction, port, size, isInput, segment, offset);
+  if (exits) return exits;
   const linear = segmentAddress(state, segment, offset, size, isInput);
   if (typeof linear === 'object') return linear;
   if (isInput) {
