@@ -1,0 +1,60 @@
+/** A person at the serial console: reads what the guest prints, types when it asks. */
+
+import assert from 'node:assert/strict';
+import type { Machine } from '../../sim-core/machine/api.ts';
+import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
+
+const SLICE = 20_000_000;
+
+export class Terminal {
+  readonly machine: Machine;
+  output = '';
+  /** Of `output`, what earlier waits have seen. */
+  private seen = 0;
+  private wanted: string | undefined;
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+    machine.serial.onOutput = (byte) => {
+      this.output += String.fromCharCode(byte);
+      if (this.wanted !== undefined && this.output.endsWith(this.wanted)) machine.requestStop();
+    };
+  }
+
+  /** Runs until the guest has printed `text`. @returns what it printed up to there since the last wait */
+  waitFor(text: string, instructions = 6e9): string {
+    this.wanted = text;
+    const limit = this.machine.instructions + instructions;
+    while (!this.output.includes(text, this.seen)) {
+      const stop = this.machine.run(SLICE);
+      const running = stop.kind === 'limit' || stop.kind === 'paused';
+      const spent = this.machine.instructions >= limit;
+      assert.ok(
+        running && !spent,
+        `${spent ? 'too long' : JSON.stringify(stop)}, waiting for '${text}' after:\n${this.tail}`,
+      );
+    }
+    const end = this.output.indexOf(text, this.seen) + text.length;
+    const found = this.output.slice(this.seen, end);
+    this.seen = end;
+    return found;
+  }
+
+  type(line: string): void {
+    this.machine.serial.input(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Runs until the machine stops by itself. */
+  untilStop(instructions = 2e9): StopReason {
+    const limit = this.machine.instructions + instructions;
+    for (;;) {
+      const stop = this.machine.run(SLICE);
+      if (stop.kind !== 'limit' && stop.kind !== 'paused') return stop;
+      assert.ok(this.machine.instructions < limit, `no end after:\n${this.tail}`);
+    }
+  }
+
+  private get tail(): string {
+    return this.output.slice(-2000);
+  }
+}
