@@ -23,6 +23,8 @@ export interface InterruptController {
   setTaskPriority(priority: number): void;
   /** The interrupt of highest priority in service ends. */
   endOfInterrupt(): void;
+  /** The local APIC gets an INIT signal. */
+  initialize(): void;
 }
 
 /** Virtual time: counted, never the host's. */
@@ -42,6 +44,16 @@ export interface Cpu {
   readonly intercepts: Intercepts;
   /** The VMX capability MSRs (480h–491h). */
   readonly vmxMsrs: VmxMsrs;
+  /** Undefined: it is the only one. */
+  readonly topology?: Topology;
+}
+
+/** Which of the machine's processors it is. */
+export interface Topology {
+  /** Its number, from 0, which is its initial APIC ID. */
+  readonly number: number;
+  /** How many there are. */
+  readonly processors: number;
 }
 
 /** Read-only MSRs that vmx/ owns. */

@@ -85,6 +85,7 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
       },
       getTaskPriority: () => cpu.taskPriority,
       endOfInterrupt: () => {},
+      initialize: () => {},
       setTaskPriority: (priority) => {
         cpu.taskPriority = priority;
       },

@@ -1,4 +1,4 @@
-import type { Clock, Cpu } from '../cpu/cpu.ts';
+import type { Clock, Cpu, InterruptController } from '../cpu/cpu.ts';
 import {
   beginResume,
   type Delivery,
@@ -132,7 +132,7 @@ class SimulatedMachine implements Machine {
       state: this.state,
       mmu: this.mmu,
       ports: this.platform.ports,
-      interrupts: this.platform.interrupts,
+      interrupts: this.platform.interrupts[0] as InterruptController,
       clock,
       model,
       intercepts: this.vmxUnit,

@@ -1,15 +1,15 @@
 import type { InterruptController } from '../cpu/cpu.ts';
-import type { State } from '../state/state.ts';
+import type { StateFields } from '../state/processor-state.ts';
 import type { LocalApic } from './local-apic.ts';
 import type { Pic } from './pic.ts';
 
-/** Joins the 8259A pair and the local APIC in front of the processor, and drives its INTR line in `State`. */
+/** Joins the 8259A pair and the local APIC in front of a processor, and drives its INTR line in its state. */
 export class InterruptRouter implements InterruptController {
-  private readonly state: State;
+  private readonly state: StateFields;
   private readonly pic: Pic;
   private readonly apic: LocalApic;
 
-  constructor(state: State, pic: Pic, apic: LocalApic) {
+  constructor(state: StateFields, pic: Pic, apic: LocalApic) {
     this.state = state;
     this.pic = pic;
     this.apic = apic;
@@ -39,6 +39,10 @@ export class InterruptRouter implements InterruptController {
 
   getTaskPriority(): number {
     return this.apic.getTaskPriority();
+  }
+
+  initialize(): void {
+    this.apic.initialize();
   }
 
   endOfInterrupt(): void {

@@ -1,7 +1,8 @@
 // Expected values: SDM Vol. 3A, chapter "Advanced Programmable Interrupt Controller (APIC)".
 import assert from 'node:assert/strict';
 import { State } from '../state/state.ts';
-import { LocalApic } from './local-apic.ts';
+import { DELIVERY_MODE } from './interrupt-message.ts';
+import { LocalApic, SHORTHAND } from './local-apic.ts';
 
 const REG = {
   id: 0x20, version: 0x30, tpr: 0x80, ppr: 0xa0, eoi: 0xb0, ldr: 0xd0, dfr: 0xe0, svr: 0xf0, isr: 0x100, tmr: 0x180,
@@ -18,7 +19,7 @@ function makeApic() {
   const time = { now: 1000 };
   const seen = { nmi: 0, init: 0, base: undefined as number | undefined };
   const ended: number[] = [];
-  const apic = new LocalApic({
+  const apic: LocalApic = new LocalApic({
     state,
     clock: { cycles: () => time.now },
     physicalAddressBits: 40,
@@ -29,8 +30,18 @@ function makeApic() {
     nonMaskableInterrupt: () => {
       seen.nmi++;
     },
+    number: 0,
     init: () => {
       seen.init++;
+    },
+    // As the only processor of a machine.
+    send: ({ destination, logical, deliveryMode, vector }, shorthand) => {
+      const named =
+        shorthand === SHORTHAND.none ? apic.isDestination(destination, logical) : shorthand !== SHORTHAND.others;
+      if (!named) return;
+      if (deliveryMode === DELIVERY_MODE.fixed || deliveryMode === DELIVERY_MODE.lowestPriority) apic.request(vector);
+      else if (deliveryMode === DELIVERY_MODE.nmi) seen.nmi++;
+      else if (deliveryMode === DELIVERY_MODE.init) seen.init++;
     },
     levelEnded: (vector) => {
       ended.push(vector);

@@ -2,8 +2,10 @@
 
 import type { Clock } from '../cpu/cpu.ts';
 import type { MmioDevice } from '../mmu/physical-memory.ts';
-import type { State } from '../state/state.ts';
+import type { StateFields } from '../state/processor-state.ts';
 import type { Snapshotted, TimedDevice } from './device.ts';
+import { DELIVERY_MODE as DELIVERY, type DeliveryMode, type InterruptMessage } from './interrupt-message.ts';
+import { hasVector, highestVector, noVectors, setVector } from './vector-set.ts';
 
 /** Register offsets in the xAPIC page; the x2APIC MSR is 800h + offset / 10h. */
 const REGISTER = {
@@ -23,13 +25,11 @@ const LVT_REGISTERS = [
   { offset: REGISTER.lint1, writable: 0x1_a7ff },
   { offset: REGISTER.error, writable: 0x1_00ff },
 ] as const;
-const LVT = { timer: 0, lint0: 3, lint1: 4, error: 5 } as const;
+const LVT = { timer: 0, performance: 2, lint0: 3, lint1: 4, error: 5 } as const;
 
 const LVT_MASKED = 0x1_0000;
 const LVT_LEVEL = 0x8000;
 const TIMER_MODE = { oneShot: 0, periodic: 1, tscDeadline: 2 } as const;
-/** Delivery modes of LVT entries and the ICR (bits 10:8). */
-const DELIVERY = { fixed: 0, lowestPriority: 1, smi: 2, nmi: 4, init: 5, startUp: 6, external: 7 } as const;
 /** Version 14h of an integrated APIC; bits 23:16 are the number of the last LVT entry. */
 const VERSION = ((LVT_REGISTERS.length - 1) << 16) | 0x14;
 const SVR_ENABLED = 0x100;
@@ -71,8 +71,6 @@ export interface LocalApicState {
   pins: [boolean, boolean];
 }
 
-const vectors = (): number[] => new Array<number>(8).fill(0);
-
 /** SDM, "Local APIC State After Power-Up or Reset". */
 const powerOn = (): LocalApicState => ({
   id: 0,
@@ -80,9 +78,9 @@ const powerOn = (): LocalApicState => ({
   logicalDestination: 0,
   destinationFormat: 0xffff_ffff,
   spuriousVector: 0xff,
-  inService: vectors(),
-  triggerMode: vectors(),
-  requests: vectors(),
+  inService: noVectors(),
+  triggerMode: noVectors(),
+  requests: noVectors(),
   errorStatus: 0,
   errors: 0,
   command: 0,
@@ -96,37 +94,36 @@ const powerOn = (): LocalApicState => ({
   pins: [false, false],
 });
 
+/** Destination shorthands of the ICR (bits 19:18). */
+export const SHORTHAND = { none: 0, self: 1, all: 2, others: 3 } as const;
+export type Shorthand = (typeof SHORTHAND)[keyof typeof SHORTHAND];
+
+/** Destinations that mean every local APIC, in xAPIC and in x2APIC mode. */
+const BROADCAST: ReadonlySet<number> = new Set([0xff, 0xffff_ffff]);
+
+/** Bits of the ICR's low half. */
+const COMMAND = { logical: 0x800, assert: 0x4000, level: 0x8000 } as const;
+
 /** What the local APIC does to the rest of the machine. */
 export interface LocalApicConnections {
-  readonly state: State;
+  /** Of the processor that it belongs to. */
+  readonly state: StateFields;
   readonly clock: Clock;
   readonly physicalAddressBits: number;
+  /** The APIC ID after power-up; processor 0 is the bootstrap processor. */
+  readonly number: number;
   /** Something that decides about INTR or the next deadline may have changed. */
   changed(): void;
   /** IA32_APIC_BASE was written: where the registers are now, undefined when nowhere (disabled, x2APIC mode). */
   moved(base: number | undefined): void;
   nonMaskableInterrupt(): void;
-  /** An INIT IPI that the processor sends to itself. */
+  /** An INIT signal from a local interrupt pin. */
   init(): void;
+  /** An interprocessor interrupt, to what its shorthand or else its destination names. */
+  send(message: InterruptMessage, shorthand: Shorthand): void;
   /** A level-triggered interrupt has ended: the I/O APIC may send it again. */
   levelEnded(vector: number): void;
 }
-
-function highest(bits: readonly number[]): number {
-  for (let i = 7; i >= 0; i--) {
-    const word = bits[i] ?? 0;
-    if (word !== 0) return 32 * i + 31 - Math.clz32(word);
-  }
-  return -1;
-}
-
-const setBit = (bits: number[], vector: number, value: boolean): void => {
-  const mask = 1 << (vector & 31);
-  const word = bits[vector >> 5] ?? 0;
-  bits[vector >> 5] = (value ? word | mask : word & ~mask) >>> 0;
-};
-const hasBit = (bits: readonly number[], vector: number): boolean =>
-  (((bits[vector >> 5] ?? 0) >>> (vector & 31)) & 1) === 1;
 
 interface Register {
   readonly read?: () => number;
@@ -150,16 +147,31 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     this.registers = this.makeRegisters();
   }
 
-  /** Power-up state, then the "virtual wire" setting that PC firmware leaves: the 8259A through LINT0, NMI on LINT1. */
+  /**
+   * Power-up state, and on the bootstrap processor the "virtual wire" setting that PC firmware leaves: the 8259A through
+   * LINT0, NMI on LINT1.
+   */
   reset(): void {
+    const { state, number } = this.connections;
     const { pins } = this.state;
-    this.state = { ...powerOn(), pins };
-    this.connections.state.set64('msrApicBase', APIC_BASE_DEFAULT | APIC_BASE.enable | APIC_BASE.bootstrap);
-    this.connections.state.set64('msrTscDeadline', 0n);
-    this.state.spuriousVector = SVR_ENABLED | 0xff;
-    this.state.lvt[LVT.lint0] = DELIVERY.external << 8;
-    this.state.lvt[LVT.lint1] = DELIVERY.nmi << 8;
+    this.state = { ...powerOn(), id: number, pins };
+    const bootstrap = number === 0;
+    state.set64('msrApicBase', APIC_BASE_DEFAULT | APIC_BASE.enable | (bootstrap ? APIC_BASE.bootstrap : 0n));
+    state.set64('msrTscDeadline', 0n);
+    if (bootstrap) {
+      this.state.spuriousVector = SVR_ENABLED | 0xff;
+      this.state.lvt[LVT.lint0] = DELIVERY.external << 8;
+      this.state.lvt[LVT.lint1] = DELIVERY.nmi << 8;
+    }
     this.connections.moved(Number(APIC_BASE_DEFAULT));
+    this.connections.changed();
+  }
+
+  /** An INIT signal: power-up state but for the ID and IA32_APIC_BASE (SDM, "Local APIC State After … INIT"). */
+  initialize(): void {
+    const { id, pins } = this.state;
+    this.state = { ...powerOn(), id, pins };
+    this.connections.state.set64('msrTscDeadline', 0n);
     this.connections.changed();
   }
 
@@ -176,8 +188,9 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   // Interrupts
 
-  get id(): number {
-    return this.state.id;
+  /** Whether it takes fixed interrupts: INIT, NMI and start-up IPIs need only `enabled`. */
+  get accepts(): boolean {
+    return this.enabled && this.softwareEnabled;
   }
 
   get enabled(): boolean {
@@ -201,35 +214,35 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   get processorPriority(): number {
     const { taskPriority, inService } = this.state;
-    const servicing = Math.max(0, highest(inService));
+    const servicing = Math.max(0, highestVector(inService));
     return taskPriority >> 4 >= servicing >> 4 ? taskPriority : servicing & 0xf0;
   }
 
   /** Whether a request is waiting that the priorities let through. */
   get asserted(): boolean {
     if (!this.enabled || !this.softwareEnabled) return false;
-    return highest(this.state.requests) >> 4 > this.processorPriority >> 4;
+    return highestVector(this.state.requests) >> 4 > this.processorPriority >> 4;
   }
 
   /** The vector to deliver, which goes into service; the spurious one when the request has gone. */
   acknowledge(): number {
     if (!this.asserted) return this.state.spuriousVector & 0xff;
-    const vector = highest(this.state.requests);
-    setBit(this.state.requests, vector, false);
-    setBit(this.state.inService, vector, true);
+    const vector = highestVector(this.state.requests);
+    setVector(this.state.requests, vector, false);
+    setVector(this.state.inService, vector, true);
     this.connections.changed();
     return vector;
   }
 
   /** A fixed interrupt arrives. */
   request(vector: number, level = false): void {
-    if (!this.enabled || !this.softwareEnabled) return;
+    if (!this.accepts) return;
     if (vector < 16) {
       this.reportError(ERROR.receiveIllegalVector);
       return;
     }
-    setBit(this.state.requests, vector, true);
-    setBit(this.state.triggerMode, vector, level);
+    setVector(this.state.requests, vector, true);
+    setVector(this.state.triggerMode, vector, level);
     this.connections.changed();
   }
 
@@ -253,6 +266,13 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     else if (mode === DELIVERY.init) this.connections.init();
   }
 
+  /** A performance counter has overflowed. The entry masks itself (SDM Vol. 3A, "Local Vector Table"). */
+  performanceMonitoringInterrupt(): void {
+    if (!this.enabled) return;
+    this.deliverLocal(LVT.performance);
+    this.state.lvt[LVT.performance] = (this.state.lvt[LVT.performance] ?? 0) | LVT_MASKED;
+  }
+
   private reportError(error: number): void {
     const isNew = (this.state.errors & error) === 0;
     this.state.errors |= error;
@@ -262,41 +282,41 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   }
 
   endOfInterrupt(): void {
-    const vector = highest(this.state.inService);
+    const vector = highestVector(this.state.inService);
     if (vector < 0) return;
-    setBit(this.state.inService, vector, false);
-    if (hasBit(this.state.triggerMode, vector)) this.connections.levelEnded(vector);
+    setVector(this.state.inService, vector, false);
+    if (hasVector(this.state.triggerMode, vector)) this.connections.levelEnded(vector);
   }
 
-  // Interprocessor interrupts: this processor is the only one
+  // Interprocessor interrupts
 
   private sendCommand(): void {
-    const { command } = this.state;
-    const mode = (command >> 8) & 7;
+    const { command, commandHigh } = this.state;
+    const deliveryMode = ((command >> 8) & 7) as DeliveryMode;
     const vector = command & 0xff;
-    if ((mode === DELIVERY.fixed || mode === DELIVERY.lowestPriority) && vector < 16) {
+    if ((deliveryMode === DELIVERY.fixed || deliveryMode === DELIVERY.lowestPriority) && vector < 16) {
       this.reportError(ERROR.sendIllegalVector);
       return;
     }
-    if (!this.isOwn((command >> 18) & 3, (command & 0x800) !== 0)) return;
-    if (mode === DELIVERY.fixed || mode === DELIVERY.lowestPriority) this.request(vector);
-    else if (mode === DELIVERY.nmi) this.connections.nonMaskableInterrupt();
     // INIT with level de-assert only synchronises arbitration IDs.
-    else if (mode === DELIVERY.init && (command & 0xc000) !== 0x8000) this.connections.init();
+    if (deliveryMode === DELIVERY.init && (command & (COMMAND.level | COMMAND.assert)) === COMMAND.level) return;
+    const destination = this.x2apic ? commandHigh : commandHigh >>> 24;
+    const logical = (command & COMMAND.logical) !== 0;
+    const message = { destination, logical, deliveryMode, vector, level: false };
+    this.connections.send(message, ((command >> 18) & 3) as Shorthand);
   }
 
-  /** Whether the ICR's destination includes this processor. */
-  private isOwn(shorthand: number, logical: boolean): boolean {
-    if (shorthand !== 0) return shorthand !== 3;
-    const { commandHigh, id, logicalDestination, destinationFormat } = this.state;
+  /** Whether a message's destination includes this local APIC (SDM, "Determining IPI Destination"). */
+  isDestination(destination: number, logical: boolean): boolean {
+    if (!this.enabled) return false;
+    const { id, logicalDestination, destinationFormat } = this.state;
+    if (!logical) return destination === id || BROADCAST.has(destination);
     if (this.x2apic) {
-      if (commandHigh === 0xffff_ffff) return true;
       const own = this.x2apicLogicalId;
-      return logical ? commandHigh >>> 16 === own >>> 16 && (commandHigh & own & 0xffff) !== 0 : commandHigh === id;
+      const inCluster = destination >>> 16 === own >>> 16 && (destination & own & 0xffff) !== 0;
+      return inCluster || destination === 0xffff_ffff;
     }
-    const destination = commandHigh >>> 24;
-    if (destination === 0xff) return true;
-    if (!logical) return destination === id;
+    if (BROADCAST.has(destination)) return true;
     const own = logicalDestination >>> 24;
     if (destinationFormat >>> 28 === 0xf) return (destination & own) !== 0;
     return destination >> 4 === own >> 4 && (destination & own & 0xf) !== 0;
@@ -615,6 +635,8 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     if (extended && (!enable || !this.enabled)) return false;
     if (this.x2apic && enable && !extended) return false;
     if (this.enabled && !enable) this.state = { ...powerOn(), id: this.state.id, pins: this.state.pins };
+    // The ID of x2APIC mode is the processor's own, whatever software has written to the xAPIC's.
+    if (extended) this.state.id = this.connections.number;
     state.set64('msrApicBase', value);
     this.connections.moved(this.page());
     this.connections.changed();
@@ -632,6 +654,6 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   /** For debuggers and tests. */
   isInService(vector: number): boolean {
-    return hasBit(this.state.inService, vector);
+    return hasVector(this.state.inService, vector);
   }
 }

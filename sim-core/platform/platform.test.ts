@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { InterruptController } from '../cpu/cpu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { State } from '../state/state.ts';
 import { Platform } from './platform.ts';
@@ -40,7 +41,8 @@ function makePlatform() {
     time.now = platform.nextDeadline();
     platform.service(time.now);
   };
-  return { state, physical, platform, time, events, out, initialisePics, interrupt, serviceNext };
+  const interrupts = platform.interrupts[0] as InterruptController;
+  return { state, physical, platform, interrupts, time, events, out, initialisePics, interrupt, serviceNext };
 }
 
 describe('platform', () => {
@@ -73,17 +75,17 @@ describe('platform', () => {
   });
 
   it('carries a timer interrupt through the 8259A to INTR, asking for attention when it rises', () => {
-    const { state, platform, out, initialisePics, interrupt, serviceNext } = makePlatform();
+    const { interrupts, state, out, initialisePics, interrupt, serviceNext } = makePlatform();
     initialisePics(0xfe);
     out(0x43, 0x34);
-    platform.interrupts.acknowledge();
+    interrupts.acknowledge();
     out(0x20, 0x20);
     out(0x40, 0xa9, 0x04);
     assert.equal(interrupt(), false);
     state.set32('attention', 0);
     serviceNext();
     assert.deepEqual([interrupt(), state.get32('attention')], [true, 1]);
-    assert.equal(platform.interrupts.acknowledge(), 0x20);
+    assert.equal(interrupts.acknowledge(), 0x20);
     assert.equal(interrupt(), false);
   });
 
@@ -109,50 +111,50 @@ describe('platform', () => {
   });
 
   it('has COM1 on IRQ4', () => {
-    const { platform, events, out, initialisePics, interrupt } = makePlatform();
+    const { platform, interrupts, events, out, initialisePics, interrupt } = makePlatform();
     initialisePics(0xef);
     out(0x3fc, 0x08);
     out(0x3f9, 0x01);
     platform.com1.receive([0x41]);
     assert.equal(interrupt(), true);
-    assert.equal(platform.interrupts.acknowledge(), 0x24);
+    assert.equal(interrupts.acknowledge(), 0x24);
     assert.equal(platform.ports.read(0x3f8, 1), 0x41);
     out(0x3f8, 0x42);
     assert.deepEqual(events, ['serial 66']);
   });
 
   it('maps the local APIC where IA32_APIC_BASE says, and prefers its interrupts to the 8259A', () => {
-    const { platform, physical, events, out, initialisePics } = makePlatform();
+    const { interrupts, physical, events, out, initialisePics } = makePlatform();
     assert.equal(physical.read(APIC + 0x30, 4), 0x0005_0014);
     initialisePics(0xef);
     out(0x3fc, 0x08);
     out(0x3f9, 0x02);
     physical.write(APIC + 0x300, 4, 0x4_0061);
-    assert.deepEqual([platform.interrupts.acknowledge(), platform.interrupts.acknowledge()], [0x61, 0x24]);
-    assert.ok(platform.interrupts.writeMsr(0x1b, 0xfed0_0900n));
+    assert.deepEqual([interrupts.acknowledge(), interrupts.acknowledge()], [0x61, 0x24]);
+    assert.ok(interrupts.writeMsr(0x1b, 0xfed0_0900n));
     assert.equal(physical.read(APIC + 0x30, 4), 0xffff_ffff);
     assert.equal(physical.read(0xfed0_0030, 4), 0x0005_0014);
     assert.deepEqual(events, ['memory map']);
   });
 
   it('shuts the 8259A out when LINT0 is masked', () => {
-    const { platform, physical, initialisePics, out, interrupt } = makePlatform();
+    const { interrupts, physical, initialisePics, out, interrupt } = makePlatform();
     initialisePics(0xef);
     physical.write(APIC + 0x350, 4, 0x1_0700);
     out(0x3fc, 0x08);
     out(0x3f9, 0x02);
     assert.equal(interrupt(), false);
     physical.write(APIC + 0x350, 4, 0x700);
-    assert.deepEqual([interrupt(), platform.interrupts.acknowledge()], [true, 0x24]);
+    assert.deepEqual([interrupt(), interrupts.acknowledge()], [true, 0x24]);
   });
 
   it('lowers INTR while the task priority holds the interrupt back', () => {
-    const { platform, physical, interrupt } = makePlatform();
+    const { interrupts, physical, interrupt } = makePlatform();
     physical.write(APIC + 0x300, 4, 0x4_0061);
     assert.equal(interrupt(), true);
-    platform.interrupts.setTaskPriority(6);
+    interrupts.setTaskPriority(6);
     assert.equal(interrupt(), false);
-    platform.interrupts.setTaskPriority(5);
+    interrupts.setTaskPriority(5);
     assert.equal(interrupt(), true);
   });
 
@@ -193,17 +195,17 @@ describe('platform', () => {
   });
 
   it('goes on from a snapshot, interrupts included', () => {
-    const { state, platform, out, initialisePics, interrupt } = makePlatform();
+    const { state, platform, interrupts, out, initialisePics, interrupt } = makePlatform();
     initialisePics(0xef);
     out(0x3fc, 0x08);
     out(0x3f9, 0x02);
     const saved = structuredClone(platform.snapshot());
-    platform.interrupts.acknowledge();
+    interrupts.acknowledge();
     out(0x80, 0x77);
     assert.equal(interrupt(), false);
     platform.restore(saved);
     assert.deepEqual([interrupt(), platform.ports.read(0x80, 1)], [true, 0]);
-    assert.equal(platform.interrupts.acknowledge(), 0x24);
+    assert.equal(interrupts.acknowledge(), 0x24);
     assert.equal(state.get32('interruptRequest'), 0);
   });
 });

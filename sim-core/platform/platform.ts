@@ -3,6 +3,7 @@
 import type { Clock, InterruptController, PortBus } from '../cpu/cpu.ts';
 import { Iommu, type IommuState } from '../iommu/iommu.ts';
 import type { MmioDevice, PhysicalMemory } from '../mmu/physical-memory.ts';
+import { ProcessorState } from '../state/processor-state.ts';
 import type { State } from '../state/state.ts';
 import { TIMER_GSI } from './acpi/tables.ts';
 import { ACPI_PORTS, AcpiRegisters, type AcpiRegistersState, SCI_IRQ } from './acpi-registers.ts';
@@ -13,10 +14,9 @@ import { Firmware } from './firmware.ts';
 import { FW_CFG_PORTS, type FwCfgState } from './fw-cfg.ts';
 import { Hpet, type HpetState } from './hpet.ts';
 import { KeyboardController, type KeyboardControllerState } from './i8042.ts';
-import { DELIVERY_MODE, type InterruptMessage } from './interrupt-message.ts';
-import { InterruptRouter } from './interrupts.ts';
 import { IoApic, type IoApicState } from './io-apic.ts';
-import { APIC_PAGE_SIZE, LocalApic, type LocalApicState } from './local-apic.ts';
+import type { LocalApicState } from './local-apic.ts';
+import { LocalApics } from './local-apics.ts';
 import { PHYSICAL } from './memory-map.ts';
 import { PciBus, type PciBusState } from './pci/bus.ts';
 import { FIRMWARE_ROUTES, hostBridge, LpcBridge } from './pci/chipset.ts';
@@ -64,8 +64,8 @@ export interface PlatformConfig {
   readonly iommu?: boolean;
   /** What the real-time clock shows at cycle 0: seconds since 1 January 1970, UTC. */
   readonly startTime?: number;
-  /** For the ACPI tables; default 1. */
-  readonly processors?: number;
+  /** The processors' states; default one processor. */
+  readonly processors?: readonly ProcessorState[];
 }
 
 export interface PlatformState {
@@ -73,7 +73,7 @@ export interface PlatformState {
   readonly com2: UartState;
   readonly pic: PicPairState;
   readonly pit: PitState;
-  readonly apic: LocalApicState;
+  readonly apics: readonly LocalApicState[];
   readonly rtc: RtcState;
   readonly ioApic: IoApicState;
   readonly hpet: HpetState;
@@ -95,12 +95,13 @@ export interface PlatformState {
  */
 export class Platform implements TimedDevice {
   readonly ports: PortBus;
-  readonly interrupts: InterruptController;
+  /** In front of each processor. */
+  readonly interrupts: readonly InterruptController[];
   readonly com1: Uart;
   readonly com2: Uart;
   readonly pic: Pic;
   readonly pit: Pit;
-  readonly apic: LocalApic;
+  readonly apics: LocalApics;
   readonly ioApic: IoApic;
   readonly firmware: Firmware;
   readonly dma: DmaBus;
@@ -110,7 +111,6 @@ export class Platform implements TimedDevice {
   private readonly lpc = new LpcBridge((input, asserted) => this.pic.setLine(input, asserted));
   private readonly state: State;
   private readonly clock: Clock;
-  private readonly router: InterruptRouter;
   private readonly systemControl: SystemControlPort;
   private readonly post = new PostPort();
   private readonly shutdown: ShutdownPort;
@@ -128,12 +128,12 @@ export class Platform implements TimedDevice {
     const { state, clock, frequency, callbacks } = config;
     this.state = state;
     this.clock = clock;
-    this.pic = new Pic((asserted) => this.onPicOutput(asserted));
+    const processors = config.processors ?? [new ProcessorState(state, 0)];
+    this.pic = new Pic((asserted) => this.apics.setExternal(asserted));
     this.ioApic = new IoApic((address, data) => this.dma.interrupt(IO_APIC_REQUESTER, address, data));
     this.pit = new Pit(clock, frequency, this.unlessReplaced(TIMER_IRQ));
-    this.apic = this.makeApic(config);
-    this.router = new InterruptRouter(state, this.pic, this.apic);
-    this.interrupts = this.router;
+    this.apics = this.makeApics(config, processors);
+    this.interrupts = this.apics.controllers;
     this.com1 = new Uart('COM1', this.line(COM1.irq));
     this.com1.onOutput = (byte) => callbacks.onSerialOutput(byte);
     this.com2 = new Uart('COM2', this.line(COM2.irq));
@@ -153,16 +153,16 @@ export class Platform implements TimedDevice {
     this.acpi = new AcpiRegisters({ clock, frequency, sci: this.line(SCI_IRQ), onPowerOff });
     this.keyboard = new KeyboardController(this.line(KEYBOARD_IRQ), () => callbacks.onReset());
     this.firmware = new Firmware(config.physical, {
-      processors: config.processors ?? 1,
+      processors: processors.length,
       iommu: config.iommu ?? false,
       physicalAddressBits: config.physicalAddressBits,
     });
-    this.dma = new DmaBus(config.physical, (message) => this.deliver(message));
+    this.dma = new DmaBus(config.physical, (message) => this.apics.deliver(message));
     const onFault = (fault: DmaFault): void => callbacks.onDmaFault?.(fault);
     this.dma.onFault = onFault;
     const { physical } = config;
     this.iommu = config.iommu
-      ? new Iommu({ physical, deliver: (message) => this.deliver(message), onFault })
+      ? new Iommu({ physical, deliver: (message) => this.apics.deliver(message), onFault })
       : undefined;
     this.dma.remapper = this.iommu;
     this.pci = new PciBus(this.dma, (pirq, asserted) => {
@@ -170,18 +170,18 @@ export class Platform implements TimedDevice {
       this.ioApic.setPin(FIRST_PCI_GSI + pirq, asserted);
     });
     this.devices = makeDevices(config.devices ?? [], { clock, deadlineChanged: () => this.checkDeadline() });
-    this.timers = [this.apic, this.hpet, this.rtc, this.acpi, ...this.devices];
+    this.timers = [...this.apics.all, this.hpet, this.rtc, this.acpi, ...this.devices];
     this.ports = this.mapPorts(callbacks);
     this.plugDevices(config.physical);
     // The other devices are made in their power-on state; the machine's clock may not be there to be asked yet.
-    this.apic.reset();
+    this.apics.reset();
   }
 
   /** Power-on. Input that waits for the guest on the serial ports stays. */
   reset(): void {
     this.pic.reset();
     this.pit.reset();
-    this.apic.reset();
+    this.apics.reset();
     this.com1.reset();
     this.com2.reset();
     this.systemControl.reset();
@@ -195,7 +195,7 @@ export class Platform implements TimedDevice {
     this.firmware.fwCfg.reset();
     this.iommu?.reset();
     this.setUpPci();
-    this.router.update();
+    this.apics.update();
   }
 
   /** Plugs the PCI functions, and leaves them as firmware does: with addresses, and level-triggered inputs. */
@@ -218,16 +218,6 @@ export class Platform implements TimedDevice {
     for (const input of FIRMWARE_ROUTES) this.pic.setLevelTriggered(input);
   }
 
-  /** An interrupt message that reaches the only processor. */
-  private deliver({ destination, logical, deliveryMode, vector, level }: InterruptMessage): boolean {
-    if (!logical && destination !== this.apic.id && destination !== 0xff) return false;
-    if (deliveryMode === DELIVERY_MODE.fixed || deliveryMode === DELIVERY_MODE.lowestPriority) {
-      this.apic.request(vector, level);
-      return true;
-    }
-    return false;
-  }
-
   /** An ISA interrupt reaches the 8259A pair and the I/O APIC. */
   private setLine(irq: number, asserted: boolean): void {
     this.pic.setLine(irq, asserted);
@@ -245,35 +235,17 @@ export class Platform implements TimedDevice {
     };
   }
 
-  private onPicOutput(asserted: boolean): void {
-    this.apic.setPin(0, asserted);
-    this.router.update();
-  }
-
-  private makeApic(config: PlatformConfig): LocalApic {
-    const { state, physical, clock, physicalAddressBits, callbacks } = config;
-    let mapped: number | undefined;
-    return new LocalApic({
-      state,
+  private makeApics(config: PlatformConfig, processors: readonly ProcessorState[]): LocalApics {
+    const { physical, clock, physicalAddressBits, callbacks } = config;
+    return new LocalApics({
+      processors,
+      physical,
       clock,
       physicalAddressBits,
-      changed: () => {
-        this.router.update();
-        this.checkDeadline();
-      },
-      moved: (base) => {
-        if (base === mapped) return;
-        if (mapped !== undefined) physical.unmap(this.apic);
-        if (base !== undefined) physical.mapOver(base, APIC_PAGE_SIZE, this.apic);
-        mapped = base;
-        callbacks.onMemoryMapChange?.();
-      },
-      nonMaskableInterrupt: () => {
-        state.set32('nmiRequest', 1);
-        state.set32('attention', 1);
-      },
-      init: () => callbacks.onReset(),
+      pic: this.pic,
+      changed: () => this.checkDeadline(),
       levelEnded: (vector) => this.ioApic.endOfInterrupt(vector),
+      moved: () => callbacks.onMemoryMapChange?.(),
     });
   }
 
@@ -338,7 +310,7 @@ export class Platform implements TimedDevice {
 
   /** The timer's edges matter only while nothing masks IRQ0: they are caught up with when that changes. */
   private deadline(): number {
-    const masked = (this.pic.isMasked(TIMER_IRQ) || this.apic.blocksExternal) && this.ioApic.isMasked(TIMER_GSI);
+    const masked = (this.pic.isMasked(TIMER_IRQ) || this.apics.blocksExternal) && this.ioApic.isMasked(TIMER_GSI);
     const pit = masked ? Number.POSITIVE_INFINITY : this.pit.nextDeadline();
     return Math.min(pit, ...this.timers.map((device) => device.nextDeadline()));
   }
@@ -359,7 +331,7 @@ export class Platform implements TimedDevice {
       com2: this.com2.snapshot(),
       pic: this.pic.snapshot(),
       pit: this.pit.snapshot(),
-      apic: this.apic.snapshot(),
+      apics: this.apics.snapshot(),
       rtc: this.rtc.snapshot(),
       ioApic: this.ioApic.snapshot(),
       hpet: this.hpet.snapshot(),
@@ -380,7 +352,7 @@ export class Platform implements TimedDevice {
   restore(saved: PlatformState): void {
     this.pit.restore(saved.pit);
     this.pic.restore(saved.pic);
-    this.apic.restore(saved.apic);
+    this.apics.restore(saved.apics);
     this.com1.restore(saved.com1);
     this.com2.restore(saved.com2);
     this.rtc.restore(saved.rtc);
@@ -397,6 +369,6 @@ export class Platform implements TimedDevice {
     this.pci.restore(saved.pci);
     // Last: restored devices have driven its inputs again.
     this.ioApic.restore(saved.ioApic);
-    this.router.update();
+    this.apics.update();
   }
 }

@@ -101,6 +101,7 @@ export class TestProcessor {
         getTaskPriority: () => 0,
         setTaskPriority: () => {},
         endOfInterrupt: () => {},
+        initialize: () => {},
       },
       clock,
       model: findModel('max'),
