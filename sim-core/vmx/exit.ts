@@ -12,6 +12,7 @@ import type { State } from '../state/state.ts';
 import { abortVmx } from './abort.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { EXIT } from './exit-reasons.ts';
 import { FIELD_OFFSET as F } from './fields.ts';
 import { describeMsrFailure, loadMsrList, storeMsrList } from './msr-lists.ts';
 import type { VmExitRecord } from './records.ts';
@@ -127,9 +128,25 @@ function makeRecord(unit: VmxUnit, details: ExitDetails, exitReasonField: number
   };
 }
 
+/** VM exits between instructions, which save the debug exceptions that the last instruction has left pending. */
+const KEEPS_PENDING_DEBUG: ReadonlySet<number> = new Set([
+  EXIT.INIT_SIGNAL,
+  EXIT.MONITOR_TRAP_FLAG,
+  EXIT.TPR_BELOW_THRESHOLD,
+  EXIT.VIRTUALIZED_EOI,
+  EXIT.APIC_WRITE,
+]);
+
+/** Other VM exits save none, unless MOV SS holds them back (SDM Vol. 3C, "Saving Non-Register State"). */
+function dropPendingDebug(state: State, reason: number): void {
+  const held = ((state.u32[OFFSET.interruptibility >>> 2] as number) & BLOCKING.byMovSs) !== 0;
+  if (!held && !KEEPS_PENDING_DEBUG.has(reason)) clear64(state, OFFSET.pendingDebug);
+}
+
 /** SDM Vol. 3C, "Saving Guest State". */
 function saveGuest(unit: VmxUnit, details: ExitDetails): void {
   const { state, vmcs } = unit;
+  dropPendingDebug(state, details.reason);
   const controls = vmcs.get32(F.PRIMARY_VM_EXIT_CONTROLS);
   // SS.DPL is always the CPL.
   const { u32 } = state;

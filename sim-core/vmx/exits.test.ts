@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
-import { ACTIVITY, SEGMENT } from '../state/layout.ts';
+import { ACTIVITY, MONITOR_TRAP, SEGMENT } from '../state/layout.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { EXIT, type ExitName } from './exit-reasons.ts';
 import { AT, CODE, TestProcessor } from './test-processor.ts';
@@ -502,6 +502,56 @@ describe('VM exits of events', () => {
     processor.state.set32('interruptibility', 0);
     assert.deepEqual(processor.boundary(), VM_EXIT);
     assert.equal(processor.field('EXIT_REASON'), 7n);
+  });
+
+  it('an NMI comes before the interrupt window and an interrupt, the preemption timer before all', () => {
+    const open: FieldChanges = {
+      ...pin(PIN.NMI_EXITING | PIN.EXTERNAL_INTERRUPT_EXITING | PIN.ACTIVATE_VMX_PREEMPTION_TIMER),
+      ...primary(PRIMARY.INTERRUPT_WINDOW_EXITING),
+      GUEST_RFLAGS: 0x202n,
+      VMX_PREEMPTION_TIMER_VALUE: 1000,
+    };
+    const reasons: bigint[] = [];
+    const processor = inGuest(open);
+    const { state } = processor;
+    for (const ready of [
+      () => state.set32('interruptRequest', 1),
+      () => processor.change(primary(0)),
+      () => state.set32('nmiRequest', 1),
+      () => {
+        processor.now += 2000;
+      },
+    ]) {
+      ready();
+      assert.deepEqual(processor.boundary(), VM_EXIT);
+      reasons.push(processor.field('EXIT_REASON'));
+      processor.change({ VMX_PREEMPTION_TIMER_VALUE: 1000 });
+      if (reasons.length === 2) processor.change(primary(PRIMARY.INTERRUPT_WINDOW_EXITING));
+      state.set32('interruptibility', 0);
+      processor.execute(CODE.vmresume);
+      if (reasons.length === 3) state.set32('nmiRequest', 1);
+    }
+    assert.deepEqual(reasons, [7n, 1n, 0n, 52n]);
+  });
+
+  it('pending debug exceptions are saved by VM exits between instructions and while MOV SS holds them back', () => {
+    const saved = (reason: 'mtf' | 'ept', interruptibility = 0): bigint => {
+      const processor = inGuest(reason === 'mtf' ? primary(PRIMARY.MONITOR_TRAP_FLAG) : {});
+      const { state } = processor;
+      state.set32('interruptibility', interruptibility);
+      state.set64('pendingDebug', 0x1001n);
+      if (reason === 'mtf') {
+        state.set32('monitorTrap', MONITOR_TRAP.pending);
+        processor.boundary();
+      } else {
+        processor.fault({ kind: 'eptMisconfiguration', guestPhysicalAddress: 0x1000n }, 3);
+      }
+      assert.equal(state.get64('pendingDebug'), 0n, 'the host has none');
+      return processor.field('GUEST_PENDING_DEBUG_EXCEPTIONS');
+    };
+    assert.equal(saved('mtf'), 0x1001n);
+    assert.equal(saved('ept'), 0n, 'the instruction that met the breakpoint is executed again');
+    assert.equal(saved('ept', 2), 0x1001n);
   });
 
   it('the preemption timer, at once with 0; what is left is saved', () => {

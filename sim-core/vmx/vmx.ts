@@ -185,7 +185,9 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   boundary(): boolean | VectoredEvent {
     const { state, vmcs } = this;
-    const details = this.timerExit() ?? this.nmiExit(state, vmcs) ?? this.interruptWindowExit(state, vmcs);
+    const urgent = this.timerExit() ?? this.nmiExit(state, vmcs);
+    if (!urgent && this.takesNmi(state)) return false;
+    const details = urgent ?? this.interruptWindowExit(state, vmcs);
     if (!details) return this.virtualApic.takeInterrupt() ?? false;
     exitToHost(this, details);
     return true;
@@ -225,6 +227,12 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     if (state.get32('nmiRequest') === 0 || blocking & BLOCKING.byMovSs) return undefined;
     state.set32('nmiRequest', 0);
     return exceptionDetails(NMI, eventCause(NMI, vmcs) ?? 'an NMI');
+  }
+
+  /** An NMI that comes next, whether it exits or not: before interrupt windows and interrupts. */
+  private takesNmi(state: State): boolean {
+    const blocked = state.get32('interruptibility') & (BLOCKING.byNmi | BLOCKING.byMovSs);
+    return state.get32('nmiRequest') !== 0 && blocked === 0;
   }
 
   private interruptWindowExit(state: State, vmcs: CurrentVmcs): ExitDetails | undefined {
