@@ -66,6 +66,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
   private counter = 0n;
   private since = 0;
   private timers = Array.from({ length: TIMER_COUNT }, powerOn);
+  private deadline: number | undefined;
 
   constructor(connections: HpetConnections) {
     this.connections = connections;
@@ -76,6 +77,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
     this.status = 0;
     this.counter = 0n;
     this.timers = Array.from({ length: TIMER_COUNT }, powerOn);
+    this.deadline = undefined;
   }
 
   /** Whether timers 0 and 1 have taken the place of the 8254 and the RTC on IRQ0 and IRQ8. */
@@ -105,7 +107,13 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
     return distance === 0n ? 1n << BigInt(widthOf(timer)) : distance;
   }
 
+  /** Cached, for it is asked at every boundary; registers and matches change it. */
   nextDeadline(): number {
+    this.deadline ??= this.findDeadline();
+    return this.deadline;
+  }
+
+  private findDeadline(): number {
     if (!this.counting) return Number.POSITIVE_INFINITY;
     const start = this.ticks(this.since);
     const waits = this.timers
@@ -115,7 +123,13 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
     return waits.length === 0 ? Number.POSITIVE_INFINITY : this.cycleOf(start + Math.min(...waits));
   }
 
+  /** Until the next interrupt nothing has to be done: the counter is brought up to date when it is looked at. */
   service(now: number): void {
+    if (now >= this.nextDeadline()) this.advance(now);
+  }
+
+  private advance(now: number): void {
+    this.deadline = undefined;
     if (!this.counting) {
       this.since = now;
       return;
@@ -135,6 +149,8 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
       }
       this.fire(i, timer);
     });
+    // What a line reaches may have asked for the deadline in the middle of this.
+    this.deadline = undefined;
   }
 
   private fire(index: number, timer: HpetTimerState): void {
@@ -155,7 +171,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
 
   /** @param size 4 or 8 bytes arrive as words */
   read(offset: number, size: number): number {
-    this.service(this.connections.clock.cycles());
+    this.advance(this.connections.clock.cycles());
     const value = this.readRegister(offset & ~7);
     const shifted = Number((value >> BigInt(8 * (offset & 7))) & 0xffff_ffffn);
     return size === 4 ? shifted : shifted & (2 ** (8 * size) - 1);
@@ -186,7 +202,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
 
   write(offset: number, size: number, value: number): void {
     if (size !== 4 || offset & 3) return;
-    this.service(this.connections.clock.cycles());
+    this.advance(this.connections.clock.cycles());
     const register = offset & ~7;
     const high = (offset & 4) !== 0;
     if (register === REGISTER.configuration && !high) this.configuration = value & 3;
@@ -194,6 +210,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
     // The counter can be written only while it stands still.
     else if (register === REGISTER.counter && !this.counting) this.counter = withHalf(this.counter, high, value);
     else if (register >= REGISTER.firstTimer) this.writeTimer(register, high, value);
+    this.deadline = undefined;
   }
 
   private clearStatus(value: number): void {
@@ -236,6 +253,7 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
     this.counter = copy.counter;
     this.since = copy.since;
     this.timers = [...copy.timers];
+    this.deadline = undefined;
   }
 }
 

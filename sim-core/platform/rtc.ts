@@ -70,6 +70,7 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
   private serviced = 0;
   /** What `nextAlarm` found last, until software writes a cell. */
   private alarm: { readonly from: number; readonly at: number } | undefined;
+  private deadline: number | undefined;
 
   constructor(connections: RtcConnections) {
     this.connections = connections;
@@ -81,6 +82,7 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
   reset(): void {
     this.cells[CELL.b] = this.cell(CELL.b) & ~(B.periodic | B.alarm | B.update);
     this.cells[CELL.c] = 0;
+    this.deadline = undefined;
     this.connections.irq(false);
   }
 
@@ -204,7 +206,13 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
     return Math.ceil((seconds - this.base) * this.connections.frequency);
   }
 
+  /** Cached, for it is asked at every boundary; registers and events change it. */
   nextDeadline(): number {
+    this.deadline ??= this.findDeadline();
+    return this.deadline;
+  }
+
+  private findDeadline(): number {
     const b = this.cell(CELL.b);
     // The line stays until software reads C: more events change nothing.
     if (this.cell(CELL.c) & C.request) return Number.POSITIVE_INFINITY;
@@ -217,7 +225,13 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
   }
 
   service(now: number): void {
+    if (now >= this.nextDeadline()) this.notice(now);
+  }
+
+  /** Sets the flags of what has happened since the last look. */
+  private notice(now: number): void {
     const from = this.serviced;
+    this.deadline = undefined;
     if (now <= from) return;
     this.serviced = now;
     let flags = Math.floor(now / this.period) > Math.floor(from / this.period) ? C.periodic : 0;
@@ -254,20 +268,31 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
   }
 
   private takeFlags(): number {
-    this.service(this.now);
+    this.notice(this.now);
     const flags = this.cell(CELL.c);
     this.cells[CELL.c] = 0;
+    this.deadline = undefined;
     this.connections.irq(false);
     return flags;
   }
 
   write(port: number, _size: number, value: number): void {
-    if (port & 1) this.alarm = undefined;
-    if ((port & 1) === 0) this.index = value & 0x7f;
-    else if (TIME_CELLS.has(this.index)) this.writeTime(this.index, value);
-    else if (this.index === CELL.a) this.cells[CELL.a] = value & 0x7f;
-    else if (this.index === CELL.b) this.writeB(value);
-    else if (this.index !== CELL.c && this.index !== CELL.d) this.cells[this.index] = value;
+    if ((port & 1) === 0) {
+      this.index = value & 0x7f;
+      return;
+    }
+    // What has happened up to now happened by the old settings.
+    this.notice(this.now);
+    this.writeCell(this.index, value);
+    this.alarm = undefined;
+    this.deadline = undefined;
+  }
+
+  private writeCell(index: number, value: number): void {
+    if (TIME_CELLS.has(index)) this.writeTime(index, value);
+    else if (index === CELL.a) this.cells[CELL.a] = value & 0x7f;
+    else if (index === CELL.b) this.writeB(value);
+    else if (index !== CELL.c && index !== CELL.d) this.cells[index] = value;
   }
 
   private writeTime(index: number, value: number): void {
@@ -293,5 +318,6 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
     this.base = saved.base;
     this.serviced = saved.serviced;
     this.alarm = undefined;
+    this.deadline = undefined;
   }
 }
