@@ -9,6 +9,7 @@ const TASKS = {
   test: { run: ['scripts/test.ts'], needs: ['gcc', 'gdb', 'make', 'nasm', 'chromium'] },
   build: { run: ['esbuild.mjs'], needs: [] },
   'build:examples': { run: ['make', '-C', 'examples'], needs: ['gcc', 'make', 'nasm'] },
+  oracle: { run: ['test/silicon/oracle.ts'], needs: ['gcc'] },
   bench: { run: ['bench/run.ts'], needs: [] },
 };
 

@@ -1,6 +1,8 @@
 import { Encoder, Instruction, OpKind, Register } from 'iced-x86';
 import { REGISTERS } from '../../sim-core/isa/registers.ts';
+import { RFLAGS } from '../../sim-core/state/control-bits.ts';
 import { GPR } from '../../sim-core/state/layout.ts';
+import { type Approximation, approximationOf, isApproximation } from './approximations.ts';
 import type { OperandSource, TestForm } from './forms.ts';
 import { ADDRESS, type Case, MODES, PAGE_BOUNDARY, type TestMode, YMM_BYTES } from './layout.ts';
 import type { Random } from './random.ts';
@@ -33,7 +35,7 @@ const numberOf = (register: Register): number => REGISTERS.get(register)?.number
 const low64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 
 /** Instructions that push, pop or go through RSP: it must not serve as another operand's address. */
-const STACK_USERS = new Set(['Push', 'Pop', 'Call', 'Ret', 'Leave', 'Enter', 'Pushfq', 'Popfq']);
+const STACK_USERS = new Set(['Push', 'Pop', 'Call', 'Ret', 'Leave', 'Enter', 'Pushfq', 'Popf', 'Popfd', 'Popfq']);
 
 /** Base and index registers of 16-bit addresses. */
 const BASES_16 = [
@@ -347,6 +349,13 @@ class Builder {
     gpr[numberOf(base)] = addressSize === 8 ? value : (BigInt(random.next()) << 32n) | value;
   }
 
+  /** Bytes of the last operand, which is a vector register or memory. */
+  lastSource(): Uint8Array {
+    const last = this.form.operands.length - 1;
+    if (this.form.operands[last]?.kind === 'memory') return this.memory.subarray(this.address - ADDRESS.WINDOW);
+    return this.ymm.subarray(32 * numberOf(this.instruction.opRegister(last)));
+  }
+
   // ---- what single instructions need
 
   prepare(): void {
@@ -356,10 +365,16 @@ class Builder {
     if (form.mnemonic === 'Div' || form.mnemonic === 'Idiv') this.prepareDivision();
     if (form.mnemonic.startsWith('Cmpxchg')) this.prepareComparison();
     const goesIndirect = form.mnemonic === 'Jmp' || form.mnemonic === 'Call';
+    if (form.mnemonic.startsWith('Popf')) this.poke(Number(this.gpr[GPR.rsp]) + this.segments.dataBase, this.flags());
     if (form.mnemonic === 'Ret') this.poke(Number(this.gpr[GPR.rsp]) + this.segments.dataBase, this.codeAddress());
     else if (goesIndirect && form.operands[0]?.kind === 'gpr') {
       this.gpr[numberOf(instruction.opRegister(0))] = this.codeAddress();
     } else if (goesIndirect && form.operands[0]?.kind === 'memory') this.poke(this.address, this.codeAddress());
+  }
+
+  /** Flags that user mode may change and leave so, and those that it cannot change. */
+  private flags(): bigint {
+    return this.random.bits64() & BigInt(STATUS_AND_DIRECTION | RFLAGS.if | RFLAGS.iopl | RFLAGS.vm);
   }
 
   private codeAddress(): bigint {
@@ -419,6 +434,12 @@ function encode(encoder: Encoder, builder: Builder, rip: number): Uint8Array | u
   return encoder.takeBuffer();
 }
 
+function approximationOfCase(form: TestForm, builder: Builder): Approximation | undefined {
+  if (!isApproximation(form.mnemonic)) return undefined;
+  const size = form.operands[0]?.kind === 'ymm' ? 32 : 16;
+  return approximationOf(form.mnemonic, numberOf(builder.instruction.opRegister(0)), size, builder.lastSource());
+}
+
 const usesVectors = ({ operands }: TestForm): boolean => operands.some(({ kind }) => kind === 'xmm' || kind === 'ymm');
 
 const PRECISION_FLAG = 0x20;
@@ -458,6 +479,7 @@ function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | u
     const first = form.operands[0];
     const size = first && 'size' in first ? first.size : 0;
     const count = countOf(builder, form);
+    const approximation = approximationOfCase(form, builder);
     return {
       mode: form.mode,
       text: `${form.text} (${form.operands.map((operand) => operand.kind).join(', ')}) in ${form.mode}`,
@@ -465,6 +487,7 @@ function attemptCase(form: TestForm, random: Random, encoder: Encoder): Case | u
       undefinedFlags: undefinedFlags(form.mnemonic, size, count) | undefinedRelation(form.mnemonic, builder.x87),
       undefinedResult: undefinedResult(form.mnemonic, size, count) || isOutsideRange(form.mnemonic, builder.x87),
       undefinedStatus: undefinedStatus(form.mnemonic),
+      ...(approximation ? { approximation } : {}),
       ...(TRANSCENDENTAL.has(form.mnemonic) ? { approximate: form.mnemonic } : {}),
       before: {
         gpr: visible(form, builder.gpr),

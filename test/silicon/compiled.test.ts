@@ -20,7 +20,7 @@ const LOOP_PAGES = { first: 0x30_0000, count: 240 } as const;
 const isRepeatable = ({ mnemonic, operands }: TestForm): boolean =>
   !NOT_REPEATABLE.has(mnemonic) && !(mnemonic in X87_INSTRUCTIONS) && operands.every(({ kind }) => kind !== 'branch');
 
-/** The same in every run unless VMXRAY_SEED says otherwise; test/silicon/run.ts looks for what this one misses. */
+/** The same in every run unless VMXRAY_SEED says otherwise; npm run oracle looks for what this one misses. */
 const SEED = Number(process.env.VMXRAY_SEED ?? 20_261_122);
 
 describe('compiled code and the interpreter', () => {

@@ -1,4 +1,5 @@
 import { RFLAGS } from '../../sim-core/state/control-bits.ts';
+import type { UndefinedParts } from './comparable.ts';
 import { ADDRESS, type Case, type MachineState, type TestMode } from './layout.ts';
 import { x87Parts } from './x87.ts';
 
@@ -35,13 +36,6 @@ function parts(
   return all;
 }
 
-/** RFLAGS and x87 status-word bits that are not compared, and whether results are not. */
-interface UndefinedParts {
-  readonly flags: number;
-  readonly results: boolean;
-  readonly status: number;
-}
-
 /** A state and who arrived at it. */
 type Named = readonly [name: string, state: MachineState];
 
@@ -52,13 +46,13 @@ export function differences(
   mode: TestMode,
   [firstName, first]: Named,
   [secondName, second]: Named,
-  undefinedParts: UndefinedParts = { flags: 0, results: false, status: 0 },
+  masked: UndefinedParts = { flags: 0, results: false, status: 0 },
 ): string[] {
   const found: string[] = [];
-  const others = parts(mode, second, !undefinedParts.results, undefinedParts.status);
-  for (const [name, value] of parts(mode, first, !undefinedParts.results, undefinedParts.status)) {
+  const others = parts(mode, second, !masked.results, masked.status);
+  for (const [name, value] of parts(mode, first, !masked.results, masked.status)) {
     const flag = FLAG_NAMES.find((candidate) => candidate === name);
-    const isDefined = flag === undefined || (undefinedParts.flags & RFLAGS[flag]) === 0;
+    const isDefined = flag === undefined || (masked.flags & RFLAGS[flag]) === 0;
     const other = others.get(name);
     if (isDefined && value !== other) found.push(`${name}: ${firstName} ${value}, ${secondName} ${other}`);
   }

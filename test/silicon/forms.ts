@@ -21,7 +21,7 @@ export type OperandSource =
   | { readonly kind: 'vsib'; readonly register: 'xmm' | 'ymm'; readonly width: 4 | 8 }
   /** ST(i), or always ST(0). */
   | { readonly kind: 'st'; readonly fixed: boolean }
-  | { readonly kind: 'fixed'; readonly register: 'AL' | 'CL' | 'AX' | 'EAX' | 'RAX' }
+  | { readonly kind: 'fixed'; readonly register: 'AL' | 'CL' | 'AX' | 'DX' | 'EAX' | 'RAX' }
   | { readonly kind: 'memory'; readonly size: number }
   /** Immediate of `size` bytes, sign-extended to `extended` bytes. */
   | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8; readonly extended: 1 | 2 | 4 | 8 }
@@ -68,6 +68,7 @@ const SIMPLE = new Map<Kind, OperandSource>([
   [Kind.mem_vsib64x, { kind: 'vsib', register: 'xmm', width: 8 }],
   [Kind.mem_vsib64y, { kind: 'vsib', register: 'ymm', width: 8 }],
   [Kind.al, { kind: 'fixed', register: 'AL' }], [Kind.cl, { kind: 'fixed', register: 'CL' }],
+  [Kind.dx, { kind: 'fixed', register: 'DX' }],
   [Kind.ax, { kind: 'fixed', register: 'AX' }], [Kind.eax, { kind: 'fixed', register: 'EAX' }],
   [Kind.rax, { kind: 'fixed', register: 'RAX' }],
   [Kind.imm8, immediate(1)], [Kind.imm8_const_1, { kind: 'one' }],

@@ -1,3 +1,5 @@
+import type { Approximation } from './approximations.ts';
+
 /** Where a case's code and data lie, on silicon and in the simulator alike, and its form on the harness's pipes. */
 
 export const ADDRESS = {
@@ -54,6 +56,8 @@ export interface Case {
   readonly undefinedStatus: number;
   /** A transcendental instruction's name: its result may differ by one unit in the last place. */
   readonly approximate?: string;
+  /** RCPxx and RSQRTxx: results within a bound are alike. */
+  readonly approximation?: Approximation;
   readonly before: MachineState;
 }
 

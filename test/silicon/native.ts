@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +15,13 @@ const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
 export function whyNotNative(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'not an x86-64 Linux machine';
   return spawnSync('gcc', ['--version']).status === 0 ? undefined : 'gcc is not installed';
+}
+
+/** Name, vendor, family and model of this machine's processor, as Linux tells them. */
+export function processorName(): string {
+  const text = readFileSync('/proc/cpuinfo', 'utf8');
+  const value = (key: string): string => text.match(new RegExp(`^${key}\\s*: (.*)$`, 'm'))?.[1] ?? '?';
+  return `${value('model name')} (${value('vendor_id')}, family ${value('cpu family')}, model ${value('model')})`;
 }
 
 /** This machine's own processor as an oracle. */

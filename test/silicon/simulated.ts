@@ -54,9 +54,9 @@ export class Simulated {
     this.mmu = new Mmu(state, this.physical, new Tlb(state));
     const clock: Clock = { cycles: () => 0 };
     // No instruction under test asks for ports, interrupts or VMX.
-    const cpu = { state, mmu: this.mmu, clock, model: findModel('westmere') } as unknown as Cpu;
+    const cpu = { state, mmu: this.mmu, clock, model: findModel('max') } as unknown as Cpu;
     state.set64('cr0', BigInt(CR0.pe | CR0.et | CR0.mp | CR0.ne));
-    state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt | CR4.osxsave));
+    state.set64('cr4', BigInt(CR4.osfxsr | CR4.osxmmexcpt | CR4.osxsave | CR4.fsgsbase));
     state.set64('xcr0', X87_SSE_AVX);
     state.set64('segmentBase', BigInt(ADDRESS.GS_BASE), SEGMENT.gs);
     state.set32('cpl', 3);

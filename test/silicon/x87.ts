@@ -46,6 +46,24 @@ export function x87Parts(x87: Uint8Array, undefinedStatusBits = 0): Map<string, 
   return parts;
 }
 
+/** Control, status and tag words, pointers, opcode, registers: 4 + 4 + 4 + 20 + 80 bytes. */
+export const X87_COMPARED_BYTES = 112;
+
+/** The compared parts as bytes; what is not compared is 0. */
+export function x87Compared(x87: Uint8Array, undefinedStatusBits: number): Uint8Array {
+  const bytes = new Uint8Array(X87_COMPARED_BYTES);
+  bytes.set(x87.subarray(AREA.control, AREA.status + 2));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(AREA.status, view.getUint16(AREA.status, true) & ~undefinedStatusBits, true);
+  bytes[AREA.tags] = x87[AREA.tags] ?? 0;
+  if (isPending(x87)) bytes.set(x87.subarray(AREA.opcode, AREA.mxcsr), 8);
+  for (let i = 0; i < 8; i++) {
+    const from = AREA.registers + REGISTER_STEP * i;
+    bytes.set(x87.subarray(from, from + REGISTER_BYTES), 32 + REGISTER_BYTES * i);
+  }
+  return bytes;
+}
+
 // ---- random states
 
 const INTEGER_BIT = 1n << 63n;
@@ -167,10 +185,32 @@ const ARITHMETIC_FLAGS = 0x8d5;
 export const undefinedRelation = (mnemonic: string, x87: Uint8Array): number =>
   COMPARED_TO_FLAGS.has(mnemonic) && ((x87[AREA.control] ?? 0) & INVALID) === 0 ? ARITHMETIC_FLAGS : 0;
 
-/** A number's place in the order of magnitudes, so that neighbours differ by 1. */
+/** A number's place in the order of magnitudes with its sign above them, so that neighbours differ by 1. */
 function ordinal(x87: Uint8Array, register: number): bigint {
   const view = new DataView(x87.buffer, x87.byteOffset + AREA.registers + REGISTER_STEP * register);
   return (BigInt(view.getUint16(8, true)) << 63n) + BigInt.asUintN(63, view.getBigUint64(0, true));
+}
+
+/** The state and those whose ST(0) and ST(1) differ from its by at most one unit in the last place. */
+export function neighbours(x87: Uint8Array): Uint8Array[] {
+  let states = [x87];
+  for (const register of [0, 1]) {
+    states = states.flatMap((state) => [state, nudged(state, register, 1n), nudged(state, register, -1n)]);
+  }
+  return states;
+}
+
+/** The next number up or down in magnitude; zeros stay. */
+function nudged(x87: Uint8Array, register: number, by: bigint): Uint8Array {
+  const state = x87.slice();
+  const at = AREA.registers + REGISTER_STEP * register;
+  const view = new DataView(state.buffer);
+  const place = ordinal(x87, register);
+  const moved = place + by;
+  const exponent = (moved >> 63n) & EXPONENT_ONES;
+  view.setUint16(at + 8, Number(moved >> 63n), true);
+  view.setBigUint64(at, BigInt.asUintN(63, moved) | (exponent === 0n ? 0n : INTEGER_BIT), true);
+  return place === 0n ? x87 : state;
 }
 
 /** The simulator's state with those registers taken from silicon that are its neighbours, and whether there are any. */

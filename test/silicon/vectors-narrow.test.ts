@@ -1,0 +1,3 @@
+import { vectorsAgree } from './vector-tests.ts';
+
+vectorsAgree(['code32', 'code16']);
