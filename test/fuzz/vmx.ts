@@ -30,7 +30,8 @@ const CONTROLS = [
 
 /** Fields that hold the address of a bitmap or page. */
 const PAGES = [
-  'IO_BITMAP_A_ADDRESS', 'IO_BITMAP_B_ADDRESS', 'MSR_BITMAP_ADDRESS', 'VIRTUAL_APIC_ADDRESS', 'VMREAD_BITMAP_ADDRESS', 'VMWRITE_BITMAP_ADDRESS',
+  'IO_BITMAP_A_ADDRESS', 'IO_BITMAP_B_ADDRESS', 'MSR_BITMAP_ADDRESS', 'VIRTUAL_APIC_ADDRESS',
+  'VMREAD_BITMAP_ADDRESS', 'VMWRITE_BITMAP_ADDRESS',
 ] as const satisfies readonly FieldName[]; // biome-ignore format: a list reads better in rows
 
 /** A field's controls of VALID_CHANGES and, with a quarter of the probability each, further ones. */
