@@ -8,10 +8,13 @@ import type { FaultStep } from './fault-step.ts';
 import type { VectoredEvent } from './intercepts.ts';
 import { deliverThroughIdt } from './interrupt-delivery.ts';
 import { setResumeFlag } from './rflags.ts';
+import { takeSignals } from './start-up.ts';
 
 /** What became of an event. After `delivered` and `vmExit` the processor goes on at `state.rip`. */
 export type Delivery =
   | { readonly kind: 'delivered' | 'vmExit' }
+  /** An INIT signal to the bootstrap processor. */
+  | { readonly kind: 'reset' }
   | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
   | { readonly kind: 'unimplemented'; readonly what: string };
 
@@ -23,6 +26,7 @@ const PENDING_IN_DR6 = DR6_BREAKPOINTS | BigInt(DR6.bs | DR6.bt);
 
 const DELIVERED: Delivery = { kind: 'delivered' };
 const VM_EXIT: Delivery = { kind: 'vmExit' };
+const RESET: Delivery = { kind: 'reset' };
 
 /** Names of the exceptions for stories (SDM Vol. 3A, "Protected-Mode Exceptions and Interrupts"). */
 const MNEMONICS = [
@@ -178,6 +182,8 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   const shadow = (blocking & (BLOCKING.bySti | BLOCKING.byMovSs)) !== 0;
   const nonRoot = state.get32('nonRoot') !== 0;
   if (nonRoot && cpu.intercepts.trap()) return VM_EXIT;
+  const signalled = nonRoot ? undefined : takeSignals(cpu);
+  if (signalled) return signalled === 'reset' ? RESET : DELIVERED;
   const debug = (blocking & BLOCKING.byMovSs) === 0 ? takePendingDebug(cpu) : undefined;
   if (debug) return debug;
   const activity = state.get32('activity');

@@ -86,7 +86,8 @@ export interface Intercepts {
   exceptionFor(fault: Fault): ExceptionFault | undefined;
   /**
    * At an instruction boundary in non-root operation, before debug traps are looked at: performs the trap-like VM exit
-   * that the last instruction has brought about (APIC-write emulation, monitor trap flag).
+   * that the last instruction has brought about (APIC-write emulation, monitor trap flag), or that of an INIT signal or
+   * start-up IPI.
    * @returns whether there was one
    */
   trap(): boolean;

@@ -32,7 +32,7 @@ const CLEARED: readonly StateField[] = [
   'tscAdjustment', 'gdtrBase', 'idtrBase',
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
-  'cpl', 'activity', 'interruptibility', 'nmiRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
+  'cpl', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
   'x87Cs', 'x87Ds', 'pkru',
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {
@@ -66,7 +66,8 @@ export function resetCpu(cpu: Cpu): void {
   mmu.updateContext();
 }
 
-function resetSegments(state: State): void {
+/** Segment registers after power-up and INIT. */
+export function resetSegments(state: State): void {
   setSegment(state, SEGMENT.cs, 0xf000, 0xffff_0000n, 0xffff, AFTER_RESET.code);
   for (const index of [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs]) {
     setSegment(state, index, 0, 0n, 0xffff, AFTER_RESET.data);

@@ -320,6 +320,8 @@ class SimulatedMachine implements Machine {
         return { kind: 'tripleFault', story: delivery.story };
       case 'unimplemented':
         return this.unimplemented(delivery.what);
+      case 'reset':
+        return { kind: 'reset' };
       default:
         return undefined;
     }

@@ -236,6 +236,7 @@ function noteAttention({ state, vmcs }: VmxUnit): void {
   const quiet =
     u32[OFFSET.interruptRequest >>> 2] === 0 &&
     u32[OFFSET.nmiRequest >>> 2] === 0 &&
+    u32[OFFSET.initRequest >>> 2] === 0 &&
     u32[OFFSET.pendingDebug >>> 2] === 0 &&
     u32[OFFSET.interruptibility >>> 2] === 0 &&
     u32[OFFSET.activity >>> 2] === ACTIVITY.active &&

@@ -162,6 +162,8 @@ function vmxoff(unit: VmxUnit): Outcome {
   unit.vmcs.forget();
   unit.state.set32('vmxOn', 0);
   unit.state.set64('vmxonPointer', NO_VMCS);
+  // VMX operation has blocked INIT signals until now.
+  if (unit.state.get32('initRequest') !== 0) unit.state.set32('attention', 1);
   return vmSucceed(unit);
 }
 

@@ -6,7 +6,7 @@ import type { InterceptQuery, Intercepts, VectoredEvent } from '../cpu/intercept
 import { RECORD } from '../engine/record.ts';
 import type { ExceptionFault, Fault, VmExitFault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
-import { ACTIVITY, MONITOR_TRAP, OFFSET } from '../state/layout.ts';
+import { ACTIVITY, MONITOR_TRAP, OFFSET, START_UP } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { CR0_FIXED, capabilityMsrs, cr4Fixed, eptLevels } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -172,10 +172,27 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   }
 
   trap(): boolean {
-    const details = this.virtualApic.emulateWrite() ?? this.monitorTrapExit();
+    const details = this.virtualApic.emulateWrite() ?? this.signalExit() ?? this.monitorTrapExit();
     if (!details) return false;
     exitToHost(this, details);
     return true;
+  }
+
+  /** The wait-for-SIPI state blocks INIT, and is the only one in which a start-up IPI counts. */
+  private signalExit(): ExitDetails | undefined {
+    const { state } = this;
+    const { u32 } = state;
+    const startUp = u32[OFFSET.startUpRequest >>> 2] as number;
+    if (((u32[OFFSET.initRequest >>> 2] as number) | startUp) === 0) return undefined;
+    const waits = state.get32('activity') === ACTIVITY.waitForSipi;
+    state.set32('startUpRequest', 0);
+    if (waits && startUp !== 0) {
+      const cause = 'a start-up IPI has come in the wait-for-SIPI state';
+      return { reason: EXIT.START_UP_IPI, qualification: BigInt(startUp & START_UP.vector), cause };
+    }
+    if (waits || state.get32('initRequest') === 0) return undefined;
+    state.set32('initRequest', 0);
+    return { reason: EXIT.INIT_SIGNAL, cause: 'an INIT signal has come' };
   }
 
   private monitorTrapExit(): ExitDetails | undefined {
