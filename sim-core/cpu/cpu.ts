@@ -21,6 +21,8 @@ export interface InterruptController {
   /** CR8: the task-priority class, 0…15. */
   getTaskPriority(): number;
   setTaskPriority(priority: number): void;
+  /** A performance counter has overflowed: what the local vector table says. */
+  performanceMonitoringInterrupt(): void;
   /** The interrupt of highest priority in service ends. */
   endOfInterrupt(): void;
   /** The local APIC gets an INIT signal. */

@@ -4,6 +4,7 @@ import { CR4 } from '../state/control-bits.ts';
 import type { Cpu } from './cpu.ts';
 import { areaSize, componentsOf, xcr0Bits } from './extended-state.ts';
 import { type FeatureRegister, featureBits } from './features.ts';
+import { PERFORMANCE_LEAF } from './performance.ts';
 
 /** EAX, EBX, ECX, EDX. */
 export type CpuidResult = readonly [number, number, number, number];
@@ -45,6 +46,7 @@ const LEAVES = new Map<number, Leaf>([
     (cpu, subleaf) =>
       subleaf === 0 ? [0, bitsOf(cpu, 7, 'ebx'), bitsOf(cpu, 7, 'ecx') | ospke(cpu), bitsOf(cpu, 7, 'edx')] : NONE,
   ],
+  [0xa, () => PERFORMANCE_LEAF],
   [0xb, topology],
   [0xd, extendedState],
   [0x8000_0000, () => [LAST_EXTENDED, 0, 0, 0]],

@@ -12,12 +12,12 @@ interface ModelRow {
 const WESTMERE: readonly FeatureName[] = [
   'fpu', 'de', 'pse', 'tsc', 'msr', 'pae', 'mce', 'cx8', 'apic', 'sep', 'mtrr', 'pge', 'mca', 'cmov', 'pat', 'pse36',
   'clflush', 'mmx', 'fxsr', 'sse', 'sse2', 'sse3', 'ssse3', 'sse41', 'sse42', 'aes', 'pclmulqdq', 'monitor', 'vmx',
-  'cx16', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
+  'cx16', 'pdcm', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
 ]; // biome-ignore format: a table reads better in rows
 
 const SKYLAKE: readonly FeatureName[] = [
   ...WESTMERE, 'avx', 'avx2', 'fma', 'f16c', 'bmi1', 'bmi2', 'adx', 'movbe', 'lzcnt', 'tscDeadline', 'fsgsbase', 'smep',
-  'smap', 'erms', 'invpcid', 'xsave', 'xsaveopt', 'xsavec', 'xgetbv1', 'xsaves', 'rdrand', 'rdseed', 'clflushopt',
+  'smap', 'erms', 'invpcid', 'xsave', 'xsaveopt', 'xsavec', 'xgetbv1', 'xsaves', 'rdrand', 'rdseed', 'clflushopt', 'tscAdjust',
 ]; // biome-ignore format: a table reads better in rows
 
 const ICE_LAKE: readonly FeatureName[] = [

@@ -3,13 +3,17 @@
 import { EFER } from '../state/control-bits.ts';
 import { SEGMENT, type SegmentIndex, type StateField } from '../state/layout.ts';
 import type { Cpu } from './cpu.ts';
+import type { FeatureName } from './features.ts';
 import { isCanonicalForModel } from './modes.ts';
+import { CAPABILITY_MSRS, FREEZE_ON_PMI, PERFORMANCE_MSRS } from './performance.ts';
 
 interface MsrRow {
   readonly name: string;
   readonly read: (cpu: Cpu) => bigint | undefined;
   /** @returns false for #GP; absent for read-only MSRs. */
   readonly write?: (cpu: Cpu, value: bigint) => boolean;
+  /** Models without it do not have the MSR. */
+  readonly feature?: FeatureName;
 }
 
 /** An MSR that is a field of the state. @param valid what WRMSR accepts */
@@ -56,11 +60,18 @@ export function readTimeStampCounter(cpu: Cpu): bigint {
   return BigInt.asUintN(64, scaled + state.get64('tscOffset'));
 }
 
-function writeTimeStampCounter(cpu: Cpu, value: bigint): boolean {
-  const cycles = BigInt(Math.floor(cpu.clock.cycles()));
-  cpu.state.set64('tscAdjustment', BigInt.asUintN(64, value - cycles));
+/**
+ * The TSC is the cycles plus IA32_TSC_ADJUST, so that each write of one changes both alike (SDM Vol. 3B, "IA32_TSC_ADJUST
+ * MSR"). The APIC timer's TSC deadline comes sooner or later by it.
+ */
+function adjustTimeStampCounter({ state }: Cpu, adjustment: bigint): boolean {
+  state.set64('tscAdjustment', BigInt.asUintN(64, adjustment));
+  state.set32('attention', 1);
   return true;
 }
+
+const writeTimeStampCounter = (cpu: Cpu, value: bigint): boolean =>
+  adjustTimeStampCounter(cpu, value - BigInt(Math.floor(cpu.clock.cycles())));
 
 /** Bits of IA32_EFER that WRMSR may change; LMA follows CR0.PG. */
 function writeEfer(cpu: Cpu, value: bigint): boolean {
@@ -127,8 +138,8 @@ const MISC_ENABLE_WRITABLE = [0n, 3n, 7n, 11n, 12n, 16n, 18n, 22n, 23n, 34n].red
   (mask, bit) => mask | (1n << bit),
   0n,
 );
-/** LBR and BTF. */
-const DEBUGCTL_WRITABLE = 0x3n;
+/** LBR, BTF and FREEZE_PERFMON_ON_PMI. */
+export const DEBUGCTL_WRITABLE = 0x3n | FREEZE_ON_PMI;
 
 /** C0.2 disabled, and the longest wait in bits 31:2. */
 const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
@@ -136,6 +147,7 @@ const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
 export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x10, { name: 'IA32_TIME_STAMP_COUNTER', read: readTimeStampCounter, write: writeTimeStampCounter }],
   [0x17, constant('IA32_PLATFORM_ID', 0n)],
+  [0x3b, { ...stored('IA32_TSC_ADJUST', 'tscAdjustment'), write: adjustTimeStampCounter, feature: 'tscAdjust' }],
   [0x3a, { ...stored('IA32_FEATURE_CONTROL', 'msrFeatureControl'), write: writeFeatureControl }],
   [0x79, { name: 'IA32_BIOS_UPDT_TRIG', read: () => undefined, write: () => true }],
   [0x8b, inert('IA32_BIOS_SIGN_ID', MICROCODE_REVISION)],
@@ -168,6 +180,8 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x1d9, stored('IA32_DEBUGCTL', 'msrDebugctl', within(DEBUGCTL_WRITABLE))],
   [0x1fc, inert('MSR_POWER_CTL')],
   ...mtrrRows(),
+  ...PERFORMANCE_MSRS,
+  ...CAPABILITY_MSRS.map(([index, row]): [number, MsrRow] => [index, { ...row, feature: 'pdcm' }]),
   [0x277, stored('IA32_PAT', 'msrPat', bytesAre(PAT_TYPES))],
   [0x2ff, stored('IA32_MTRR_DEF_TYPE', 'msrMtrrDefType', mtrrDefaultIsValid)],
   [0xc000_0080, { ...stored('IA32_EFER', 'efer'), write: writeEfer }],
@@ -185,11 +199,17 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
 const isApicMsr = (index: number): boolean => index === 0x1b || index === 0x6e0 || (index >= 0x800 && index <= 0x8ff);
 const isVmxMsr = (index: number): boolean => index >= 0x480 && index <= 0x493;
 
+/** The row of an MSR that the model has. */
+function find({ model }: Cpu, index: number): MsrRow | undefined {
+  const row = MSRS.get(index);
+  return row?.feature === undefined || model.features.has(row.feature) ? row : undefined;
+}
+
 /** The MSR's value, or undefined for #GP. Looks at no privilege and no VMX control. */
 export function readMsr(cpu: Cpu, index: number): bigint | undefined {
   if (isApicMsr(index)) return cpu.interrupts.readMsr(index);
   if (isVmxMsr(index)) return cpu.model.features.has('vmx') ? cpu.vmxMsrs.read(index) : undefined;
-  return MSRS.get(index)?.read(cpu);
+  return find(cpu, index)?.read(cpu);
 }
 
 /** @returns false for #GP. Looks at no privilege and no VMX control. */
@@ -198,5 +218,5 @@ export function writeMsr(cpu: Cpu, index: number, value: bigint): boolean {
     cpu.state.set32('attention', 1);
     return cpu.interrupts.writeMsr(index, value);
   }
-  return MSRS.get(index)?.write?.(cpu, value) ?? false;
+  return find(cpu, index)?.write?.(cpu, value) ?? false;
 }

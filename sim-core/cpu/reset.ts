@@ -3,6 +3,7 @@
 import { countOf, GPR, SEGMENT, type StateField } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
+import { PERF_GLOBAL_CTRL_RESET, resetCounters } from './performance.ts';
 import { writeRflags } from './rflags.ts';
 import { setSegment } from './segments.ts';
 
@@ -19,6 +20,7 @@ const VALUES: readonly (readonly [StateField, bigint, number?])[] = [
   ['dr', 0xffff_0ff0n, 6],
   ['dr', 0x400n, 7],
   ['xcr0', 1n],
+  ['msrPerfGlobalCtrl', PERF_GLOBAL_CTRL_RESET],
   ['msrPat', 0x0007_0406_0007_0406n],
   ['randomState', RANDOM_SEED],
   ['vmxonPointer', ALL_ONES],
@@ -29,7 +31,8 @@ const CLEARED: readonly StateField[] = [
   'gpr', 'cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'dr', 'pdpte', 'msrStar', 'msrLstar', 'msrCstar', 'msrFmask',
   'msrKernelGsBase', 'msrTscAux', 'msrSysenterCs', 'msrSysenterEsp', 'msrSysenterEip', 'msrDebugctl',
   'msrFeatureControl', 'msrUmwaitControl', 'msrMtrrDefType', 'msrMtrrPhys', 'msrMtrrFixed', 'pendingDebug', 'eptp', 'tscOffset',
-  'tscAdjustment', 'gdtrBase', 'idtrBase',
+  'tscAdjustment', 'gdtrBase', 'idtrBase', 'perfEventSelect', 'perfCounters', 'msrFixedCtrCtrl',
+  'msrPerfGlobalStatus',
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
   'cpl', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
@@ -37,6 +40,7 @@ const CLEARED32: readonly StateField[] = [
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {
   fastStrings: 1n,
+  performanceMonitoring: 1n << 7n,
   branchTraceUnavailable: 1n << 11n,
   pebsUnavailable: 1n << 12n,
   monitor: 1n << 18n,
@@ -52,18 +56,21 @@ export function resetCpu(cpu: Cpu): void {
   for (const [field, value, index] of VALUES) state.set64(field, value, index ?? 0);
   state.set64('gpr', BigInt(model.signature), GPR.rdx);
   const monitor = model.features.has('monitor') ? MISC_ENABLE.monitor : 0n;
-  const { fastStrings, branchTraceUnavailable, pebsUnavailable } = MISC_ENABLE;
-  state.set64('msrMiscEnable', fastStrings | branchTraceUnavailable | pebsUnavailable | monitor);
+  const { fastStrings, performanceMonitoring, branchTraceUnavailable, pebsUnavailable } = MISC_ENABLE;
+  const always = fastStrings | performanceMonitoring | branchTraceUnavailable | pebsUnavailable;
+  state.set64('msrMiscEnable', always | monitor);
   state.set32('gdtrLimit', 0xffff);
   state.set32('idtrLimit', 0xffff);
   state.set32('mxcsr', 0x1f80);
   state.set32('x87Control', 0x40);
   state.set32('x87Tag', 0x5555);
   state.setFloat('preemptionDeadline', Number.POSITIVE_INFINITY);
+  state.setFloat('sliceEnd', Number.POSITIVE_INFINITY);
   writeRflags(state, 0);
   resetSegments(state);
   mmu.tlb.invalidateAll();
   mmu.updateContext();
+  resetCounters(state);
 }
 
 /** Segment registers after power-up and INIT. */

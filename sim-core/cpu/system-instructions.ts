@@ -23,10 +23,12 @@ import {
   sizeOf,
   writeOperand,
 } from './operands.ts';
+import { readCounter } from './performance.ts';
 import { ioPrivilegeLevel, readRflags, writeRflags, writeStatusFlags, writeSystemFlags } from './rflags.ts';
 import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
+import { spend, TIME_STAMP_CYCLES } from './time.ts';
 
 /** The VM exit that VMX wants for this instruction; none outside non-root operation. */
 const exitOf = (cpu: Cpu, query: InterceptQuery): Fault | undefined =>
@@ -66,15 +68,20 @@ const rdtsc =
     const exit = exitOf(cpu, { kind });
     if (exit) return exit;
     setPair(state, readTimeStampCounter(cpu));
+    spend(cpu, TIME_STAMP_CYCLES);
     if (kind === 'rdtscp') state.set64('gpr', state.get64('msrTscAux') & 0xffff_ffffn, GPR.rcx);
     return NEXT.sequential;
   };
 
-/** There are no performance counters: every index is invalid. */
 function rdpmc(cpu: Cpu): Next | Fault {
   const { state } = cpu;
   if ((state.low('cr4') & CR4.pce) === 0 && state.get32('cpl') !== 0) return generalProtection();
-  return exitOf(cpu, { kind: 'rdpmc' }) ?? generalProtection();
+  const exit = exitOf(cpu, { kind: 'rdpmc' });
+  if (exit) return exit;
+  const value = readCounter(cpu, low32(state, GPR.rcx));
+  if (value === undefined) return generalProtection();
+  setPair(state, value);
+  return NEXT.sequential;
 }
 
 function rdmsr(cpu: Cpu): Next | Fault {

@@ -85,6 +85,9 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
       },
       getTaskPriority: () => cpu.taskPriority,
       endOfInterrupt: () => {},
+      performanceMonitoringInterrupt: () => {
+        log.push('performance-monitoring interrupt');
+      },
       initialize: () => {},
       setTaskPriority: (priority) => {
         cpu.taskPriority = priority;

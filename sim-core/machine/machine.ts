@@ -15,6 +15,7 @@ import {
 } from '../cpu/events.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
+import { noteRing, updateCounters } from '../cpu/performance.ts';
 import { resetCpu } from '../cpu/reset.ts';
 import { EXIT } from '../engine/record.ts';
 import type { Iommu } from '../iommu/iommu.ts';
@@ -150,6 +151,7 @@ class SimulatedMachine implements Machine {
     const { compile = true, blockStarts = [] } = config;
     this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
     this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
+    this.mmu.onContextChanged = () => noteRing(this.cpu);
   }
 
   watchTables(on: boolean): void {
@@ -273,6 +275,7 @@ class SimulatedMachine implements Machine {
       if (this.stop) return this.takeStop();
       if (left <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
+      if (this.cycles >= this.state.getFloat('perfDeadline')) updateCounters(this.cpu);
       const rip = this.processor.linearRip();
       const serviced = this.boundary();
       if (serviced) return serviced;
@@ -377,7 +380,8 @@ class SimulatedMachine implements Machine {
 
   /** Absolute cycle at which something happens by itself. */
   private nextDeadline(): number {
-    return Math.min(this.platform.nextDeadline(), this.state.getFloat('preemptionDeadline'));
+    const { state, platform } = this;
+    return Math.min(platform.nextDeadline(), state.getFloat('preemptionDeadline'), state.getFloat('perfDeadline'));
   }
 
   /** Delivers a fault without ending the slice, unless something must be looked at before the next instruction. */
@@ -396,6 +400,7 @@ class SimulatedMachine implements Machine {
     if (state.get32('activity') !== ACTIVITY.hlt || deadline === Infinity) return { kind: 'halted' };
     const wait = Math.max(0, deadline - this.cycles);
     state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);
+    state.setFloat('haltedCycles', state.getFloat('haltedCycles') + wait);
     return undefined;
   }
 

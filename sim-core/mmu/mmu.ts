@@ -92,6 +92,8 @@ export class Mmu {
   readonly breakpoints = new Breakpoints();
   /** Told of an access that a data breakpoint traps: the processor must stop after the instruction in hand. */
   onDataBreakpoint: (() => void) | undefined;
+  /** Told when CPL may have changed, among other things that translations depend on. */
+  onContextChanged: (() => void) | undefined;
   /** Told when breakpoints in the debug registers may have changed. */
   onBreakpointsChanged: (() => void) | undefined;
 
@@ -545,6 +547,7 @@ export class Mmu {
       this.tlb.fast.giveUp({ processor: this.tlb.processor });
     }
     this.watch?.entered(world);
+    this.onContextChanged?.();
     // VM entries and exits change DR7, too.
     if (this.breakpoints.isStale(this.state)) this.updateBreakpoints();
   }

@@ -37,6 +37,11 @@ export class InterruptRouter implements InterruptController {
     return this.apic.writeMsr(index, value);
   }
 
+  performanceMonitoringInterrupt(): void {
+    this.apic.performanceMonitoringInterrupt();
+    this.update();
+  }
+
   getTaskPriority(): number {
     return this.apic.getTaskPriority();
   }

@@ -241,7 +241,7 @@ const TERTIARY_ROWS = [
 const EXIT_ROWS = [
   [2, 'Save debug controls', true, 'DR7 and IA32_DEBUGCTL are saved.'],
   [9, 'Host address-space size', true, 'The host runs in 64-bit mode after the VM exit.'],
-  [12, 'Load IA32_PERF_GLOBAL_CTRL', false, 'IA32_PERF_GLOBAL_CTRL is loaded.', ['HOST_IA32_PERF_GLOBAL_CTRL']],
+  [12, 'Load IA32_PERF_GLOBAL_CTRL', true, 'IA32_PERF_GLOBAL_CTRL is loaded.', ['HOST_IA32_PERF_GLOBAL_CTRL']],
   [
     15,
     'Acknowledge interrupt on exit',
@@ -266,7 +266,7 @@ const EXIT_ROWS = [
     ['HOST_IA32_S_CET', 'HOST_SSP', 'HOST_IA32_INTERRUPT_SSP_TABLE_ADDR'],
   ],
   [29, 'Load PKRS', false, 'IA32_PKRS is loaded.', ['HOST_IA32_PKRS']],
-  [30, 'Save IA32_PERF_GLOBAL_CTRL', false, 'IA32_PERF_GLOBAL_CTRL is saved.', ['GUEST_IA32_PERF_GLOBAL_CTRL']],
+  [30, 'Save IA32_PERF_GLOBAL_CTRL', true, 'IA32_PERF_GLOBAL_CTRL is saved.', ['GUEST_IA32_PERF_GLOBAL_CTRL']],
   [
     31,
     'Activate secondary controls',
@@ -303,7 +303,7 @@ const ENTRY_ROWS = [
   [9, 'IA-32e mode guest', true, 'The guest runs in IA-32e mode (IA32_EFER.LMA = 1).'],
   [10, 'Entry to SMM', false, 'The VM entry goes to system-management mode.'],
   [11, 'Deactivate dual-monitor treatment', false, 'SMM gets its default treatment after the VM entry.'],
-  [13, 'Load IA32_PERF_GLOBAL_CTRL', false, 'IA32_PERF_GLOBAL_CTRL is loaded.', ['GUEST_IA32_PERF_GLOBAL_CTRL']],
+  [13, 'Load IA32_PERF_GLOBAL_CTRL', true, 'IA32_PERF_GLOBAL_CTRL is loaded.', ['GUEST_IA32_PERF_GLOBAL_CTRL']],
   [14, 'Load IA32_PAT', true, 'IA32_PAT is loaded.', ['GUEST_IA32_PAT']],
   [15, 'Load IA32_EFER', true, 'IA32_EFER is loaded.', ['GUEST_IA32_EFER']],
   [16, 'Load IA32_BNDCFGS', false, 'IA32_BNDCFGS is loaded.', ['GUEST_IA32_BNDCFGS']],

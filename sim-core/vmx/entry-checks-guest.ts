@@ -1,5 +1,7 @@
 /** Checks on the guest-state area (SDM Vol. 3C, "Checks on the Guest State Area"): a failure is VM exit 33. */
 
+import { DEBUGCTL_WRITABLE } from '../cpu/msrs.ts';
+import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance.ts';
 import { MISC, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, SECONDARY } from './controls.ts';
 import {
@@ -24,8 +26,6 @@ import { ENTRY_CHECKS_SEGMENTS } from './entry-checks-segments.ts';
 const check = checksOf('guest');
 const ENTRY_FIELD = 'VM_ENTRY_CONTROLS';
 const EVENT_FIELD = 'VM_ENTRY_INTERRUPTION_INFORMATION';
-/** Bits of IA32_DEBUGCTL that this machine has, as WRMSR accepts them: LBR and BTF. */
-const DEBUGCTL_BITS = 0x3n;
 /** RFLAGS bits 63:22, 15, 5 and 3. */
 const RFLAGS_RESERVED = 0xffff_ffff_ffc0_8028n;
 const RFLAGS = { tf: 0x100n, if: 0x200n, vm: 0x2_0000n } as const;
@@ -73,8 +73,8 @@ const CONTROL_REGISTERS: readonly EntryCheck[] = [
     sdm: 'guestRegisterChecks',
     fields: [ENTRY_FIELD, 'GUEST_IA32_DEBUGCTL'],
     holds: (v) =>
-      !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) || (v.GUEST_IA32_DEBUGCTL & ~DEBUGCTL_BITS) === 0n,
-    must: `With “load debug controls”, GUEST_IA32_DEBUGCTL must set only bits of ${hex(DEBUGCTL_BITS)}`,
+      !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) || (v.GUEST_IA32_DEBUGCTL & ~DEBUGCTL_WRITABLE) === 0n,
+    must: `With “load debug controls”, GUEST_IA32_DEBUGCTL must set only bits of ${hex(DEBUGCTL_WRITABLE)}`,
   }),
   check({
     id: 'guest.longMode.paging',
@@ -110,6 +110,15 @@ const CONTROL_REGISTERS: readonly EntryCheck[] = [
     fields: [ENTRY_FIELD, 'GUEST_DR7'],
     holds: (v) => !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) || v.GUEST_DR7 >> 32n === 0n,
     must: 'With “load debug controls”, GUEST_DR7 bits 63:32 must be 0',
+  }),
+  check({
+    id: 'guest.perfGlobalCtrl',
+    sdm: 'guestRegisterChecks',
+    fields: [ENTRY_FIELD, 'GUEST_IA32_PERF_GLOBAL_CTRL'],
+    holds: (v) =>
+      !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL) ||
+      (v.GUEST_IA32_PERF_GLOBAL_CTRL & ~PERF_GLOBAL_CTRL_BITS) === 0n,
+    must: `With “load IA32_PERF_GLOBAL_CTRL”, its GUEST field must set only bits of ${hex(PERF_GLOBAL_CTRL_BITS)}`,
   }),
   canonical('guest.sysenterEsp', 'GUEST_IA32_SYSENTER_ESP'),
   canonical('guest.sysenterEip', 'GUEST_IA32_SYSENTER_EIP'),

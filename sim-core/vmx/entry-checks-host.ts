@@ -1,5 +1,6 @@
 /** Checks on the host-state area and on address-space size (SDM Vol. 3C): a failure is VMfailValid(8). */
 
+import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance.ts';
 import type { SdmKey } from '../sdm.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import {
@@ -65,6 +66,15 @@ const REGISTERS: readonly EntryCheck[] = [
   }),
   canonical('host.sysenterEsp', 'HOST_IA32_SYSENTER_ESP', 'hostRegisterChecks'),
   canonical('host.sysenterEip', 'HOST_IA32_SYSENTER_EIP', 'hostRegisterChecks'),
+  check({
+    id: 'host.perfGlobalCtrl',
+    sdm: 'hostRegisterChecks',
+    fields: [EXIT_FIELD, 'HOST_IA32_PERF_GLOBAL_CTRL'],
+    holds: (v) =>
+      !has(v[EXIT_FIELD], EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL) ||
+      (v.HOST_IA32_PERF_GLOBAL_CTRL & ~PERF_GLOBAL_CTRL_BITS) === 0n,
+    must: `With “load IA32_PERF_GLOBAL_CTRL”, its HOST field must set only bits of ${hex(PERF_GLOBAL_CTRL_BITS)}`,
+  }),
   check({
     id: 'host.pat',
     sdm: 'hostRegisterChecks',

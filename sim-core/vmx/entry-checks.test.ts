@@ -207,6 +207,10 @@ const HOST: Record<string, Break> = {
   'host.cr3': fields({ HOST_CR3: BEYOND }),
   'host.sysenterEsp': fields({ HOST_IA32_SYSENTER_ESP: NON_CANONICAL }),
   'host.sysenterEip': fields({ HOST_IA32_SYSENTER_EIP: NON_CANONICAL }),
+  'host.perfGlobalCtrl': fields({
+    PRIMARY_VM_EXIT_CONTROLS: exit | EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL,
+    HOST_IA32_PERF_GLOBAL_CTRL: 1n << 35n,
+  }),
   'host.pat': fields({ HOST_IA32_PAT: 0x02n }),
   'host.efer.reserved': fields({ HOST_IA32_EFER: 0x502n }),
   'host.efer.mode': fields({ HOST_IA32_EFER: 0n }),
@@ -248,6 +252,10 @@ const REGISTERS: Record<string, Break> = {
   'guest.dr7': fields({ GUEST_DR7: 0x1_0000_0400n }),
   'guest.sysenterEsp': fields({ GUEST_IA32_SYSENTER_ESP: NON_CANONICAL }),
   'guest.sysenterEip': fields({ GUEST_IA32_SYSENTER_EIP: NON_CANONICAL }),
+  'guest.perfGlobalCtrl': fields({
+    VM_ENTRY_CONTROLS: entry | ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL,
+    GUEST_IA32_PERF_GLOBAL_CTRL: 0x10n,
+  }),
   'guest.pat': fields({ GUEST_IA32_PAT: 0x0300n }),
   'guest.efer.reserved': fields({ GUEST_IA32_EFER: 0x504n }),
   'guest.efer.lma': fields({ ...GUEST32, GUEST_IA32_EFER: 0x500n }),

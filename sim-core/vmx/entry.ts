@@ -4,6 +4,7 @@ import { NEXT, type Next } from '../cpu/cpu.ts';
 import { deliverEvent } from '../cpu/events.ts';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import { updateCodeMode } from '../cpu/modes.ts';
+import { loadGlobalControl } from '../cpu/performance.ts';
 import { writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import type { Fault } from '../mmu/fault.ts';
@@ -116,6 +117,8 @@ function loadGuest(unit: VmxUnit): void {
   vmcs.transfer.loadGuest();
   clearSysenterCsHigh(state);
   loadGuestRegisters(state, vmcs, controls);
+  if (controls & ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL)
+    loadGlobalControl(cpu, vmcs.get64(F.GUEST_IA32_PERF_GLOBAL_CTRL));
   for (const index of SIX) if ((changed >>> index) & 1) updateSegmentTops(state, index);
   writeRflags(state, vmcs.get32(F.GUEST_RFLAGS));
   const { u32 } = state;

@@ -3,6 +3,7 @@
 import type { FaultStep } from '../cpu/fault-step.ts';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import { updateCodeMode } from '../cpu/modes.ts';
+import { loadGlobalControl } from '../cpu/performance.ts';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import { MAPPING } from '../mmu/tlb.ts';
@@ -163,6 +164,9 @@ function saveGuest(unit: VmxUnit, details: ExitDetails): void {
   if (controls & EXIT_CONTROL.SAVE_IA32_PAT) {
     saveField(state, vmcs, F.GUEST_IA32_PAT, OFFSET.msrPat);
   }
+  if (controls & EXIT_CONTROL.SAVE_IA32_PERF_GLOBAL_CTRL) {
+    saveField(state, vmcs, F.GUEST_IA32_PERF_GLOBAL_CTRL, OFFSET.msrPerfGlobalCtrl);
+  }
   if (controls & EXIT_CONTROL.SAVE_IA32_EFER) {
     saveField(state, vmcs, F.GUEST_IA32_EFER, OFFSET.efer);
   }
@@ -227,6 +231,8 @@ function loadHost(unit: VmxUnit, nmi: boolean): boolean {
   vmcs.transfer.loadHost();
   clearSysenterCsHigh(state);
   loadHostRegisters(state, vmcs, controls, host64);
+  if (controls & EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL)
+    loadGlobalControl(cpu, vmcs.get64(F.HOST_IA32_PERF_GLOBAL_CTRL));
   loadHostSegments(state, vmcs, host64);
   writeRflags(state, 2);
   const { u32 } = state;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { MAPPING } from '../mmu/tlb.ts';
 import { VMCS_REVISION } from './capabilities.ts';
-import { PIN, SECONDARY } from './controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, SECONDARY } from './controls.ts';
 import { EXIT } from './exit-reasons.ts';
 import { ENCODING, FIELD_OFFSET } from './fields.ts';
 import { AT, CODE, TestProcessor } from './test-processor.ts';
@@ -227,6 +227,33 @@ describe('PAUSE-loop exiting', () => {
     processor.state.set32('cpl', 0);
     assert.deepEqual(pause(0), VM_EXIT, '30 cycles since the loop began');
     assert.equal(processor.field('EXIT_REASON'), 40n);
+  });
+});
+
+describe('IA32_PERF_GLOBAL_CTRL', () => {
+  const controls: FieldChanges = {
+    VM_ENTRY_CONTROLS: base.VM_ENTRY_CONTROLS | ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL,
+    PRIMARY_VM_EXIT_CONTROLS:
+      base.PRIMARY_VM_EXIT_CONTROLS | EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL | EXIT_CONTROL.SAVE_IA32_PERF_GLOBAL_CTRL,
+    GUEST_IA32_PERF_GLOBAL_CTRL: 0x7_0000_0003n,
+    HOST_IA32_PERF_GLOBAL_CTRL: 0x1_0000_000fn,
+  };
+  const control = (processor: TestProcessor): bigint => processor.state.get64('msrPerfGlobalCtrl');
+
+  it('is loaded by VM entry, saved by VM exit and loaded by VM exit', () => {
+    const processor = guest(controls);
+    assert.equal(control(processor), 0x7_0000_0003n);
+    processor.state.set64('msrPerfGlobalCtrl', 2n);
+    processor.execute(CODE.cpuid);
+    assert.equal(processor.field('GUEST_IA32_PERF_GLOBAL_CTRL'), 2n);
+    assert.equal(control(processor), 0x1_0000_000fn);
+  });
+
+  it('is left alone without the controls', () => {
+    const processor = guest({ GUEST_IA32_PERF_GLOBAL_CTRL: 1n });
+    assert.equal(control(processor), 0xfn, 'SDM Vol. 3B: the general counters are enabled after power-up');
+    processor.execute(CODE.cpuid);
+    assert.equal(control(processor), 0xfn);
   });
 });
 

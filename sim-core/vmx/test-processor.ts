@@ -99,6 +99,7 @@ export class TestProcessor {
         readMsr: () => undefined,
         writeMsr: () => false,
         getTaskPriority: () => 0,
+        performanceMonitoringInterrupt: () => undefined,
         setTaskPriority: () => {},
         endOfInterrupt: () => {},
         initialize: () => {},
