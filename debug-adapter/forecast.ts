@@ -2,11 +2,14 @@
 
 import { Mnemonic } from 'iced-x86';
 import { InstructionDecoder } from '../sim-core/isa/decoder.ts';
-import { CODE_MODE, GPR } from '../sim-core/state/layout.ts';
+import type { DecodedInstruction } from '../sim-core/isa/instruction.ts';
+import { CODE_MODE, type CodeMode, GPR } from '../sim-core/state/layout.ts';
 import { exitTitle } from '../sim-core/vmx/exit-reasons.ts';
 import { type ExitForecast, forecastExit } from '../sim-core/vmx/explain-instruction.ts';
+import { forecastAccesses, type OperandGuest } from '../sim-core/vmx/explain-operands.ts';
 import { readPlace } from './environment.ts';
 import type { Target } from './target.ts';
+import type { WorldView } from './world-view.ts';
 
 const MODES = { 16: CODE_MODE.code16stack16, 32: CODE_MODE.code32stack32, 64: CODE_MODE.code64 } as const;
 const GPR_NAMES = Object.keys(GPR);
@@ -22,18 +25,44 @@ export interface Forecast {
 
 /** Of the guest that runs or is suspended; undefined when there is none or its code cannot be read. */
 export function forecastNext(target: Target): Forecast | undefined {
-  const { machine } = target;
+  const { vmx } = target.machine;
   const guest = target.view('guest');
-  if (!guest.exists || machine.vmx.currentVmcs === undefined) return undefined;
-  const bytes = readPlace(target, { space: 'guest', address: guest.pc }, LONGEST_INSTRUCTION);
-  const decoder = new InstructionDecoder(MODES[guest.bitness], bytes, 0);
-  const instruction = bytes.length > 0 && decoder.next() === 'ok' ? decoder.decoded() : undefined;
-  decoder.free();
-  if (!instruction) return undefined;
-  const registers = { gpr: (number: number) => guest.register(GPR_NAMES[number] ?? ''), cpl: guest.context().cpl };
-  const forecast = forecastExit(instruction, registers, (query) => machine.cpu.intercepts.instruction(query));
+  if (!guest.exists || vmx.currentVmcs === undefined) return undefined;
+  const code = readPlace(target, { space: 'guest', address: guest.pc }, LONGEST_INSTRUCTION);
+  const instruction = decodeFirst(code, MODES[guest.bitness]);
+  const operands = forecastAccesses(operandGuest(target, guest, code), vmx);
+  if (!instruction) {
+    return code.length === 0 && operands ? { address: guest.pc, mnemonic: 'the fetch', forecast: operands } : undefined;
+  }
+  const own = forecastExit(
+    instruction,
+    {
+      gpr: (number: number) => guest.register(GPR_NAMES[number] ?? ''),
+      cpl: guest.context().cpl,
+      rflags: guest.register('rflags'),
+    },
+    vmx,
+  );
+  // What a control decides comes before the operands; what it lets pass accesses them.
+  const forecast = own === undefined || own.kind === 'stays' ? (operands ?? own) : own;
   return { address: guest.pc, mnemonic: (Mnemonic[instruction.mnemonic] ?? '').toLowerCase(), forecast };
 }
+
+function decodeFirst(code: Uint8Array, mode: CodeMode): DecodedInstruction | undefined {
+  const decoder = new InstructionDecoder(mode, code, 0);
+  const decoded = code.length > 0 && decoder.next() === 'ok' ? decoder.decoded() : undefined;
+  decoder.free();
+  return decoded;
+}
+
+const operandGuest = ({ machine }: Target, guest: WorldView, code: Uint8Array): OperandGuest => ({
+  pc: guest.pc,
+  rip: guest.register('rip') ?? 0n,
+  bitness: guest.bitness,
+  code,
+  register: (name) => guest.register(name),
+  translate: (linear, access) => machine.mmu.explain(linear, access, guest.context()),
+});
 
 /** One line. */
 export function describeForecast({ mnemonic, forecast }: Forecast): string {

@@ -1,22 +1,39 @@
 /** Whether an instruction of the guest would cause a VM exit under the current VMCS, and why; nothing is executed. */
 
 import { Mnemonic, Register } from 'iced-x86';
-import type { InterceptQuery } from '../cpu/intercepts.ts';
+import type { InterceptQuery, VectoredEvent } from '../cpu/intercepts.ts';
 import type { DecodedInstruction, Operand } from '../isa/instruction.ts';
 import { REGISTERS } from '../isa/registers.ts';
-import type { ExceptionFault, VmExitFault } from '../mmu/fault.ts';
+import {
+  type ExceptionFault,
+  exception,
+  generalProtection,
+  undefinedOpcode,
+  VECTOR,
+  type VmExitFault,
+} from '../mmu/fault.ts';
+import { RFLAGS } from '../state/control-bits.ts';
 import { GPR } from '../state/layout.ts';
 import { EXIT } from './exit-reasons.ts';
+import { forecastException } from './explain-operands.ts';
 
 /** What decides beside the VMCS. */
 export interface ForecastGuest {
   /** General-purpose register by number; undefined when its value is not known. */
   gpr(number: number): bigint | undefined;
   readonly cpl: number;
+  readonly rflags: bigint | undefined;
 }
 
-/** The intercepts of the VMX unit (cpu/intercepts.ts). */
-export type AskIntercepts = (query: InterceptQuery) => VmExitFault | ExceptionFault | undefined;
+/** What VMX answers without doing anything. */
+export interface AskIntercepts {
+  /** As Intercepts.instruction (cpu/intercepts.ts). */
+  whyInstruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined;
+  /** Why the event would cause a VM exit; undefined when the guest gets it. */
+  whyEvent(event: VectoredEvent): string | undefined;
+  /** Why VMREAD or VMWRITE of the field would cause a VM exit; undefined when the shadow VMCS serves it. */
+  whyShadow(encoding: bigint, write: boolean): string | undefined;
+}
 
 export type ExitForecast =
   | { readonly kind: 'exits'; readonly reason: number; readonly cause: string }
@@ -55,10 +72,32 @@ const port =
     return { kind: 'io', port: number & 0xffff, size, input, string: false, rep: false, immediate };
   };
 
-const CONTROL: ReadonlyMap<number, 0 | 3 | 4> = new Map([
+/** INS and OUTS: the port is in DX, the size in the mnemonic. A REP whose count is 0 accesses nothing. */
+const stringPort =
+  (input: boolean, size: 1 | 2 | 4): Question =>
+  ({ rep, repne, addressSize }, guest) => {
+    const repeated = rep || repne;
+    const count = guest.gpr(GPR.rcx);
+    const number = low32(guest.gpr(GPR.rdx));
+    if (number === undefined || (repeated && count === undefined)) return undefined;
+    if (repeated && BigInt.asUintN(8 * addressSize, count ?? 0n) === 0n) return undefined;
+    return {
+      kind: 'io',
+      port: number & 0xffff,
+      size,
+      input,
+      string: true,
+      rep: repeated,
+      immediate: false,
+      addressSize,
+    };
+  };
+
+const CONTROL: ReadonlyMap<number, 0 | 3 | 4 | 8> = new Map([
   [Register.CR0, 0],
   [Register.CR3, 3],
   [Register.CR4, 4],
+  [Register.CR8, 8],
 ]);
 const registerOf = (operand: Operand | undefined): number => (operand?.kind === 'register' ? operand.register : 0);
 
@@ -102,6 +141,12 @@ const QUESTIONS: ReadonlyMap<number, Question> = new Map<number, Question>([
   [Mnemonic.Wrmsr, msr('wrmsr')],
   [Mnemonic.In, port(true)],
   [Mnemonic.Out, port(false)],
+  [Mnemonic.Insb, stringPort(true, 1)],
+  [Mnemonic.Insw, stringPort(true, 2)],
+  [Mnemonic.Insd, stringPort(true, 4)],
+  [Mnemonic.Outsb, stringPort(false, 1)],
+  [Mnemonic.Outsw, stringPort(false, 2)],
+  [Mnemonic.Outsd, stringPort(false, 4)],
   [Mnemonic.Mov, mov],
   [Mnemonic.Lgdt, table('lgdt')],
   [Mnemonic.Lidt, table('lidt')],
@@ -133,9 +178,38 @@ const PRIVILEGED: ReadonlySet<number> = new Set([
   Mnemonic.Rdmsr, Mnemonic.Wrmsr, Mnemonic.Mov, Mnemonic.Lgdt, Mnemonic.Lidt, Mnemonic.Lldt, Mnemonic.Ltr,
 ]); // biome-ignore format: a list reads better in rows
 
+/** Instructions whose purpose is an exception, with its type as an event. */
+const RAISES: ReadonlyMap<number, readonly [fault: ExceptionFault, type: VectoredEvent['type']]> = new Map([
+  [Mnemonic.Int3, [exception(VECTOR.bp), 6]],
+  [Mnemonic.Int1, [exception(VECTOR.db), 5]],
+  [Mnemonic.Into, [exception(VECTOR.of), 6]],
+  [Mnemonic.Ud0, [undefinedOpcode(), 3]],
+  [Mnemonic.Ud1, [undefinedOpcode(), 3]],
+  [Mnemonic.Ud2, [undefinedOpcode(), 3]],
+]);
+
+/** INTO does something only with RFLAGS.OF. */
+const isIdle = ({ mnemonic }: DecodedInstruction, { rflags }: ForecastGuest): boolean =>
+  mnemonic === Mnemonic.Into && ((rflags ?? 0n) & BigInt(RFLAGS.of)) === 0n;
+
+/** VMREAD r/m, field and VMWRITE field, r/m under VMCS shadowing. */
+function forecastShadow(
+  { mnemonic, operands }: DecodedInstruction,
+  guest: ForecastGuest,
+  ask: AskIntercepts,
+): ExitForecast | undefined {
+  const write = mnemonic === Mnemonic.Vmwrite;
+  const number = REGISTERS.get(registerOf(operands[write ? 0 : 1]))?.number;
+  const encoding = number === undefined ? undefined : guest.gpr(number);
+  if (encoding === undefined) return undefined;
+  const cause = ask.whyShadow(encoding, write);
+  if (cause === undefined) return { kind: 'stays' };
+  return { kind: 'exits', reason: write ? EXIT.VMWRITE : EXIT.VMREAD, cause };
+}
+
 /**
  * @returns undefined for instructions that no control makes exit, and where a register that decides is not known.
- * Memory operands that EPT refuses are no part of the forecast.
+ * Memory operands are the business of explain-operands.ts.
  */
 export function forecastExit(
   instruction: DecodedInstruction,
@@ -143,17 +217,20 @@ export function forecastExit(
   ask: AskIntercepts,
 ): ExitForecast | undefined {
   const { mnemonic } = instruction;
+  if (mnemonic === Mnemonic.Vmread || mnemonic === Mnemonic.Vmwrite) return forecastShadow(instruction, guest, ask);
   const always = ALWAYS.get(mnemonic);
   if (always !== undefined) {
     return { kind: 'exits', reason: always, cause: 'VMX instructions always cause VM exits in VMX non-root operation' };
   }
+  const [raised, type] = isIdle(instruction, guest) ? [] : (RAISES.get(mnemonic) ?? []);
+  if (raised) return forecastException(raised, 'it', ask, type);
   const query = QUESTIONS.get(mnemonic)?.(instruction, guest);
   if (query === undefined) return undefined;
   if (guest.cpl > 0 && PRIVILEGED.has(mnemonic)) {
-    return { kind: 'faults', cause: `#GP(0) comes first: CPL is ${guest.cpl}` };
+    return forecastException(generalProtection(), `its use at CPL ${guest.cpl}`, ask);
   }
-  const answer = ask(query);
+  const answer = ask.whyInstruction(query);
   if (answer === undefined) return { kind: 'stays' };
   if (answer.kind === 'vmExit') return { kind: 'exits', reason: answer.reason, cause: answer.cause };
-  return { kind: 'faults', cause: '#UD: the control that enables the instruction is 0' };
+  return forecastException(answer, 'it, whose control is 0,', ask);
 }

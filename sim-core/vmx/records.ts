@@ -1,6 +1,8 @@
 /** What VMX tells the layers above: exits, failed entries, and the view a debugger has of the current VMCS. */
 
 import type { FaultStep } from '../cpu/fault-step.ts';
+import type { InterceptQuery, VectoredEvent } from '../cpu/intercepts.ts';
+import type { ExceptionFault, VmExitFault } from '../mmu/fault.ts';
 
 /** One VM exit, as the VMM can read it from the VMCS, plus what it cannot. Field values are the VMCS's. */
 export interface VmExitRecord {
@@ -84,4 +86,15 @@ export interface VmxView {
   checkEntry(): VmEntryFailure | undefined;
   /** What would satisfy a failed check, one field changed at a time. */
   remedies(failed: FailedCheck): readonly EntryRemedy[];
+  /** What the guest's instruction would be answered: a VM exit, #UD, or undefined: it executes. */
+  whyInstruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined;
+  /** Why an event in the guest would cause a VM exit; undefined when the guest gets it. */
+  whyEvent(event: VectoredEvent): string | undefined;
+  /** Why VMREAD or VMWRITE in the guest would cause a VM exit; undefined when the shadow VMCS serves it. */
+  whyShadow(encoding: bigint, write: boolean): string | undefined;
+  /**
+   * The VM exit of an access to the APIC-access page of the guest that runs; undefined where the access is none to that
+   * page, or is virtualized.
+   */
+  apicExit(physical: number, size: number, access: 'read' | 'write' | 'execute'): VmExitFault | undefined;
 }

@@ -22,6 +22,7 @@ import { vmxInstructions } from './instructions.ts';
 import { eventCause, INTERCEPTS } from './intercepts.ts';
 import { PageModificationLog } from './page-log.ts';
 import type { EntryRemedy, FailedCheck, VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
+import { shadowExitCause } from './shadow-vmcs.ts';
 import { fillFieldTable } from './staged.ts';
 import type { VmxCallbacks, VmxUnit } from './unit.ts';
 import { VirtualApic } from './virtual-apic.ts';
@@ -35,6 +36,16 @@ const NMI: VectoredEvent = { vector: 2, type: 2 };
 const primaryIs1 = (mask: number): string => controlState('PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', mask, 1);
 
 type ExitFault = Exclude<Fault, { kind: 'exception' | 'softwareInterrupt' | 'unimplemented' }>;
+
+/** What the unit remembers for people. */
+export interface VmxHistory {
+  readonly exitCounts: readonly (readonly [number, number])[];
+  readonly exitCycles: readonly (readonly [number, number])[];
+  readonly entries: number;
+  readonly exited: VmxUnit['exited'];
+  readonly lastExit: VmExitRecord | undefined;
+  readonly lastEntryFailure: VmEntryFailure | undefined;
+}
 
 /** Built before its processor, which needs it; `attach` joins the two. */
 export class Vmx implements Intercepts, VmxView, VmxUnit {
@@ -79,6 +90,23 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   /** The capability MSRs. */
   readonly msrs: VmxMsrs = { read: (index) => this.attached.msrs.get(index) };
+
+  snapshot(): VmxHistory {
+    const { exitCounts, exitCycles, entries, exited, lastExit, lastEntryFailure } = this;
+    return { exitCounts: [...exitCounts], exitCycles: [...exitCycles], entries, exited, lastExit, lastEntryFailure };
+  }
+
+  /** Puts back what `snapshot` gave; the processor's state must have been replaced. */
+  restore(saved: VmxHistory): void {
+    this.exitCounts.clear();
+    for (const [reason, count] of saved.exitCounts) this.exitCounts.set(reason, count);
+    this.exitCycles.clear();
+    for (const [reason, cycles] of saved.exitCycles) this.exitCycles.set(reason, cycles);
+    this.entries = saved.entries;
+    this.exited = saved.exited;
+    this.lastExit = saved.lastExit;
+    this.lastEntryFailure = saved.lastEntryFailure;
+  }
 
   /** The processor's state was replaced from outside (checkpoint): forgets what is derived from it. */
   stateReplaced(): void {
@@ -314,6 +342,31 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   remedies(failed: FailedCheck): readonly EntryRemedy[] {
     return entryRemedies(failed, this.facts);
+  }
+
+  whyInstruction(query: InterceptQuery): VmExitFault | ExceptionFault | undefined {
+    // Of all answers that of PAUSE-loop exiting alone leaves something behind.
+    const { state } = this;
+    const [first, last] = [state.getFloat('pauseLoop', 0), state.getFloat('pauseLoop', 1)];
+    const answer = this.instruction(query);
+    state.setFloat('pauseLoop', first, 0);
+    state.setFloat('pauseLoop', last, 1);
+    return answer;
+  }
+
+  whyEvent(event: VectoredEvent): string | undefined {
+    return eventCause(event, this.vmcs);
+  }
+
+  whyShadow(encoding: bigint, write: boolean): string | undefined {
+    return shadowExitCause(this, encoding, write ? 'VMWRITE_BITMAP_ADDRESS' : 'VMREAD_BITMAP_ADDRESS');
+  }
+
+  apicExit(physical: number, size: number, access: 'read' | 'write' | 'execute'): VmExitFault | undefined {
+    const { page } = this.virtualApic;
+    if (physical < page || physical >= page + 4096) return undefined;
+    const answer = this.virtualApic.access(physical - page, size, access);
+    return typeof answer === 'number' ? undefined : answer;
   }
 }
 

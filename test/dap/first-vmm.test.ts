@@ -417,6 +417,16 @@ describe('debugging the sample hypervisor', () => {
     const memoryReference = `guest:0x${(await value('guest.rip')).toString(16)}`;
     const { body } = await client.customRequest('disassemble', { memoryReference, instructionCount: 1 });
     assert.match(body.instructions[0].instruction, /^cpuid {2}; cpuid causes a VM exit/);
+    // The adder's page is not present in EPT: mmio_write32 begins with a MOV to it.
+    await client.setExceptionBreakpointsRequest({ filters: [] });
+    await client.setFunctionBreakpointsRequest({ breakpoints: [{ name: 'mmio_write32' }] });
+    const write = stopped();
+    await client.continueRequest(THREAD);
+    await write;
+    assert.match(
+      await forecast(),
+      /^mov causes a VM exit \(EPT violation\): the write of 0x[0-9a-f]+ \(EPT PTE at 0x[0-9a-f]+: not present\)$/,
+    );
   });
 
   it('marks the translations that a change of the page tables has made stale', async () => {
