@@ -12,6 +12,7 @@ import type { DmaFault } from '../platform/dma.ts';
 import type { PciFunction } from '../platform/pci/function.ts';
 import type { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
+import type { Rewindable } from './history/rewindable.ts';
 import type { StopReason } from './stop-reason.ts';
 
 export interface MachineConfig {
@@ -94,6 +95,9 @@ export interface Machine {
 
   /** Asked after an access of a device was refused; true stops the machine. */
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
+
+  /** What time travel (history/history.ts) works on. */
+  readonly rewindable: Rewindable;
 
   readonly world: World;
   readonly serial: SerialPort;

@@ -30,28 +30,40 @@ import type { StaleUse, TableWatchHooks } from '../mmu/table-watch.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import type { DmaFault } from '../platform/dma.ts';
 import type { PciFunction } from '../platform/pci/function.ts';
-import { Platform } from '../platform/platform.ts';
+import { Platform, type PlatformState } from '../platform/platform.ts';
 import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
 import { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import { VMX_SEMANTICS } from '../vmx/staged.ts';
-import { Vmx } from '../vmx/vmx.ts';
+import { Vmx, type VmxHistory } from '../vmx/vmx.ts';
 import type { BootRequest, BreakpointLocation, Machine, MachineConfig, SerialPort, World } from './api.ts';
+import type { OutsideEvent } from './history/outside-event.ts';
+import type { Position } from './history/position.ts';
+import type { Rewindable } from './history/rewindable.ts';
 import { Processor } from './processor.ts';
+import { registerByName } from './registers.ts';
 import type { StopReason } from './stop-reason.ts';
 
 const RFLAGS_IF = 0x200;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;
 const LONGEST_SLICE = 0x4000_0000;
+/** Stops that the machine makes by itself: they happen in replays, too. */
+const ENDS: ReadonlySet<StopReason['kind']> = new Set(['debugExit', 'powerOff', 'reset']);
 
 /** A machine at power-up. @throws RangeError for a configuration that cannot be built. */
 export function createMachine(config: MachineConfig): Machine {
   return new SimulatedMachine(config);
 }
 
-class SimulatedMachine implements Machine {
+/** What a checkpoint holds beside linear memory. */
+interface Outside {
+  readonly platform: PlatformState;
+  readonly vmx: VmxHistory;
+}
+
+class SimulatedMachine implements Machine, Rewindable {
   readonly config: MachineConfig;
   readonly state: State;
   readonly physical: PhysicalMemory;
@@ -84,6 +96,8 @@ class SimulatedMachine implements Machine {
   /** Of the slice that runs: when it must end, and a stop that the delivery of a fault in it has caused. */
   private deadline = Infinity;
   private outcome: StopReason | undefined;
+  /** In replays: breakpoints and filters stop nothing. */
+  private ignoresStops = false;
   /** Inside `run` or `step`. */
   private running = false;
 
@@ -200,6 +214,54 @@ class SimulatedMachine implements Machine {
     this.processor.flush();
   }
 
+  // ---- time travel
+
+  get rewindable(): Rewindable {
+    return this;
+  }
+  get position(): Position {
+    return { instructions: this.instructions, events: this.state.getFloat('events') };
+  }
+
+  private countEvent(): void {
+    this.state.setFloat('events', this.state.getFloat('events') + 1);
+  }
+
+  withoutStops(work: () => void): void {
+    this.ignoresStops = true;
+    try {
+      work();
+    } finally {
+      this.ignoresStops = false;
+    }
+  }
+
+  saveOutside(): Outside {
+    // Devices may lag behind until somebody asks them: up to date they are the same on every way here.
+    this.platform.service(this.cycles);
+    return { platform: this.platform.snapshot(), vmx: this.vmxUnit.snapshot() };
+  }
+
+  restoreOutside(saved: unknown): void {
+    const { platform, vmx } = structuredClone(saved) as Outside;
+    this.platform.restore(platform);
+    this.vmxUnit.restore(vmx);
+    this.stop = undefined;
+  }
+
+  memoryReplaced(): void {
+    this.mmu.forgetFastTranslations();
+    this.vmxUnit.stateReplaced();
+    this.state.set32('attention', 1);
+  }
+
+  applyEvent(event: OutsideEvent): void {
+    if (event.kind === 'input') this.serial.input(event.bytes);
+    else if (event.kind === 'memory') this.physical.poke(event.physical, event.bytes);
+    else if (event.kind === 'register') registerByName(event.name)?.write?.(this.cpu, event.value);
+    else this.vmxUnit.write(event.encoding, event.value);
+  }
+
   // ---- breakpoints
 
   setBreakpoints(locations: readonly BreakpointLocation[]): void {
@@ -217,6 +279,7 @@ class SimulatedMachine implements Machine {
   }
 
   private stopsForDebugger(): boolean {
+    if (this.ignoresStops) return false;
     const rip = this.processor.linearRip();
     if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
     return this.breakpoints.some(({ address, world }) => address === rip && (world ?? this.world) === this.world);
@@ -243,6 +306,7 @@ class SimulatedMachine implements Machine {
   }
 
   private stopWith(reason: StopReason): void {
+    if (this.ignoresStops && !ENDS.has(reason.kind)) return;
     this.stop ??= reason;
     this.state.set32('attention', 1);
   }
@@ -311,6 +375,7 @@ class SimulatedMachine implements Machine {
     for (;;) {
       const delivery = serviceBoundary(this.cpu);
       if (!delivery) return undefined;
+      this.countEvent();
       const stopped = this.afterDelivery(delivery);
       if (stopped) return stopped;
       if (this.stop) return undefined;
@@ -352,6 +417,7 @@ class SimulatedMachine implements Machine {
     this.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
     const wasNonRoot = state.get32('nonRoot');
     this.deadline = this.nextDeadline();
+    state.setFloat('sliceEnd', this.deadline);
     const untilDeadline = Math.ceil(this.deadline - this.cycles);
     const monitored = isMonitored(state);
     const alone = shadow !== 0 || stepping || resume || monitored;
@@ -398,6 +464,7 @@ class SimulatedMachine implements Machine {
     const wakes = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || guest;
     const deadline = Math.min(wakes ? this.platform.nextDeadline() : Infinity, state.getFloat('preemptionDeadline'));
     if (state.get32('activity') !== ACTIVITY.hlt || deadline === Infinity) return { kind: 'halted' };
+    this.countEvent();
     const wait = Math.max(0, deadline - this.cycles);
     state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);
     state.setFloat('haltedCycles', state.getFloat('haltedCycles') + wait);

@@ -23,6 +23,10 @@ const FIELDS = {
   retired: [8, 1],
   /** Cycles beyond one per instruction: page-walk references, VM transitions, skipped halts (Number, as f64). */
   extraCycles: [8, 1],
+  /** Absolute cycle (Number, as f64) at which something is due: the slice that runs ends there. */
+  sliceEnd: [8, 1],
+  /** What has happened between instructions so far: events delivered, waits in HLT (Number, as f64). */
+  events: [8, 1],
 
   /** RAX…R15. In 32-bit code the upper halves are kept zero by 32-bit writes. */
   gpr: [8, 16],

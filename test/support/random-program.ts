@@ -7,7 +7,7 @@ export const DATA = 0x20_0000;
 export type Bits = 32 | 64;
 
 /** Mulberry32: small, and the same everywhere. */
-function generator(seed: number): (below: number) => number {
+export function randomNumbers(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
     state = (state + 0x6d2b79f5) | 0;
@@ -107,7 +107,7 @@ function vectorInstruction(random: (below: number) => number): string {
  * @param vectors a third of the instructions are vector instructions (64-bit code only)
  */
 export function randomProgram(seed: number, bits: Bits, vectors = false): string {
-  const random = generator(seed);
+  const random = randomNumbers(seed);
   const body = Array.from({ length: 12 + random(30) }, (_, i) =>
     vectors && random(3) === 0 ? vectorInstruction(random) : instruction(random, i, bits),
   );

@@ -1,0 +1,327 @@
+/**
+ * Time travel: checkpoints of the machine and deterministic replay between them. The machine runs through `History`,
+ * which takes a checkpoint now and then; to be somewhere in the past it goes back to the checkpoint before and runs on.
+ */
+
+import type { StopReason } from '../stop-reason.ts';
+import { MemoryHistory } from './memory-history.ts';
+import type { OutsideEvent } from './outside-event.ts';
+import { before, type Position, same } from './position.ts';
+import type { Rewindable } from './rewindable.ts';
+
+/** Something that came from outside the machine, to be repeated at the same place in a replay. */
+export interface LoggedEvent {
+  readonly at: Position;
+  readonly event: OutsideEvent;
+}
+
+export interface HistoryOptions {
+  /** Bytes that checkpoints may take up; older ones are thinned out to stay below. Default 256 MiB. */
+  readonly maxMemory?: number;
+  /** Instructions between checkpoints. Default 50 million. */
+  readonly interval?: number;
+}
+
+interface Checkpoint {
+  readonly at: Position;
+  /** What is not in linear memory: device objects. */
+  readonly outside: unknown;
+  /** Number of logged events before it. */
+  readonly events: number;
+}
+
+/** Where a search backwards looks for stops: it runs with the stop conditions that the machine has. */
+export interface PastStop {
+  readonly at: Position;
+  readonly reason: StopReason;
+}
+
+const MEBIBYTE = 2 ** 20;
+const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 50_000_000 } as const;
+/** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
+const NEAR = [1_000_000, 30_000, 1000] as const;
+/** Checkpoints closer to the present than this many are never thinned out. */
+const KEPT = 4;
+
+export class History {
+  private readonly machine: Rewindable;
+  private readonly memory: MemoryHistory;
+  private readonly maxMemory: number;
+  private readonly interval: number;
+  /** In order of time, one for each mark of `memory`. */
+  private readonly checkpoints: Checkpoint[] = [];
+  private readonly log: LoggedEvent[] = [];
+  /** Events of the log that have happened at the place where the machine is. */
+  private applied = 0;
+  /** The furthest place that was ever reached; the machine is in the past while it is before. */
+  private end: Position;
+  private nextCheckpoint = 0;
+  /** Told while the machine repeats what it has done before: output must not be shown again. */
+  onReplaying: ((replaying: boolean) => void) | undefined;
+
+  constructor(machine: Rewindable, options: HistoryOptions = {}) {
+    this.machine = machine;
+    this.maxMemory = options.maxMemory ?? DEFAULTS.maxMemory;
+    this.interval = options.interval ?? DEFAULTS.interval;
+    this.memory = new MemoryHistory(machine.state, machine.physical);
+    this.end = machine.position;
+    this.checkpoint();
+  }
+
+  /** Stops recording. */
+  close(): void {
+    this.memory.end();
+    this.checkpoints.length = 0;
+    this.machine.memoryReplaced();
+  }
+
+  get position(): Position {
+    return this.machine.position;
+  }
+  /** The earliest place that can be reached. */
+  get start(): Position {
+    return (this.checkpoints[0] as Checkpoint).at;
+  }
+  /** The latest place that was reached. */
+  get present(): Position {
+    return before(this.end, this.position) ? this.position : this.end;
+  }
+  get isInPast(): boolean {
+    return before(this.position, this.end);
+  }
+  get events(): readonly LoggedEvent[] {
+    return this.log;
+  }
+  /** Bytes that checkpoints take up, and how many there are. */
+  get usage(): { readonly bytes: number; readonly checkpoints: number } {
+    return { bytes: this.memory.size, checkpoints: this.checkpoints.length };
+  }
+
+  // ---- forwards
+
+  /** As `Machine.run`; in the past it goes on as it went then, up to the present. */
+  run(instructions: number): StopReason {
+    let left = instructions;
+    for (;;) {
+      if (this.machine.position.instructions >= this.nextCheckpoint) this.checkpoint();
+      const portion = Math.min(left, this.untilNextEvent());
+      const begun = this.machine.position.instructions;
+      const reason = portion === 0 ? this.pass() : this.machine.run(portion);
+      this.arrived();
+      left -= Math.max(1, this.machine.position.instructions - begun);
+      if (reason.kind !== 'limit' || left <= 0) return reason;
+    }
+  }
+
+  /** As `Machine.step`. */
+  step(): StopReason {
+    this.applyDue();
+    const reason = this.machine.step();
+    this.arrived();
+    return reason;
+  }
+
+  private arrived(): void {
+    this.applyDue();
+    if (before(this.end, this.machine.position)) this.end = this.machine.position;
+  }
+
+  /** Instructions until the next logged event or checkpoint. */
+  private untilNextEvent(): number {
+    const { instructions } = this.machine.position;
+    const next = this.log[this.applied];
+    const until = Math.min(this.nextCheckpoint, next?.at.instructions ?? Number.POSITIVE_INFINITY);
+    return Math.max(0, until - instructions);
+  }
+
+  /** An event is due at this instruction, but after others that no instruction separates from it. */
+  private pass(): StopReason {
+    return this.machine.step();
+  }
+
+  private applyDue(): void {
+    for (;;) {
+      const next = this.log[this.applied];
+      if (!next || !same(next.at, this.machine.position)) return;
+      this.applied++;
+      this.machine.applyEvent(next.event);
+    }
+  }
+
+  // ---- what comes from outside
+
+  /** Gives the machine something from outside, and remembers it. In the past this makes another future. */
+  apply(event: OutsideEvent): void {
+    this.forgetFuture();
+    this.log.push({ at: this.machine.position, event });
+    this.applied = this.log.length;
+    this.machine.applyEvent(event);
+  }
+
+  /** What happened after this place has not happened. */
+  forgetFuture(): void {
+    this.log.length = this.applied;
+    this.end = this.machine.position;
+  }
+
+  // ---- checkpoints
+
+  private checkpoint(): void {
+    const at = this.machine.position;
+    this.nextCheckpoint = at.instructions + this.interval;
+    const last = this.checkpoints.at(-1);
+    if (last && same(last.at, at)) return;
+    this.memory.mark();
+    this.checkpoints.push({ at, outside: this.machine.saveOutside(), events: this.applied });
+    this.machine.memoryReplaced();
+    this.thinOut();
+  }
+
+  /** Gives up checkpoints, those first whose neighbours are nearest in proportion to their age. */
+  private thinOut(): void {
+    while (this.memory.size > this.maxMemory && this.checkpoints.length > KEPT + 1) {
+      const now = this.machine.position.instructions;
+      let least = 1;
+      let leastSpread = Number.POSITIVE_INFINITY;
+      for (let i = 1; i < this.checkpoints.length - KEPT; i++) {
+        const gap = this.instructionsAt(i + 1) - this.instructionsAt(i - 1);
+        const spread = gap / (now - this.instructionsAt(i) + 1);
+        if (spread >= leastSpread) continue;
+        least = i;
+        leastSpread = spread;
+      }
+      this.memory.merge(least);
+      this.checkpoints.splice(least, 1);
+    }
+  }
+
+  private instructionsAt(checkpoint: number): number {
+    return (this.checkpoints[checkpoint] as Checkpoint).at.instructions;
+  }
+
+  // ---- backwards
+
+  /** Puts the machine where it was at a place between `start` and the present. @throws RangeError elsewhere */
+  goTo(target: Position): void {
+    if (before(target, this.start) || before(this.present, target)) {
+      throw new RangeError(`instruction ${target.instructions} is not between the start and the present`);
+    }
+    this.silently(() => {
+      if (before(target, this.machine.position) || !same(target, this.machine.position)) this.approach(target);
+    });
+  }
+
+  private approach(target: Position): void {
+    if (before(target, this.machine.position)) this.restore(this.lastCheckpointBefore(target, true));
+    this.runTo(target, false);
+  }
+
+  /** Goes to just before a place, so that the next steps back from there are short. */
+  private leaveCheckpointsBefore(target: Position): void {
+    this.restore(this.lastCheckpointBefore(target, false));
+    for (const distance of NEAR) this.runTo({ instructions: target.instructions - distance, events: 0 }, true);
+  }
+
+  /**
+   * The place one step (an instruction, or an event between instructions) before this one. @returns false at the start
+   */
+  stepBack(): boolean {
+    const target = this.machine.position;
+    if (!before(this.start, target)) return false;
+    this.silently(() => {
+      this.leaveCheckpointsBefore(target);
+      this.runTo({ instructions: target.instructions - 1, events: 0 }, false);
+      let previous = this.machine.position;
+      while (before(this.machine.position, target)) {
+        previous = this.machine.position;
+        this.advance();
+      }
+      this.restore(this.lastCheckpointBefore(previous, true));
+      this.runTo(previous, false);
+    });
+    return true;
+  }
+
+  /**
+   * The last stop before this place that the machine's stop conditions make, or the start. The machine is there
+   * afterwards. @param wanted which stops count
+   */
+  findBackwards(wanted: (reason: StopReason) => boolean): PastStop | undefined {
+    let limit = this.machine.position;
+    let found: PastStop | undefined;
+    this.silently(() => {
+      if (before(this.start, limit)) this.leaveCheckpointsBefore(limit);
+      while (!found && before(this.start, limit)) {
+        const from = this.lastCheckpointBefore(limit, false);
+        this.restore(from);
+        found = this.lastStopBefore(limit, wanted);
+        limit = (this.checkpoints[from] as Checkpoint).at;
+      }
+    });
+    this.goTo(found?.at ?? this.start);
+    return found;
+  }
+
+  private lastStopBefore(limit: Position, wanted: (reason: StopReason) => boolean): PastStop | undefined {
+    let last: PastStop | undefined;
+    while (before(this.machine.position, limit)) {
+      const reason = this.advanceTowards(limit);
+      const at = this.machine.position;
+      if (reason.kind !== 'limit' && wanted(reason) && before(at, limit)) last = { at, reason };
+    }
+    return last;
+  }
+
+  private advanceTowards(limit: Position): StopReason {
+    const left = limit.instructions - this.machine.position.instructions;
+    const portion = Math.min(left, this.untilNextEvent());
+    const reason = portion <= 0 ? this.machine.step() : this.machine.run(portion);
+    this.applyDue();
+    return reason;
+  }
+
+  /** One step with the logged events that belong to it. */
+  private advance(): void {
+    this.machine.step();
+    this.applyDue();
+  }
+
+  /** Runs on to a place, without regard to stop conditions. @param leaves a checkpoint there */
+  private runTo(target: Position, leaves: boolean): void {
+    if (!before(this.machine.position, target)) return;
+    this.machine.withoutStops(() => {
+      while (this.machine.position.instructions < target.instructions) this.advanceTowards(target);
+      while (before(this.machine.position, target)) this.advance();
+    });
+    if (leaves) this.checkpoint();
+  }
+
+  private lastCheckpointBefore(target: Position, orThere: boolean): number {
+    for (let i = this.checkpoints.length - 1; i > 0; i--) {
+      const { at } = this.checkpoints[i] as Checkpoint;
+      if (before(at, target) || (orThere && same(at, target))) return i;
+    }
+    return 0;
+  }
+
+  private restore(index: number): void {
+    if (before(this.end, this.machine.position)) this.end = this.machine.position;
+    const checkpoint = this.checkpoints[index] as Checkpoint;
+    this.memory.rewind(index);
+    this.checkpoints.length = index + 1;
+    this.machine.restoreOutside(checkpoint.outside);
+    this.machine.memoryReplaced();
+    this.applied = checkpoint.events;
+    this.applyDue();
+    this.nextCheckpoint = checkpoint.at.instructions + this.interval;
+  }
+
+  private silently(work: () => void): void {
+    this.onReplaying?.(true);
+    try {
+      work();
+    } finally {
+      this.onReplaying?.(false);
+    }
+  }
+}

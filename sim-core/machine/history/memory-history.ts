@@ -1,0 +1,161 @@
+/**
+ * The past of linear memory: for each mark, the pages that have changed since as they were at the mark. RAM pages are
+ * saved just before they are first written; the processors' state and TLBs are compared from mark to mark.
+ */
+
+import type { PhysicalMemory, WriteWatch } from '../../mmu/physical-memory.ts';
+import { REGION, STATE_START } from '../../state/layout.ts';
+import type { State } from '../../state/state.ts';
+
+const PAGE = 4096;
+
+/** Linear memory's pages by number, as they were at a mark. */
+type Pages = Map<number, Uint8Array>;
+
+/** A range of pages of linear memory that is compared as a whole; `copy` is how it was at the last mark. */
+interface Compared {
+  readonly first: number;
+  readonly copy: Uint8Array;
+}
+
+export class MemoryHistory implements WriteWatch {
+  private readonly state: State;
+  private readonly physical: PhysicalMemory;
+  /** 1: the RAM page has not been written since the last mark. */
+  private readonly clean: Uint8Array;
+  private readonly marks: Pages[] = [];
+  private readonly compared: readonly Compared[];
+  /** Pages that the marks hold. */
+  private held = 0;
+
+  /** Watches from now on. The caller has the MMUs forget fast translations, here and after each `mark` and `rewind`. */
+  constructor(state: State, physical: PhysicalMemory) {
+    this.state = state;
+    this.physical = physical;
+    this.clean = new Uint8Array(state.ramSize / PAGE);
+    const parts: [number, number][] = [
+      [STATE_START, REGION.vmcsFields.start],
+      [REGION.tlb.start, REGION.tlb.start + REGION.tlb.size],
+      [REGION.ram.start + state.ramSize, state.bytes.length],
+    ];
+    this.compared = parts
+      .filter(([start, end]) => end > start)
+      .map(([start, end]) => ({ first: start / PAGE, copy: state.bytes.slice(start, end) }));
+    physical.writeWatches.push(this);
+  }
+
+  /** Forgets everything and stops to watch. */
+  end(): void {
+    const { writeWatches } = this.physical;
+    writeWatches.splice(writeWatches.indexOf(this), 1);
+    this.marks.length = 0;
+    this.held = 0;
+  }
+
+  /** Bytes that the marks take up. */
+  get size(): number {
+    return this.held * PAGE;
+  }
+
+  /** Number of marks. */
+  get length(): number {
+    return this.marks.length;
+  }
+
+  // ---- WriteWatch
+
+  holdsTable(page: number): boolean {
+    return this.clean[page] === 1;
+  }
+
+  written(physical: number, length: number): void {
+    const last = Math.floor((physical + length - 1) / PAGE);
+    for (let page = Math.floor(physical / PAGE); page <= last; page++) {
+      if (this.clean[page] !== 1) continue;
+      this.clean[page] = 0;
+      this.keep(REGION.ram.start / PAGE + page, this.page(REGION.ram.start / PAGE + page).slice());
+    }
+  }
+
+  // ---- marks
+
+  /** Marks the present. @returns the mark's number */
+  mark(): number {
+    if (this.marks.length > 0) this.compare();
+    else for (const { first, copy } of this.compared) copy.set(this.range(first, copy.length));
+    this.clean.fill(1);
+    return this.marks.push(new Map()) - 1;
+  }
+
+  /** Puts memory back to how it was at a mark, which becomes the last one. Tells the listener of RAM writes. */
+  rewind(mark: number): void {
+    this.compare();
+    for (let i = this.marks.length - 1; i >= mark; i--) {
+      const pages = this.marks[i] as Pages;
+      for (const [page, bytes] of pages) this.putBack(page, bytes);
+      this.held -= pages.size;
+    }
+    this.marks.length = mark + 1;
+    this.marks[mark] = new Map();
+    for (const { first, copy } of this.compared) copy.set(this.range(first, copy.length));
+    this.clean.fill(1);
+  }
+
+  /** Gives up a mark that is not the first: the one before it takes over what it holds. */
+  merge(mark: number): void {
+    const into = this.marks[mark - 1];
+    const [pages] = this.marks.splice(mark, 1);
+    if (!into || !pages) throw new RangeError(`no mark ${mark} to merge into the one before`);
+    for (const [page, bytes] of pages) {
+      if (into.has(page)) this.held--;
+      else into.set(page, bytes);
+    }
+  }
+
+  /** Pages that a mark holds: what merging it into the one before may free. */
+  pagesOf(mark: number): number {
+    return this.marks[mark]?.size ?? 0;
+  }
+
+  /** Saves what has changed in the compared ranges since the last mark for it. */
+  private compare(): void {
+    for (const { first, copy } of this.compared) {
+      for (let at = 0; at < copy.length; at += PAGE) {
+        const now = this.page(first + at / PAGE);
+        const before = copy.subarray(at, at + PAGE);
+        if (equal(now, before)) continue;
+        this.keep(first + at / PAGE, before.slice());
+        before.set(now);
+      }
+    }
+  }
+
+  private keep(page: number, bytes: Uint8Array): void {
+    const pages = this.marks.at(-1);
+    if (!pages || pages.has(page)) return;
+    pages.set(page, bytes);
+    this.held++;
+  }
+
+  private putBack(page: number, bytes: Uint8Array): void {
+    const physical = page * PAGE - REGION.ram.start;
+    if (physical >= 0 && physical < this.state.ramSize) this.physical.onWrite?.(physical, PAGE);
+    this.state.bytes.set(bytes, page * PAGE);
+  }
+
+  private range(first: number, length: number): Uint8Array {
+    return this.state.bytes.subarray(first * PAGE, first * PAGE + length);
+  }
+
+  private page(page: number): Uint8Array {
+    return this.range(page, PAGE);
+  }
+}
+
+/** Whether two pages are the same; both start at multiples of 4. */
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  const x = new Uint32Array(a.buffer, a.byteOffset, a.length / 4);
+  const y = new Uint32Array(b.buffer, b.byteOffset, b.length / 4);
+  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
+  return true;
+}

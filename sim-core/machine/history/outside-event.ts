@@ -1,0 +1,8 @@
+/** What comes from outside the machine and is part of its history. */
+export type OutsideEvent =
+  /** Bytes for the serial port COM1. */
+  | { readonly kind: 'input'; readonly bytes: Uint8Array }
+  /** The debugger wrote physical memory, a register (machine/registers.ts) or a field of the current VMCS. */
+  | { readonly kind: 'memory'; readonly physical: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'register'; readonly name: string; readonly value: bigint }
+  | { readonly kind: 'field'; readonly encoding: number; readonly value: bigint };
