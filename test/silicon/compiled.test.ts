@@ -9,7 +9,9 @@ import { TESTED_MNEMONICS } from './mnemonics.ts';
 import { Simulated } from './simulated.ts';
 
 /** Instructions that move the stack pointer out of the window, or go elsewhere, cannot be repeated. */
-const NOT_REPEATABLE = new Set(['Jmp', 'Call', 'Ret', 'Push', 'Pop', 'Pushfq', 'Pushf', 'Enter', 'Leave']);
+const NOT_REPEATABLE = new Set([
+  'Jmp', 'Call', 'Ret', 'Push', 'Pop', 'Pushfq', 'Pushf', 'Popfq', 'Popf', 'Enter', 'Leave',
+]); // biome-ignore format: a list reads better in rows
 
 /** Enough for the loop to be found hot and then to run compiled. */
 const SAMPLE_INTERVAL = 400;

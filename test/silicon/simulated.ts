@@ -129,6 +129,8 @@ export class Simulated {
     writeRflags(state, Number(before.rflags) | RFLAGS.if);
     state.set64('rip', before.rip);
     state.set32('mxcsr', before.mxcsr);
+    // The last case may have asked for a look at events, of which there are none here.
+    state.set32('attention', 0);
     state.bytes.set(before.ymm, OFFSET.ymm);
     setX87(state, before.x87);
     this.physical.poke(ADDRESS.WINDOW, before.memory);
