@@ -65,6 +65,7 @@ export function resetCpu(cpu: Cpu): void {
   state.set32('x87Control', 0x40);
   state.set32('x87Tag', 0x5555);
   state.setFloat('preemptionDeadline', Number.POSITIVE_INFINITY);
+  state.setFloat('sliceEnd', Number.POSITIVE_INFINITY);
   writeRflags(state, 0);
   resetSegments(state);
   mmu.tlb.invalidateAll();

@@ -28,6 +28,7 @@ import { ioPrivilegeLevel, readRflags, writeRflags, writeStatusFlags, writeSyste
 import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
+import { spend, TIME_STAMP_CYCLES } from './time.ts';
 
 /** The VM exit that VMX wants for this instruction; none outside non-root operation. */
 const exitOf = (cpu: Cpu, query: InterceptQuery): Fault | undefined =>
@@ -67,6 +68,7 @@ const rdtsc =
     const exit = exitOf(cpu, { kind });
     if (exit) return exit;
     setPair(state, readTimeStampCounter(cpu));
+    spend(cpu, TIME_STAMP_CYCLES);
     if (kind === 'rdtscp') state.set64('gpr', state.get64('msrTscAux') & 0xffff_ffffn, GPR.rcx);
     return NEXT.sequential;
   };
