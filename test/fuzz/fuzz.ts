@@ -10,7 +10,7 @@ import { ENTRY_GDT, enterLongMode, enterProtectedMode } from '../../sim-core/loa
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
-import { CR0, CR4, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
+import { CR0, CR4, EFER, RFLAGS, RIGHTS } from '../../sim-core/state/control-bits.ts';
 import { GPR, OFFSET, SEGMENT, type SegmentIndex } from '../../sim-core/state/layout.ts';
 import { NO_VMCS } from '../../sim-core/vmx/vmcs.ts';
 import { AT, CODE_SIZE, DATA_SIZE } from './places.ts';
@@ -197,7 +197,7 @@ function prepare(machine: Machine, mode: string, random: Random): void {
 const RFLAGS_DEFINED = 0x3f_7fd7;
 
 /** What is wrong with the processor's state; undefined when a processor can be in it. */
-function problemOf({ state }: Machine): string | undefined {
+function problemOf({ state, cpu }: Machine): string | undefined {
   const flags = state.get32('rflagsSystem');
   if ((flags & ~RFLAGS_DEFINED) !== 0 || (flags & 2) === 0) return `RFLAGS ${flags.toString(16)}`;
   if (state.get32('codeMode') !== 4 && state.high('rip') !== 0) return `RIP ${state.get64('rip').toString(16)}`;
@@ -206,6 +206,14 @@ function problemOf({ state }: Machine): string | undefined {
   if (state.get32('nonRoot') > state.get32('vmxOn')) return 'VMX non-root operation without VMXON';
   const cr0 = state.low('cr0');
   if (state.high('cr0') !== 0 || (cr0 >>> 31 === 1 && (cr0 & 1) === 0)) return `CR0 ${cr0.toString(16)}`;
+  const cr4 = state.get64('cr4');
+  if ((cr4 & ~BigInt(cpu.model.cr4Bits)) !== 0n) return `CR4 ${cr4.toString(16)}`;
+  const efer = state.low('efer');
+  const isLong = (efer & EFER.lma) !== 0;
+  if (isLong !== ((efer & EFER.lme) !== 0 && (cr0 & CR0.pg) !== 0)) return `EFER ${efer.toString(16)}`;
+  if (state.get32('mxcsr') > 0xffff) return `MXCSR ${state.get32('mxcsr').toString(16)}`;
+  if ((state.low('xcr0') & 1) === 0) return `XCR0 ${state.low('xcr0').toString(16)}`;
+  if (state.high('dr', 6) !== 0 || state.high('dr', 7) !== 0) return 'DR6 or DR7 of more than 32 bits';
   if (SIX.some((index) => state.get32('segmentSelector', index) > 0xffff)) return 'a selector of more than 16 bits';
   return undefined;
 }
