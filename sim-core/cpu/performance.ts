@@ -93,19 +93,13 @@ const ALL_COUNTERS = Array.from({ length: GENERAL + FIXED }, (_, counter) => cou
 
 /** Adds what has happened since the last time to the counters, by the settings until now, and raises a due PMI. */
 function count(cpu: Cpu): void {
-  const { state, clock } = cpu;
-  const cycles = clock.cycles();
-  // Waits in HLT may have fractions of cycles.
-  const now = {
-    instructions: Math.round(cycles - state.getFloat('extraCycles')),
-    cycles: Math.floor(cycles - state.getFloat('haltedCycles')),
-  };
+  const { state } = cpu;
+  const now = presentOf(cpu);
   const passed = {
     instructions: now.instructions - state.getFloat('perfCounted', 0),
     cycles: now.cycles - state.getFloat('perfCounted', 1),
   };
-  state.setFloat('perfCounted', now.instructions, 0);
-  state.setFloat('perfCounted', now.cycles, 1);
+  noteCounted(state, now);
   let interrupt = false;
   for (const counter of ALL_COUNTERS) {
     const setting = settingOf(state, counter);
@@ -117,6 +111,25 @@ function count(cpu: Cpu): void {
     interrupt ||= setting.interrupts;
   }
   if (interrupt) raiseInterrupt(cpu);
+}
+
+interface Present {
+  readonly instructions: number;
+  readonly cycles: number;
+}
+
+/** Waits in HLT may have fractions of cycles. */
+function presentOf({ state, clock }: Cpu): Present {
+  const cycles = clock.cycles();
+  return {
+    instructions: Math.round(cycles - state.getFloat('extraCycles')),
+    cycles: Math.floor(cycles - state.getFloat('haltedCycles')),
+  };
+}
+
+function noteCounted(state: State, { instructions, cycles }: Present): void {
+  state.setFloat('perfCounted', instructions, 0);
+  state.setFloat('perfCounted', cycles, 1);
 }
 
 function raiseInterrupt({ state, interrupts }: Cpu): void {
@@ -155,6 +168,12 @@ export function resetCounters(state: State): void {
 /** Brings all counters up to date. */
 export function updateCounters(cpu: Cpu): void {
   count(cpu);
+  plan(cpu);
+}
+
+/** The processor runs again after others have run: what they did does not count. */
+export function resumeCounters(cpu: Cpu): void {
+  noteCounted(cpu.state, presentOf(cpu));
   plan(cpu);
 }
 

@@ -22,6 +22,10 @@ export interface MachineConfig {
   readonly cpuModel?: string;
   /** False hides VMX from CPUID and makes its instructions #UD. Default true. */
   readonly vmx?: boolean;
+  /** Number of processors, 1…16. Default 1. */
+  readonly cpus?: number;
+  /** Cycles that a processor runs before it is the next one's turn. Default 20,000. */
+  readonly quantum?: number;
   /** PCI devices, in the order of their numbers on bus 0 (from 1). */
   readonly devices?: readonly DeviceConfig[];
   /** What the real-time clock shows at power-up: seconds since 1 January 1970, UTC. Default: 1 January 2026. */
@@ -46,6 +50,18 @@ export interface BreakpointLocation {
   readonly address: bigint;
   /** Undefined: in any world. */
   readonly world?: World;
+  /** Undefined: on any processor. */
+  readonly processor?: number;
+}
+
+/** A processor as a list of them shows it; for more, `Machine.select` it. */
+export interface ProcessorView {
+  readonly number: number;
+  readonly activity: 'active' | 'HLT' | 'shutdown' | 'wait-for-SIPI';
+  readonly world: World;
+  /** Linear address of the next instruction. */
+  readonly rip: bigint;
+  readonly vmx: VmxView;
 }
 
 /**
@@ -54,9 +70,15 @@ export interface BreakpointLocation {
  */
 export interface Machine {
   readonly config: MachineConfig;
+  readonly physical: PhysicalMemory;
+  /** All processors. One of them is selected: `state`, `mmu`, `cpu`, `vmx`, `world` are that one's. */
+  readonly processors: readonly ProcessorView[];
+  /** Number of the selected processor: after `run` and `step` the one that stopped. */
+  readonly selected: number;
+  /** Has no effect on what `run` does. `step` steps the selected processor. @throws RangeError if there is none */
+  select(processor: number): void;
   readonly state: State;
   readonly mmu: Mmu;
-  readonly physical: PhysicalMemory;
   readonly cpu: Cpu;
 
   /** Loads an image and puts the processor at its entry. @throws ImageError that says what is wrong with the image. */
@@ -67,7 +89,10 @@ export interface Machine {
    * @returns the reason; `limit` when the number is used up.
    */
   run(instructions: number): StopReason;
-  /** Executes exactly one instruction (or delivers one event) without looking at breakpoints at the current RIP. */
+  /**
+   * Executes exactly one instruction (or delivers one event) of the selected processor without looking at breakpoints at
+   * the current RIP. Others run as long as it is their turn. @returns `limit`, also when its turn did not come
+   */
   step(): StopReason;
   /** Makes the running `run` return `paused` at the next event boundary (from device callbacks and hooks). */
   requestStop(): void;

@@ -1,4 +1,12 @@
-import type { Clock, Cpu, InterruptController } from '../cpu/cpu.ts';
+import { Mnemonic } from 'iced-x86';
+import {
+  type Clock,
+  type Cpu,
+  type CpuModel,
+  type InterruptController,
+  NEXT,
+  type SlowInstruction,
+} from '../cpu/cpu.ts';
 import {
   beginResume,
   type Delivery,
@@ -17,12 +25,14 @@ import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { noteRing, updateCounters } from '../cpu/performance.ts';
 import { resetCpu } from '../cpu/reset.ts';
+import { waitForStartUp } from '../cpu/start-up.ts';
 import { EXIT } from '../engine/record.ts';
 import type { Iommu } from '../iommu/iommu.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
+import { FastTlb } from '../mmu/fast-tlb.ts';
 import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
@@ -33,22 +43,35 @@ import type { PciFunction } from '../platform/pci/function.ts';
 import { Platform, type PlatformState } from '../platform/platform.ts';
 import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
+import { ProcessorState } from '../state/processor-state.ts';
 import { State } from '../state/state.ts';
+import { vmxInstructions } from '../vmx/instructions.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import { VMX_SEMANTICS } from '../vmx/staged.ts';
 import { Vmx, type VmxHistory } from '../vmx/vmx.ts';
-import type { BootRequest, BreakpointLocation, Machine, MachineConfig, SerialPort, World } from './api.ts';
+import type {
+  BootRequest,
+  BreakpointLocation,
+  Machine,
+  MachineConfig,
+  ProcessorView,
+  SerialPort,
+  World,
+} from './api.ts';
 import type { OutsideEvent } from './history/outside-event.ts';
 import type { Position } from './history/position.ts';
 import type { Rewindable } from './history/rewindable.ts';
 import { Processor } from './processor.ts';
+import { type LogicalProcessor, Processors, viewOf } from './processors.ts';
 import { registerByName } from './registers.ts';
 import type { StopReason } from './stop-reason.ts';
 
-const RFLAGS_IF = 0x200;
+const DEFAULT_QUANTUM = 20_000;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;
 const LONGEST_SLICE = 0x4000_0000;
+/** Instructions of other processors after which the step of one gives up that its turn comes. */
+const OTHERS_LIMIT = 10_000_000;
 /** Stops that the machine makes by itself: they happen in replays, too. */
 const ENDS: ReadonlySet<StopReason['kind']> = new Set(['debugExit', 'powerOff', 'reset']);
 
@@ -57,18 +80,25 @@ export function createMachine(config: MachineConfig): Machine {
   return new SimulatedMachine(config);
 }
 
+/** Power-up; all but the bootstrap processor wait to be started. Random numbers differ from one to the next. */
+function powerUp(cpu: Cpu, number: number): void {
+  const { state } = cpu;
+  resetCpu(cpu);
+  state.set64('randomState', state.get64('randomState') + BigInt(number));
+  if (number !== 0) waitForStartUp(state);
+}
+
 /** What a checkpoint holds beside linear memory. */
 interface Outside {
   readonly platform: PlatformState;
-  readonly vmx: VmxHistory;
+  /** Of each processor. */
+  readonly vmx: readonly VmxHistory[];
 }
 
 class SimulatedMachine implements Machine, Rewindable {
   readonly config: MachineConfig;
   readonly state: State;
   readonly physical: PhysicalMemory;
-  readonly mmu: Mmu;
-  readonly cpu: Cpu;
   readonly serial: SerialPort;
   onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
   onVmEntry: (() => boolean) | undefined;
@@ -78,7 +108,8 @@ class SimulatedMachine implements Machine, Rewindable {
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
   private readonly platform: Platform;
   private readonly processor: Processor;
-  private readonly vmxUnit: Vmx;
+  private readonly mmus: readonly Mmu[];
+  private readonly logical: Processors;
   private breakpoints: readonly BreakpointLocation[] = [];
   private breakpointOffsets = new Set<number>();
   /** Page offsets at which the guest's own debug registers have ever had an instruction breakpoint. */
@@ -103,11 +134,13 @@ class SimulatedMachine implements Machine, Rewindable {
 
   constructor(config: MachineConfig) {
     this.config = config;
-    this.state = new State(config.memory);
+    this.state = new State(config.memory, config.cpus ?? 1);
     this.physical = new PhysicalMemory(this.state);
-    this.mmu = new Mmu(this.state, this.physical, new Tlb(this.state));
     const model = findModel(config.cpuModel, config.vmx ?? true);
     const clock: Clock = { cycles: () => this.cycles };
+    const states = Array.from({ length: this.state.processors }, (_, i) => new ProcessorState(this.state, i));
+    const fast = new FastTlb(this.state);
+    this.mmus = states.map(({ index }) => new Mmu(this.state, this.physical, new Tlb(this.state, index, fast)));
     const serial: SerialPort = { onOutput: undefined, input: (bytes) => this.platform.com1.receive(bytes) };
     this.serial = serial;
     this.platform = new Platform({
@@ -119,6 +152,7 @@ class SimulatedMachine implements Machine, Rewindable {
       ...(config.devices ? { devices: config.devices } : {}),
       ...(config.startTime === undefined ? {} : { startTime: config.startTime }),
       iommu: config.iommu ?? false,
+      processors: states,
       callbacks: {
         onSerialOutput: (byte) => serial.onOutput?.(byte),
         onDebugConsole: (byte) => this.onDebugConsole?.(byte),
@@ -128,10 +162,32 @@ class SimulatedMachine implements Machine, Rewindable {
         onDmaFault: (fault) => {
           if (this.onDmaFault?.(fault)) this.stopWith({ kind: 'dmaFault', fault });
         },
-        onMemoryMapChange: () => this.mmu.tlb.invalidateAll(),
+        onMemoryMapChange: () => this.forgetMappings(),
       },
     });
-    this.vmxUnit = new Vmx({
+    const { quantum = DEFAULT_QUANTUM } = config;
+    const all = states.map((state) => this.makeProcessor(state, model, clock));
+    this.logical = new Processors(this.state, all, quantum, (processor) => this.processor.use(processor.cpu));
+    const slow = new Map([...CPU_INSTRUCTIONS, ...vmxInstructions(() => this.logical.loaded.vmx)]);
+    if (all.length > 1) slow.set(Mnemonic.Pause, this.yieldingPause(slow.get(Mnemonic.Pause)));
+    const hooks = {
+      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset) || this.guestBreakpointOffsets.has(offset),
+      stopsHere: () => this.stopsHere(),
+      deliverFault: (fault: Fault) => this.deliverInSlice(fault),
+    };
+    const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
+    const { compile = true, blockStarts = [] } = config;
+    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
+    for (const { cpu } of all) this.processor.attach(cpu);
+    this.logical.visit(({ number, cpu }) => powerUp(cpu, number));
+  }
+
+  private makeProcessor(state: ProcessorState, model: CpuModel, clock: Clock): LogicalProcessor {
+    const number = state.index;
+    const mmu = this.mmus[number] as Mmu;
+    mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
+    mmu.onContextChanged = () => noteRing(this.cpu);
+    const vmx = new Vmx({
       onExit: (exit) => {
         if (this.onVmExit?.(exit)) this.stopWith({ kind: 'vmExit', exit });
       },
@@ -143,29 +199,45 @@ class SimulatedMachine implements Machine, Rewindable {
       },
       onAbort: (abort) => this.stopWith({ kind: 'vmxAbort', abort }),
     });
-    this.cpu = {
-      state: this.state,
-      mmu: this.mmu,
-      ports: this.platform.ports,
-      interrupts: this.platform.interrupts[0] as InterruptController,
-      clock,
-      model,
-      intercepts: this.vmxUnit,
-      vmxMsrs: this.vmxUnit.msrs,
+    const { ports } = this.platform;
+    const interrupts = this.platform.interrupts[number] as InterruptController;
+    const topology = { number, processors: this.state.processors };
+    const vmxMsrs = vmx.msrs;
+    const cpu = { state: this.state, mmu, ports, interrupts, clock, model, intercepts: vmx, vmxMsrs, topology };
+    vmx.attach(cpu);
+    return { number, state, mmu, vmx, cpu };
+  }
+
+  /** Who executes PAUSE waits for another processor. */
+  private yieldingPause(pause: SlowInstruction | undefined): SlowInstruction {
+    return (cpu, instruction) => {
+      const outcome = pause?.(cpu, instruction) ?? NEXT.sequential;
+      if (outcome === NEXT.sequential) this.logical.yieldTurn();
+      return outcome;
     };
-    this.vmxUnit.attach(this.cpu);
-    resetCpu(this.cpu);
-    const slow = new Map([...CPU_INSTRUCTIONS, ...this.vmxUnit.instructions]);
-    const hooks = {
-      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset) || this.guestBreakpointOffsets.has(offset),
-      stopsHere: () => this.stopsHere(),
-      deliverFault: (fault: Fault) => this.deliverInSlice(fault),
-    };
-    const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
-    const { compile = true, blockStarts = [] } = config;
-    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
-    this.mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
-    this.mmu.onContextChanged = () => noteRing(this.cpu);
+  }
+
+  /** Devices moved in physical address space. */
+  private forgetMappings(): void {
+    for (const mmu of this.mmus) mmu.tlb.invalidateAll();
+  }
+
+  // ---- processors
+
+  get processors(): readonly ProcessorView[] {
+    return this.logical.all.map(viewOf);
+  }
+  get selected(): number {
+    return this.logical.loaded.number;
+  }
+  select(processor: number): void {
+    this.logical.load(processor);
+  }
+  get mmu(): Mmu {
+    return this.logical.loaded.mmu;
+  }
+  get cpu(): Cpu {
+    return this.logical.loaded.cpu;
   }
 
   watchTables(on: boolean): void {
@@ -187,7 +259,7 @@ class SimulatedMachine implements Machine, Rewindable {
         this.processor.kick();
       },
     };
-    this.mmu.watchTables(on ? hooks : undefined);
+    this.logical.visit(({ mmu }) => mmu.watchTables(on ? hooks : undefined));
   }
 
   get iommu(): Iommu | undefined {
@@ -197,7 +269,7 @@ class SimulatedMachine implements Machine, Rewindable {
     return this.platform.pci.all;
   }
   get vmx(): VmxView {
-    return this.vmxUnit;
+    return this.logical.loaded.vmx;
   }
   get world(): World {
     return this.state.get32('nonRoot') !== 0 ? 'guest' : 'vmm';
@@ -239,19 +311,22 @@ class SimulatedMachine implements Machine, Rewindable {
   saveOutside(): Outside {
     // Devices may lag behind until somebody asks them: up to date they are the same on every way here.
     this.platform.service(this.cycles);
-    return { platform: this.platform.snapshot(), vmx: this.vmxUnit.snapshot() };
+    return { platform: this.platform.snapshot(), vmx: this.logical.all.map(({ vmx }) => vmx.snapshot()) };
   }
 
   restoreOutside(saved: unknown): void {
     const { platform, vmx } = structuredClone(saved) as Outside;
     this.platform.restore(platform);
-    this.vmxUnit.restore(vmx);
+    for (const [i, unit] of this.logical.all.entries()) unit.vmx.restore(vmx[i] as VmxHistory);
     this.stop = undefined;
   }
 
   memoryReplaced(): void {
-    this.mmu.forgetFastTranslations();
-    this.vmxUnit.stateReplaced();
+    this.logical.stateReplaced();
+    this.logical.visit(({ mmu, vmx }) => {
+      mmu.forgetFastTranslations();
+      vmx.stateReplaced();
+    });
     this.state.set32('attention', 1);
   }
 
@@ -259,7 +334,7 @@ class SimulatedMachine implements Machine, Rewindable {
     if (event.kind === 'input') this.serial.input(event.bytes);
     else if (event.kind === 'memory') this.physical.poke(event.physical, event.bytes);
     else if (event.kind === 'register') registerByName(event.name)?.write?.(this.cpu, event.value);
-    else this.vmxUnit.write(event.encoding, event.value);
+    else this.logical.loaded.vmx.write(event.encoding, event.value);
   }
 
   // ---- breakpoints
@@ -282,7 +357,10 @@ class SimulatedMachine implements Machine, Rewindable {
     if (this.ignoresStops) return false;
     const rip = this.processor.linearRip();
     if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
-    return this.breakpoints.some(({ address, world }) => address === rip && (world ?? this.world) === this.world);
+    return this.breakpoints.some(
+      ({ address, world = this.world, processor = this.selected }) =>
+        address === rip && world === this.world && processor === this.selected,
+    );
   }
 
   /** DR6 bits of the guest's own instruction breakpoints at RIP. */
@@ -314,16 +392,17 @@ class SimulatedMachine implements Machine, Rewindable {
   // ---- running
 
   step(): StopReason {
-    return this.execute(1, true);
+    return this.execute(1, this.selected);
   }
 
   run(instructions: number): StopReason {
     return this.execute(Math.max(0, Math.floor(instructions)));
   }
 
-  /** @param single an event that is delivered at the boundary takes the place of the instruction. */
-  private execute(instructions: number, single = false): StopReason {
+  /** @param single of this processor; an event that is delivered at the boundary takes the place of the instruction. */
+  private execute(instructions: number, single?: number): StopReason {
     this.running = true;
+    this.logical.resume();
     try {
       return this.executeSlices(instructions, single);
     } finally {
@@ -331,29 +410,38 @@ class SimulatedMachine implements Machine, Rewindable {
     }
   }
 
-  private executeSlices(instructions: number, single: boolean): StopReason {
+  private executeSlices(instructions: number, single: number | undefined): StopReason {
     this.startRip = this.processor.linearRip();
     this.atStart = true;
     let left = instructions;
+    let others = OTHERS_LIMIT;
+    let idle = 0;
     for (;;) {
       if (this.stop) return this.takeStop();
-      if (left <= 0) return { kind: 'limit' };
+      if (left <= 0 || others <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
+      if (this.logical.takeTurn(this.cycles)) this.atStart = false;
+      const counts = single === undefined || single === this.selected;
       if (this.cycles >= this.state.getFloat('perfDeadline')) updateCounters(this.cpu);
       const rip = this.processor.linearRip();
       const serviced = this.boundary();
       if (serviced) return serviced;
       if (this.stop) continue;
-      if (single && this.processor.linearRip() !== rip) return { kind: 'limit' };
+      if (single === this.selected && this.processor.linearRip() !== rip) return { kind: 'limit' };
       if (this.state.get32('activity') !== ACTIVITY.active) {
+        // Everybody is asked once whether what has come for him wakes him.
+        if (++idle < this.state.processors && this.logical.pass(this.cycles)) continue;
+        idle = 0;
         const asleep = this.sleep();
         if (asleep) return asleep;
         left -= HALT_COST;
         continue;
       }
+      idle = 0;
       const before = this.instructions;
-      const outcome = this.slice(left);
-      left -= this.instructions - before;
+      const outcome = this.slice(counts ? left : others);
+      if (counts) left -= this.instructions - before;
+      else others -= this.instructions - before;
       this.atStart = false;
       if (outcome) return outcome;
     }
@@ -446,8 +534,9 @@ class SimulatedMachine implements Machine, Rewindable {
 
   /** Absolute cycle at which something happens by itself. */
   private nextDeadline(): number {
-    const { state, platform } = this;
-    return Math.min(platform.nextDeadline(), state.getFloat('preemptionDeadline'), state.getFloat('perfDeadline'));
+    const { state, platform, logical } = this;
+    const own = Math.min(state.getFloat('preemptionDeadline'), state.getFloat('perfDeadline'));
+    return Math.min(platform.nextDeadline(), own, logical.turnEnd);
   }
 
   /** Delivers a fault without ending the slice, unless something must be looked at before the next instruction. */
@@ -457,13 +546,11 @@ class SimulatedMachine implements Machine, Rewindable {
     return this.cycles < this.deadline;
   }
 
-  /** HLT: time passes until the next device event; a stop reason when nothing can wake the processor. */
+  /** HLT: time passes until the next device event; a stop reason when nothing can wake any processor. */
   private sleep(): StopReason | undefined {
     const { state } = this;
-    const guest = state.get32('nonRoot') !== 0;
-    const wakes = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || guest;
-    const deadline = Math.min(wakes ? this.platform.nextDeadline() : Infinity, state.getFloat('preemptionDeadline'));
-    if (state.get32('activity') !== ACTIVITY.hlt || deadline === Infinity) return { kind: 'halted' };
+    const deadline = this.logical.wakeUp(this.platform.nextDeadline());
+    if (deadline === Infinity) return { kind: 'halted' };
     this.countEvent();
     const wait = Math.max(0, deadline - this.cycles);
     state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);

@@ -1,5 +1,6 @@
 import { Mnemonic, Register } from 'iced-x86';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
+import { meaningOn } from '../cpu/instruction-features.ts';
 import { CodeCache } from '../engine/code-cache.ts';
 import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER, TOUCH } from '../engine/core.ts';
 import { HandlerTable } from '../engine/handlers.ts';
@@ -61,7 +62,8 @@ export interface ProcessorOptions {
 export class Processor {
   readonly cache: CodeCache;
   fault: Fault | undefined;
-  private readonly cpu: Cpu;
+  /** The processor that executes. */
+  private cpu: Cpu;
   private readonly state: State;
   private readonly slowTable: ReadonlyMap<number, SlowInstruction>;
   private readonly hooks: ProcessorHooks;
@@ -108,9 +110,19 @@ export class Processor {
     this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
     this.cache.onDrop = (page) => this.handlers.dropRegions(page);
-    cpu.mmu.codeWatch = this.cache;
-    cpu.mmu.onDataBreakpoint = () => this.kick();
+    this.attach(cpu);
     cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
+  }
+
+  /** Joins a processor's MMU to the code cache, which all processors share. */
+  attach({ mmu }: Cpu): void {
+    mmu.codeWatch = this.cache;
+    mmu.onDataBreakpoint = () => this.kick();
+  }
+
+  /** Goes on with another processor, one that is attached: between two calls of `run`. */
+  use(cpu: Cpu): void {
+    this.cpu = cpu;
   }
 
   /** Forgets all decoded code (breakpoints changed, memory loaded from outside). */
@@ -308,7 +320,8 @@ export class Processor {
   private fill(record: number, decoder: InstructionDecoder): void {
     const { u32 } = this.state;
     const { instruction } = decoder;
-    const semantics = this.semantics.get(instruction.mnemonic);
+    const meaning = meaningOn(this.cpu.model, instruction.code, instruction.mnemonic);
+    const semantics = meaning === undefined ? undefined : this.semantics.get(meaning);
     const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
     if (!semantics || !form || form.operands.some((operand) => operand.kind === 'other')) {
       u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;
@@ -362,11 +375,12 @@ export class Processor {
 
   /** @returns the number that RECORD.instruction gets */
   private remember(instruction: DecodedInstruction): number {
-    return this.instructions.push({ instruction, execute: this.slowInstruction(instruction.mnemonic) }) - 1;
+    return this.instructions.push({ instruction, execute: this.slowInstruction(instruction) }) - 1;
   }
 
-  private slowInstruction(mnemonic: Mnemonic): SlowInstruction {
-    if (mnemonic === Mnemonic.INVALID) return () => exception(VECTOR.ud);
+  private slowInstruction({ code, mnemonic: written }: DecodedInstruction): SlowInstruction {
+    const mnemonic = meaningOn(this.cpu.model, code, written);
+    if (mnemonic === undefined || mnemonic === Mnemonic.INVALID) return () => exception(VECTOR.ud);
     const what = `instruction ${Mnemonic[mnemonic]?.toLowerCase()}`;
     return this.slowTable.get(mnemonic) ?? (() => ({ kind: 'unimplemented', what }));
   }

@@ -28,6 +28,14 @@ const FIELDS = {
   /** What has happened between instructions so far: events delivered, waits in HLT (Number, as f64). */
   events: [8, 1],
 
+  /** Number of the processor whose state is here, and of the one whose turn it is: debuggers may look at another. */
+  loadedProcessor: [4, 1],
+  turn: [4, 1],
+  /** 1 when the processor whose turn it is gives up the rest of it. */
+  turnYielded: [4, 1],
+  /** Absolute cycle (Number, as f64) at which its turn ends. */
+  turnEnd: [8, 1],
+
   /** RAX…R15. In 32-bit code the upper halves are kept zero by 32-bit writes. */
   gpr: [8, 16],
   /** Always zero: the base or index of an address that has none. */

@@ -12,38 +12,30 @@ export class ProcessorState implements StateFields {
   readonly index: number;
   private readonly state: State;
   private readonly parking: number;
-  /** Whether this processor's state is where `State` and the engine look. */
-  private loaded: boolean;
 
   constructor(state: State, index: number) {
     this.state = state;
     this.index = index;
     this.parking = parkingOf(state.ramSize, index);
-    this.loaded = index === 0;
   }
 
+  /** Whether this processor's state is where `State` and the engine look. */
   get isLoaded(): boolean {
-    return this.loaded;
+    return this.state.u32[OFFSET.loadedProcessor >>> 2] === this.index;
   }
 
-  /** Copies the state out, to make room for another processor's. */
+  /** Copies the state out, to make room for another processor's, which is loaded next. */
   park(): void {
     this.state.bytes.copyWithin(this.parking, PROCESSOR_START, STATE_END);
-    this.loaded = false;
   }
 
   load(): void {
     this.state.bytes.copyWithin(PROCESSOR_START, this.parking, this.parking + STATE_END - PROCESSOR_START);
-    this.loaded = true;
-  }
-
-  /** Says where the state is, without moving anything: for a restored linear memory. */
-  adopt(loaded: boolean): void {
-    this.loaded = loaded;
+    this.state.set32('loadedProcessor', this.index);
   }
 
   private at(field: StateField): number {
-    return this.loaded ? OFFSET[field] : this.parking + OFFSET[field] - PROCESSOR_START;
+    return this.isLoaded ? OFFSET[field] : this.parking + OFFSET[field] - PROCESSOR_START;
   }
 
   get32(field: StateField, index = 0): number {
