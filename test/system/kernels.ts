@@ -7,12 +7,18 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
 
 export interface Kernel {
-  /** File name without `.asm`. */
   readonly name: string;
+  /** File name without `.asm`. Default: the name. */
+  readonly file?: string;
   /** Default: the machine's. */
   readonly cpuModel?: string;
+  /** PCI devices, behind an IOMMU. */
+  readonly devices?: readonly DeviceConfig[];
+  /** What QEMU needs for the same machine. */
+  readonly qemuMachine?: readonly string[];
   /** Names of the statements that fail there, or why the emulator cannot run the kernel. */
   readonly qemu: readonly string[] | string;
   readonly bochs: readonly string[] | string;
@@ -20,6 +26,8 @@ export interface Kernel {
 
 const TCG_LACKS_CHECKS = 'TCG leaves out most checks of segment limits and rights, and of control registers and MSRs';
 const TCG_LACKS_VMX = 'TCG has no VMX';
+const LACKS_LA57 = 'the processor that it runs has no 5-level paging';
+const ORACLES_HAVE_ONE_MODEL = 'the emulators run one processor model, by the kernel of the plain name';
 
 /** Error codes that TCG of QEMU 7.2 forms otherwise: it scales IDT indices by 16, and leaves out P beside RSVD. */
 export const KERNELS: readonly Kernel[] = [
@@ -57,6 +65,7 @@ export const KERNELS: readonly Kernel[] = [
     ],
     bochs: [],
   },
+  { name: 'paging57', cpuModel: 'icelake', qemu: [], bochs: LACKS_LA57 },
   { name: 'registers64', qemu: TCG_LACKS_CHECKS, bochs: [] },
   {
     name: 'syscall64',
@@ -71,6 +80,14 @@ export const KERNELS: readonly Kernel[] = [
     qemu: 'TCG of QEMU 7.2 has no XSAVEC, and its XSAVE does not look at CR0.TS',
     bochs: 'its Skylake-X has no UMIP',
   },
+  { name: 'instructions64', qemu: [], bochs: [] },
+  ...['skylake', 'icelake', 'max'].map((cpuModel) => ({
+    name: `instructions64 on ${cpuModel}`,
+    file: 'instructions64',
+    cpuModel,
+    qemu: ORACLES_HAVE_ONE_MODEL,
+    bochs: ORACLES_HAVE_ONE_MODEL,
+  })),
   { name: 'stepping', qemu: [], bochs: [] },
   { name: 'realmode16', qemu: ['#GP: an access beyond 64 KiB'], bochs: [] },
   {
@@ -101,16 +118,25 @@ export const KERNELS: readonly Kernel[] = [
     qemu: TCG_LACKS_VMX,
     bochs: ['VM-entry: entry to SMM outside SMM', 'guest RIP: bits 63:48'],
   },
+  {
+    name: 'dma_remapping',
+    devices: [{ kind: 'edu' }],
+    qemuMachine: ['-M', 'q35', '-device', 'intel-iommu,intremap=on,aw-bits=48', '-device', 'edu'],
+    // QEMU 7.2 neither records faults of interrupt remapping nor blocks the compatibility format.
+    qemu: ['requester that the entry is not for', 'the compatibility format is blocked'],
+    bochs: 'Bochs has neither edu nor an IOMMU',
+  },
   { name: 'vmx_exits', qemu: TCG_LACKS_VMX, bochs: ['external interrupt with IF = 0'] },
 ];
 
 const HERE = import.meta.dirname;
 
-export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, `${kernel.name}.asm`), 'utf8');
+const fileOf = ({ name, file = name }: Kernel): string => `${file}.asm`;
+export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, fileOf(kernel)), 'utf8');
 
 /** Names of all statements in a kernel's source: each must be reported. */
 export function statementsOf(kernel: Kernel): string[] {
-  const statement = /^\s*(?:check\w*|trap|expect_\w+)\s+"([^"]*)"/gm;
+  const statement = /^\s*(?:check\w*|trap|gated|expect_\w+)\s+"([^"]*)"/gm;
   return [...sourceOf(kernel).matchAll(statement)].map(([, name = '']) => name);
 }
 
@@ -120,7 +146,7 @@ export function assemble(kernel: Kernel): Uint8Array {
   try {
     const output = join(folder, 'kernel.elf');
     const include = `${join(HERE, 'include')}/`;
-    execFileSync('nasm', ['-f', 'bin', '-I', include, '-o', output, `${kernel.name}.asm`], { cwd: HERE });
+    execFileSync('nasm', ['-f', 'bin', '-I', include, '-o', output, fileOf(kernel)], { cwd: HERE });
     return new Uint8Array(readFileSync(output));
   } finally {
     rmSync(folder, { recursive: true });

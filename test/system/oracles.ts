@@ -25,7 +25,10 @@ async function compareKernel(kernel: Kernel, emulator: 'qemu' | 'bochs', run: Ru
   try {
     const file = join(folder, `${kernel.name}.elf`);
     writeFileSync(file, assemble(kernel));
-    const { passed, failed, ended } = readReport(await run({ kernel: file, modules: [] }), statementsOf(kernel));
+    const { passed, failed, ended } = readReport(
+      await run({ kernel: file, modules: [], ...(kernel.qemuMachine ? { qemuMachine: kernel.qemuMachine } : {}) }),
+      statementsOf(kernel),
+    );
     const surprises = [
       ...(ended ? [] : ['it did not come to its end']),
       ...[...failed].filter(([name]) => !known.includes(name)).map(([, line]) => line),

@@ -11,8 +11,12 @@ const MEMORY = 64 * 2 ** 20;
 const INSTRUCTION_LIMIT = 500_000_000;
 
 function boot(kernel: Kernel): { machine: Machine; serial: () => string } {
-  const { cpuModel } = kernel;
-  const machine = createMachine({ memory: MEMORY, ...(cpuModel === undefined ? {} : { cpuModel }) });
+  const { cpuModel, devices } = kernel;
+  const machine = createMachine({
+    memory: MEMORY,
+    ...(cpuModel === undefined ? {} : { cpuModel }),
+    ...(devices === undefined ? {} : { devices, iommu: true }),
+  });
   let text = '';
   machine.serial.onOutput = (byte) => {
     text += String.fromCharCode(byte);
