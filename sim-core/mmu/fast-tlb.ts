@@ -4,6 +4,8 @@ import type { State } from '../state/state.ts';
 /** Context ids fit the 12 low bits of a tag; 0 and 0xFFF are never given out. */
 const FIRST_CONTEXT = 1;
 const LAST_CONTEXT = 0xffe;
+/** So many contexts are told apart at a time: a hypervisor that takes a new VPID often would leave thousands behind. */
+const MOST_CONTEXTS = 128;
 
 /** What one context id stands for: everything but the page number that decides a translation and its rights. */
 export interface ContextKey {
@@ -53,7 +55,8 @@ export class FastTlb {
     current.eptLow = key.eptLow;
     current.eptHigh = key.eptHigh;
     current.processor = key.processor;
-    for (const context of this.live) {
+    for (let i = this.live.length - 1; i >= 0; i--) {
+      const context = this.live[i] as (typeof this.live)[number];
       if (
         context.mode === key.mode &&
         context.tags === key.tags &&
@@ -65,7 +68,7 @@ export class FastTlb {
         return;
       }
     }
-    if (this.next > LAST_CONTEXT) {
+    if (this.next > LAST_CONTEXT || this.live.length >= MOST_CONTEXTS) {
       this.wipe();
       return;
     }
@@ -109,13 +112,33 @@ export class FastTlb {
     return (low + (u32[at + FAST_TLB.addend / 4] as number)) >>> 0;
   }
 
+  /** Whether a context of this VPID may have fast translations. */
+  knows(vpid: number): boolean {
+    for (const { tags } of this.live) if (tags >>> 16 === vpid) return true;
+    return false;
+  }
+
   /** Drops `pages` consecutive 4-KiB pages from the one that holds `low` on, in every context. */
   dropPages(low: number, high: number, pages: number): void {
-    for (let i = 0; i < Math.min(pages, FAST_TLB.entries); i++) {
+    const count = Math.min(pages, FAST_TLB.entries);
+    const looksAtAll = count * this.live.length > CODE_TLB.entries;
+    for (let i = 0; i < count; i++) {
       const page = (low + i * 4096) >>> 0;
       this.dropAt(dataEntry(page), page, high);
       this.dropAt(dataEntry(page) + FAST_TLB.writeTag / 4, page, high);
-      for (const { id } of this.live) this.dropAt(codeEntry(page, id), page, high);
+      if (!looksAtAll) for (const { id } of this.live) this.dropAt(codeEntry(page, id), page, high);
+    }
+    if (looksAtAll) this.dropCode((low & ~0xfff) >>> 0, high, 4096 * count);
+  }
+
+  /** Drops the code translations of the pages in `bytes` bytes from `low` on, by a look at every entry. */
+  private dropCode(low: number, high: number, bytes: number): void {
+    const { u32 } = this.state;
+    const code = REGION.codeTlb.start >>> 2;
+    for (let entry = 0; entry < CODE_TLB.entries; entry++) {
+      const at = code + (entry << (CODE_TLB.entryShift - 2)) + CODE_TLB.tag / 4;
+      const distance = (((u32[at] as number) & ~0xfff) - low) >>> 0;
+      if (distance < bytes && u32[at + 1] === high) u32.fill(0xffff_ffff, at, at + 2);
     }
   }
 

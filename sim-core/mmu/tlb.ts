@@ -334,6 +334,8 @@ export class Tlb {
     const u32 = this.words;
     const keyLow = u32[KEY_LOW + entry] as number;
     const order = orderOf(keyLow);
+    const tagged = ((keyLow >>> 1) & 3) !== MAPPING.guestPhysical;
+    if (tagged && !this.fast.knows((u32[TAGS + entry] as number) >>> 16)) return;
     const [low, high] = [(keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number];
     // The context stays what it is: compiled code may be in the middle of an access.
     if (order < 30) this.fast.dropPages(low, high, 2 ** (order - 12));

@@ -460,8 +460,8 @@ export class Walker {
   }
 
   /**
-   * Asks the sub-page-permission table about a write that EPT forbids. The translation is not remembered as writable, so
-   * that the table is asked at every write.
+   * Asks the sub-page-permission table about a write that EPT forbids. The translation is not remembered as writable:
+   * the table is asked at every write.
    */
   private mayWriteSubPage(world: World, guestPhysical: number, rights: number): boolean | VmExitFault {
     if ((this.high & SUB_PAGE_WRITE) === 0 || (rights & EPT.read) === 0) return false;
