@@ -312,6 +312,8 @@ const OTHER_PAT = 0x0606_0606_0606_0606n;
 const pat = ({ state }: TestProcessor): string => hex(state.get64('msrPat'));
 const efer = ({ state }: TestProcessor): string => hex(state.get64('efer'));
 
+const counters = ({ state }: TestProcessor): string => hex(state.get64('msrPerfGlobalCtrl'));
+
 const EXIT_EFFECTS: Effects = {
   SAVE_DEBUG_CONTROLS: {
     act: afterExit(
@@ -326,6 +328,21 @@ const EXIT_EFFECTS: Effects = {
     // A host in IA-32e mode cannot do without.
     set: '0x500',
     clear: 'entry fails',
+  },
+  LOAD_IA32_PERF_GLOBAL_CTRL: {
+    act: afterExit(counters, ({ state }) => state.set64('msrPerfGlobalCtrl', 2n)),
+    changes: { HOST_IA32_PERF_GLOBAL_CTRL: 1n },
+    set: '0x1',
+    clear: '0x2',
+  },
+  SAVE_IA32_PERF_GLOBAL_CTRL: {
+    act: afterExit(
+      (processor) => hex(processor.field('GUEST_IA32_PERF_GLOBAL_CTRL')),
+      ({ state }) => state.set64('msrPerfGlobalCtrl', 2n),
+    ),
+    changes: { GUEST_IA32_PERF_GLOBAL_CTRL: 1n },
+    set: '0x2',
+    clear: '0x1',
   },
   ACKNOWLEDGE_INTERRUPT_ON_EXIT: {
     act: (processor) => {
@@ -385,6 +402,13 @@ const ENTRY_EFFECTS: Effects = {
     set: '0x500',
     // GUEST_IA32_EFER.LMA must agree.
     clear: 'ENTRY_FAILURE_DUE_TO_GUEST_STATE',
+  },
+  LOAD_IA32_PERF_GLOBAL_CTRL: {
+    act: counters,
+    before: ({ state }) => state.set64('msrPerfGlobalCtrl', 2n),
+    changes: { GUEST_IA32_PERF_GLOBAL_CTRL: 1n },
+    set: '0x1',
+    clear: '0x2',
   },
   LOAD_IA32_PAT: { act: pat, changes: { GUEST_IA32_PAT: OTHER_PAT }, set: hex(OTHER_PAT), clear: '0x7040600070406' },
   LOAD_IA32_EFER: { act: efer, changes: { GUEST_IA32_EFER: 0x501n }, set: '0x501', clear: '0x500' },
