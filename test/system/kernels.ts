@@ -27,6 +27,7 @@ export interface Kernel {
 const TCG_LACKS_CHECKS = 'TCG leaves out most checks of segment limits and rights, and of control registers and MSRs';
 const TCG_LACKS_VMX = 'TCG has no VMX';
 const LACKS_LA57 = 'the processor that it runs has no 5-level paging';
+const LACKS_COUNTERS = 'it has no performance counters';
 const ORACLES_HAVE_ONE_MODEL = 'the emulators run one processor model, by the kernel of the plain name';
 
 /** Error codes that TCG of QEMU 7.2 forms otherwise: it scales IDT indices by 16, and leaves out P beside RSVD. */
@@ -88,6 +89,7 @@ export const KERNELS: readonly Kernel[] = [
     qemu: ORACLES_HAVE_ONE_MODEL,
     bochs: ORACLES_HAVE_ONE_MODEL,
   })),
+  { name: 'performance64', cpuModel: 'skylake', qemu: LACKS_COUNTERS, bochs: LACKS_COUNTERS },
   { name: 'stepping', qemu: [], bochs: [] },
   { name: 'realmode16', qemu: ['#GP: an access beyond 64 KiB'], bochs: [] },
   {
@@ -136,7 +138,7 @@ export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, file
 
 /** Names of all statements in a kernel's source: each must be reported. */
 export function statementsOf(kernel: Kernel): string[] {
-  const statement = /^\s*(?:check\w*|trap|gated|expect_\w+)\s+"([^"]*)"/gm;
+  const statement = /^\s*(?:check\w*|trap|gated|refused|expect_\w+)\s+"([^"]*)"/gm;
   return [...sourceOf(kernel).matchAll(statement)].map(([, name = '']) => name);
 }
 
