@@ -1,0 +1,77 @@
+/** The virtio console (virtio 1.2, section 5.3): one port. */
+
+import type { VirtioDevice, VirtioModel } from './transport.ts';
+
+const RECEIVE = 0;
+const TRANSMIT = 1;
+
+/** The far end of a console's port. The device takes `onInput` for itself. */
+export class ConsolePort {
+  /** Told the bytes that the guest sends. */
+  onOutput: ((bytes: Uint8Array) => void) | undefined;
+  /** Told of input; the device's. */
+  onInput: ((bytes: Uint8Array) => void) | undefined;
+
+  /** Queues bytes for the guest to receive. */
+  input(bytes: Uint8Array): void {
+    this.onInput?.(bytes);
+  }
+}
+
+export class VirtioConsole implements VirtioModel {
+  readonly name = 'virtio-console';
+  readonly id = 3;
+  readonly classCode = 0x07_8000;
+  readonly features = 0n;
+  readonly queueSizes = [64, 64];
+  readonly configuration = new Uint8Array(12);
+  private readonly port: ConsolePort;
+  /** Bytes that the guest has not given room for yet. */
+  private waiting: number[] = [];
+
+  constructor(port: ConsolePort) {
+    this.port = port;
+  }
+
+  attach(device: VirtioDevice): void {
+    this.port.onInput = (bytes) => {
+      this.waiting.push(...bytes);
+      device.wake(RECEIVE);
+    };
+  }
+
+  serve(index: number, device: VirtioDevice): void {
+    if (index === TRANSMIT) this.transmit(device);
+    else this.receive(device);
+  }
+
+  private transmit(device: VirtioDevice): void {
+    const queue = device.queues[TRANSMIT];
+    for (let chain = queue?.take(); queue && chain; chain = queue.take()) {
+      this.port.onOutput?.(queue.gather(chain));
+      device.complete(TRANSMIT, chain, 0);
+    }
+  }
+
+  private receive(device: VirtioDevice): void {
+    const queue = device.queues[RECEIVE];
+    while (queue && this.waiting.length > 0) {
+      const chain = queue.take();
+      if (!chain) return;
+      const bytes = Uint8Array.from(this.waiting.splice(0, queue.room(chain)));
+      queue.scatter(chain, bytes);
+      device.complete(RECEIVE, chain, bytes.length);
+    }
+  }
+
+  /** Input that waits for the guest stays. */
+  reset(): void {}
+
+  snapshot(): unknown {
+    return this.waiting;
+  }
+
+  restore(saved: unknown): void {
+    if (Array.isArray(saved)) this.waiting = saved.filter((byte) => typeof byte === 'number');
+  }
+}

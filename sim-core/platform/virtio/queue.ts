@@ -1,0 +1,152 @@
+/** The split virtqueue (virtio 1.2, section 2.7). Every access to memory goes through the function's DMA. */
+
+import type { PciFunction } from '../pci/function.ts';
+
+const DESCRIPTOR = { size: 16, next: 1, write: 2, indirect: 4 } as const;
+const NO_INTERRUPT = 1;
+/** Bytes that a chain may have altogether: more is nonsense that would only take memory here. */
+const LARGEST_CHAIN = 1 << 24;
+
+/** A buffer in the driver's memory. */
+interface Segment {
+  readonly address: bigint;
+  readonly length: number;
+}
+
+/** What the driver has put into the queue as one: bytes for the device, then room for its answer. */
+export interface Chain {
+  readonly head: number;
+  readonly readable: readonly Segment[];
+  readonly writable: readonly Segment[];
+}
+
+export interface QueueState {
+  size: number;
+  vector: number;
+  enabled: boolean;
+  descriptors: bigint;
+  driver: bigint;
+  device: bigint;
+  /** Index of the next entry of the available ring to be looked at, and of the used ring to be filled; 16 bits. */
+  available: number;
+  used: number;
+}
+
+/** The queue is not as the specification wants it, or its memory cannot be reached: the device needs a reset. */
+export class BrokenQueue extends Error {
+  override readonly name = 'BrokenQueue';
+}
+
+const total = (segments: readonly Segment[]): number => segments.reduce((sum, { length }) => sum + length, 0);
+
+export class Virtqueue {
+  private readonly memory: PciFunction;
+  readonly largest: number;
+  state: QueueState;
+
+  constructor(memory: PciFunction, largest: number) {
+    this.memory = memory;
+    this.largest = largest;
+    this.state = this.initial();
+  }
+
+  private initial(): QueueState {
+    return {
+      size: this.largest,
+      vector: 0xffff,
+      enabled: false,
+      descriptors: 0n,
+      driver: 0n,
+      device: 0n,
+      available: 0,
+      used: 0,
+    };
+  }
+
+  reset(): void {
+    this.state = this.initial();
+  }
+
+  private read(address: bigint, length: number): DataView {
+    const bytes = this.memory.dmaRead(address, length);
+    if (!bytes) throw new BrokenQueue();
+    return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  private write(address: bigint, bytes: Uint8Array): void {
+    if (!this.memory.dmaWrite(address, bytes)) throw new BrokenQueue();
+  }
+
+  /** The next chain; undefined when the driver has given no more. @throws BrokenQueue */
+  take(): Chain | undefined {
+    const { state } = this;
+    if (!state.enabled) return undefined;
+    if (this.read(state.driver + 2n, 2).getUint16(0, true) === state.available) return undefined;
+    const slot = BigInt(state.available % state.size);
+    const head = this.read(state.driver + 4n + 2n * slot, 2).getUint16(0, true);
+    state.available = (state.available + 1) & 0xffff;
+    return this.follow(head);
+  }
+
+  private follow(head: number): Chain {
+    const readable: Segment[] = [];
+    const writable: Segment[] = [];
+    for (let index = head, count = 0; ; count++) {
+      // A chain longer than the queue is a loop; indirect descriptors were not offered.
+      if (index >= this.state.size || count >= this.state.size) throw new BrokenQueue();
+      const descriptor = this.read(this.state.descriptors + BigInt(DESCRIPTOR.size * index), DESCRIPTOR.size);
+      const flags = descriptor.getUint16(12, true);
+      if (flags & DESCRIPTOR.indirect) throw new BrokenQueue();
+      const segment = { address: descriptor.getBigUint64(0, true), length: descriptor.getUint32(8, true) };
+      if (flags & DESCRIPTOR.write) writable.push(segment);
+      else if (writable.length > 0) throw new BrokenQueue();
+      else readable.push(segment);
+      if ((flags & DESCRIPTOR.next) === 0) break;
+      index = descriptor.getUint16(14, true);
+    }
+    if (total(readable) + total(writable) > LARGEST_CHAIN) throw new BrokenQueue();
+    return { head, readable, writable };
+  }
+
+  /** All bytes that the driver gives. @throws BrokenQueue */
+  gather(chain: Chain): Uint8Array {
+    const out = new Uint8Array(total(chain.readable));
+    let at = 0;
+    for (const { address, length } of chain.readable) {
+      const { buffer, byteOffset } = this.read(address, length);
+      out.set(new Uint8Array(buffer, byteOffset, length), at);
+      at += length;
+    }
+    return out;
+  }
+
+  /** Bytes of room for the answer. */
+  room(chain: Chain): number {
+    return total(chain.writable);
+  }
+
+  /** Puts bytes into the room for the answer, from `offset` on; what does not fit is dropped. @throws BrokenQueue */
+  scatter(chain: Chain, bytes: Uint8Array, offset = 0): void {
+    let start = 0;
+    for (const { address, length } of chain.writable) {
+      const from = Math.max(offset, start);
+      const to = Math.min(offset + bytes.length, start + length);
+      if (from < to) this.write(address + BigInt(from - start), bytes.subarray(from - offset, to - offset));
+      start += length;
+    }
+  }
+
+  /** Gives a chain back with so many bytes written. @returns whether the driver wants an interrupt @throws BrokenQueue */
+  complete(chain: Chain, written: number): boolean {
+    const { state } = this;
+    const entry = new DataView(new ArrayBuffer(8));
+    entry.setUint32(0, chain.head, true);
+    entry.setUint32(4, written, true);
+    this.write(state.device + 4n + 8n * BigInt(state.used % state.size), new Uint8Array(entry.buffer));
+    state.used = (state.used + 1) & 0xffff;
+    const index = new DataView(new ArrayBuffer(2));
+    index.setUint16(0, state.used, true);
+    this.write(state.device + 2n, new Uint8Array(index.buffer));
+    return (this.read(state.driver, 2).getUint16(0, true) & NO_INTERRUPT) === 0;
+  }
+}
