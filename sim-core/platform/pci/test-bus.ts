@@ -29,11 +29,12 @@ export class TestBus {
     this.physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, this.bus.memory64);
   }
 
-  /** Plugs a device, gives it addresses and lets it master the bus. @returns where its first region is */
+  /** Plugs a device, gives all addresses and lets them master the bus. @returns where its first region is */
   plug(device: PciDevice): number {
     this.bus.plug(device.function);
     this.bus.assign();
-    device.function.write(HEADER.command, 2, COMMAND.io | COMMAND.memory | COMMAND.busMaster);
+    const { io, memory, busMaster } = COMMAND;
+    for (const one of this.bus.all) one.write(HEADER.command, 2, io | memory | busMaster);
     const [bar] = device.function.bars;
     return bar ? (device.function.decoded(bar) ?? 0) : 0;
   }
