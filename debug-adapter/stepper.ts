@@ -63,12 +63,14 @@ export class Stepper {
     const origin = this.position();
     const callerSp = granularity === 'line' ? unwind(this.target, this.target.view())[0]?.callerSp : undefined;
     for (;;) {
+      const calls = this.target.machine.decodeAt(this.target.view().pc)?.mnemonic === Mnemonic.Call;
       const stop = (await this.runner.breathe()) ?? (await this.stepInstruction(kind));
       if (stop) return stop;
       if (granularity === 'instruction' || origin.line === undefined) return STEPPED;
       const now = this.position();
       if (now.world !== origin.world) return STEPPED;
-      const called = kind === 'in' && now.sp < origin.sp && now.home?.start !== origin.home?.start;
+      // An instruction that faults leads to the handler's first instruction, and no further.
+      const called = kind === 'in' && calls && now.sp < origin.sp && now.home?.start !== origin.home?.start;
       const entered = called ? await this.enterFunction(now) : 'go on';
       if (entered !== 'go on') return entered;
       if (!called && isLineDone(origin, now, callerSp) && !(kind === 'over' && this.isInlined(origin, now))) {
