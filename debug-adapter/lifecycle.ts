@@ -51,6 +51,7 @@ const LAUNCH_SHAPE = {
   args: 'string?',
   modules: 'strings?',
   guests: 'array?',
+  symbols: 'strings?',
   machine: 'object?',
   stopOn: 'string?',
   breakOnVmExit: 'strings?',

@@ -175,6 +175,8 @@ export interface LaunchArguments {
   modules?: string[];
   /** Programs that run as guests: their symbols are used in VMX non-root operation. */
   guests?: { name: string; program: string; loadAddress?: string }[];
+  /** Further files with symbols of the boot image: ELF files, or lists of symbols such as a kernel's System.map. */
+  symbols?: string[];
   machine?: { memory?: string; cpus?: number; cpuModel?: string; vmx?: boolean };
   /**
    * Where to stop first: the program's entry (default), the guest's first instruction behind the first VM entry, or the

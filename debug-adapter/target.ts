@@ -145,6 +145,11 @@ async function readPrograms(files: FileReader, launch: LaunchArguments, image: U
     if (program) programs.push({ program, world: 'guest' });
   }
   const world = programs.length > 0 ? 'vmm' : undefined;
+  for (const path of launch.symbols ?? []) {
+    const bytes = await readFile(files, 'The symbol file', path);
+    const symbols = readProgram(baseName(path), path, bytes, undefined, mapPath, true);
+    if (symbols) programs.push({ program: symbols, world });
+  }
   const program = readProgram(baseName(launch.program), launch.program, image, undefined, mapPath, false);
   if (program) programs.push({ program, world });
   return programs;

@@ -19,6 +19,7 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   args: true,
   modules: true,
   guests: true,
+  symbols: true,
   machine: true,
   stopOn: true,
   breakOnVmExit: true,

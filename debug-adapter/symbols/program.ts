@@ -5,6 +5,7 @@ import { type LineRow, readLineTable } from './dwarf-lines.ts';
 import { type CompilationUnit, LANGUAGE_ASSEMBLER, readCompilationUnits } from './dwarf-units.ts';
 import { type ElfFile, type ElfSymbol, parseElf, sectionBytes } from './elf.ts';
 import { comparable, directoryOf, resolvePath } from './paths.ts';
+import { isSystemMap, parseSystemMap } from './system-map.ts';
 
 /** A place in a source file. */
 export interface SourceLine {
@@ -59,7 +60,7 @@ export class Program {
    * @param path of the file: relative names in its debug information are seen from its folder.
    * @param loadAddress where its lowest segment is; undefined: where it was linked.
    * @param mapPath substitutes prefixes of source paths.
-   * @throws FormatError when the file is not a readable x86 ELF file.
+   * @throws FormatError when the file is neither a readable x86 ELF file nor a list of symbols (System.map).
    */
   constructor(
     name: string,
@@ -70,7 +71,7 @@ export class Program {
   ) {
     this.name = name;
     this.path = path;
-    this.elf = parseElf(bytes);
+    this.elf = isSystemMap(bytes) ? parseSystemMap(bytes) : parseElf(bytes);
     const lowest = this.elf.segments.reduce<bigint | undefined>(
       (low, { address }) => (low === undefined || address < low ? address : low),
       undefined,

@@ -1,0 +1,48 @@
+/** Symbol lists as nm prints them: a Linux kernel's System.map, or its /proc/kallsyms. */
+
+import { FormatError } from './byte-reader.ts';
+import type { ElfFile, ElfSymbol } from './elf.ts';
+
+/** Address, kind, name; /proc/kallsyms adds a module's name in brackets. */
+const LINE = /^([0-9a-f]{8,16}) ([A-Za-z?]) (\S+)(?:\s+\[\S+\])?$/;
+/** Absolute symbols are numbers, not places. */
+const ABSOLUTE = 'aA';
+const CODE = 'tTwW';
+/** Addresses below are offsets into each processor's own data. */
+const LOWEST = 0x1_0000n;
+/** The kernel's own names for its beginning and end. */
+const IMAGE = { start: '_text', end: '_end' } as const;
+const PAGE = 4096n;
+
+const decoder = new TextDecoder();
+
+/** Whether the first line is one of such a list. */
+export function isSystemMap(file: Uint8Array): boolean {
+  const [first = ''] = decoder.decode(file.subarray(0, 512)).split('\n', 1);
+  return LINE.test(first.trimEnd());
+}
+
+/** @throws FormatError that names the line that is not of this form */
+export function parseSystemMap(file: Uint8Array): ElfFile {
+  const symbols: ElfSymbol[] = [];
+  const lines = decoder.decode(file).split('\n');
+  lines.forEach((line, index) => {
+    if (line.trim() === '') return;
+    const [, address = '', kind = '', name = ''] = LINE.exec(line.trimEnd()) ?? [];
+    if (name === '') throw new FormatError(`line ${index + 1} is not "address kind name"`);
+    const place = BigInt(`0x${address}`);
+    if (ABSOLUTE.includes(kind) || place < LOWEST) return;
+    const code = CODE.includes(kind);
+    const global = kind === kind.toUpperCase();
+    symbols.push({ name, address: place, size: 0n, kind: code ? 'function' : 'object', global, code });
+  });
+  const places = symbols.map(({ address }) => address).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  const [first, last] = [places[0], places.at(-1)];
+  if (first === undefined || last === undefined) {
+    throw new FormatError('no symbol has an address (is it the stand-in of a package without symbols?)');
+  }
+  const start = symbols.find(({ name }) => name === IMAGE.start)?.address ?? first;
+  const end = symbols.find(({ name }) => name === IMAGE.end)?.address ?? last + PAGE;
+  const segments = [{ address: start, memorySize: end - start, executable: true }];
+  return { bits: 64, entry: start, sections: [], segments, symbols };
+}
