@@ -14,6 +14,7 @@ export function exitNodes(body: VmExitsBody): ViewNode[] {
       description: `${body.total} VM exits, ${body.entries} VM entries`,
       icon: 'arrow-swap',
     },
+    ...(body.tlb ? [tlbNode(body.tlb)] : []),
     lastExitNode(body.last),
     ...shown.map(reasonNode),
     ...(others.length > 0 ? [othersNode(others)] : []),
@@ -26,6 +27,34 @@ export function stopsAfter(body: VmExitsBody, changes: ReadonlyMap<number, boole
 }
 
 const byCount = (a: Reason, b: Reason): number => b.count - a.count || a.reason - b.reason;
+
+/** What the TLB counts, by the names that it gives, with what they mean. */
+const COUNTERS: Readonly<Record<string, readonly [label: string, meaning: string]>> = {
+  linearHits: ['Linear mappings: hits', 'look-ups that found an entry; the engine’s own copies are asked first'],
+  linearMisses: ['Linear mappings: misses', 'walks of the paging structures without EPT'],
+  combinedHits: ['Combined mappings: hits', 'look-ups of the guest’s linear addresses that found an entry'],
+  combinedMisses: ['Combined mappings: misses', 'walks of the guest’s paging structures and EPT'],
+  guestPhysicalHits: ['Guest-physical mappings: hits', 'translations by EPT that found an entry'],
+  guestPhysicalMisses: ['Guest-physical mappings: misses', 'walks of EPT'],
+  pagingReferences: ['Paging-structure entries read', 'by walks; each costs cycles'],
+  eptReferences: ['EPT entries read', 'by walks; each costs cycles'],
+};
+
+function tlbNode(counters: NonNullable<VmExitsBody['tlb']>): ViewNode {
+  const sum = (ending: string): number =>
+    Object.entries(counters).reduce((total, [name, count]) => total + (name.endsWith(ending) ? count : 0), 0);
+  return {
+    id: 'tlb',
+    label: 'TLB',
+    description: `${sum('Hits')} hits, ${sum('Misses')} misses, ${sum('References')} table entries read`,
+    icon: 'graph',
+    children: () =>
+      Object.entries(counters).map(([name, count]) => {
+        const [label, meaning] = COUNTERS[name] ?? [name, ''];
+        return { id: `tlb ${name}`, label, description: `${count}`, tooltip: `${label}: ${meaning}`, icon: 'dash' };
+      }),
+  };
+}
 
 function lastExitNode(last: VmExitsBody['last']): ViewNode {
   if (!last) return note('last', 'No VM exit yet');

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import type { TlbBody, VmcsFieldBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
+import { Tlb } from '../../sim-core/mmu/tlb.ts';
+import { State } from '../../sim-core/state/state.ts';
 import { exitNodes, stopsAfter } from './exit-nodes.ts';
 import { contextValue, type ViewNode } from './node.ts';
 import { tlbNodes } from './tlb-nodes.ts';
@@ -122,6 +124,18 @@ describe('the VM-exit tree', () => {
       'Exit qualification | 0x182',
       'Data write | ',
     ]);
+  });
+
+  it('shows what the TLB counts, every counter with its label', async () => {
+    const names = Object.keys(new Tlb(new State(2 ** 20)).counters);
+    const tlb = Object.fromEntries(names.map((name, index) => [name, index + 1]));
+    const node = exitNodes({ ...body, tlb })[1];
+    // Three kinds of hits (1 + 2 + 3) and misses (4 + 5 + 6), references by paging and EPT (7 + 8).
+    assert.equal(`${node?.label}: ${node?.description}`, 'TLB: 6 hits, 15 misses, 15 table entries read');
+    const counters = await childrenOf(node);
+    assert.equal(counters.length, names.length);
+    assert.ok(counters.every(({ label }) => !names.includes(label)));
+    await assertUniqueIds(exitNodes({ ...body, tlb }));
   });
 
   it('turns checkboxes into the set of exits that stop', () => {
@@ -272,6 +286,6 @@ describe('the TLB tree', () => {
       lines?.map(({ label, description = '' }) => `${label} ${description}`.trim()),
       ['At 0x400000 the entry gives 0x9000', 'Made stale by the write', 'Would remove it INVLPG 0x400000'],
     );
-    assert.match(marked?.tooltip ?? '', /Made stale by the write[^]*Would remove it:\n\n- INVLPG/);
+    assert.match(marked?.tooltip ?? '', /Made stale by the write\n\nWould remove it:\n\n- INVLPG/);
   });
 });

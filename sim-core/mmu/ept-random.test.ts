@@ -69,7 +69,7 @@ function isMisconfigured(entry: bigint, level: bigint, leaf: boolean, executeOnl
   return type === 2n || type === 3n || type === 7n || (entry & lowAddressBits) !== 0n;
 }
 
-/** Without paging the linear address is the guest-physical one, and the access is to its translation: bits 8:7 are 1. */
+/** Without paging the linear address is the guest-physical one, and what is accessed: bits 8:7 are 1. */
 function violation(address: bigint, kind: Kind, rights: bigint): Outcome {
   const qualification = BIT[kind] | (rights << 3n) | 0x180n;
   return { fault: { kind: 'eptViolation', qualification, guestPhysicalAddress: address, guestLinearAddress: address } };
