@@ -18,7 +18,7 @@ export interface LoggedEvent {
 export interface HistoryOptions {
   /** Bytes that checkpoints may take up; older ones are thinned out to stay below. Default 256 MiB. */
   readonly maxMemory?: number;
-  /** Instructions between checkpoints. Default 50 million. */
+  /** Cycles between checkpoints, about. Default 50 million. */
   readonly interval?: number;
 }
 
@@ -40,6 +40,8 @@ const MEBIBYTE = 2 ** 20;
 const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 50_000_000 } as const;
 /** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
 const NEAR = [1_000_000, 30_000, 1000] as const;
+/** Instructions between two looks at whether a checkpoint is due. */
+const LONGEST_PIECE = 2_000_000;
 /** Checkpoints closer to the present than this many are never thinned out. */
 const KEPT = 4;
 
@@ -55,6 +57,7 @@ export class History {
   private applied = 0;
   /** The furthest place that was ever reached; the machine is in the past while it is before. */
   private end: Position;
+  /** The cycle at which the next checkpoint is due. */
   private nextCheckpoint = 0;
   /** Told while the machine repeats what it has done before: output must not be shown again. */
   onReplaying: ((replaying: boolean) => void) | undefined;
@@ -103,8 +106,8 @@ export class History {
   run(instructions: number): StopReason {
     let left = instructions;
     for (;;) {
-      if (this.machine.position.instructions >= this.nextCheckpoint) this.checkpoint();
-      const portion = Math.min(left, this.untilNextEvent());
+      this.checkpointIfDue();
+      const portion = Math.min(left, this.piece, this.untilNextEvent());
       const begun = this.machine.position.instructions;
       const reason = portion === 0 ? this.pass() : this.machine.run(portion);
       this.arrived();
@@ -126,12 +129,19 @@ export class History {
     if (before(this.end, this.machine.position)) this.end = this.machine.position;
   }
 
-  /** Instructions until the next logged event or checkpoint. */
+  /** Instructions until the next logged event. */
   private untilNextEvent(): number {
-    const { instructions } = this.machine.position;
-    const next = this.log[this.applied];
-    const until = Math.min(this.nextCheckpoint, next?.at.instructions ?? Number.POSITIVE_INFINITY);
-    return Math.max(0, until - instructions);
+    const next = this.log[this.applied]?.at.instructions ?? Number.POSITIVE_INFINITY;
+    return Math.max(0, next - this.machine.position.instructions);
+  }
+
+  /** Instructions after which it is time to look whether a checkpoint is due: they may take many cycles each. */
+  private get piece(): number {
+    return Math.ceil(Math.min(LONGEST_PIECE, Math.max(1, this.nextCheckpoint - this.machine.cycles)));
+  }
+
+  private checkpointIfDue(): void {
+    if (this.machine.cycles >= this.nextCheckpoint) this.checkpoint();
   }
 
   /** An event is due at this instruction, but after others that no instruction separates from it. */
@@ -168,7 +178,7 @@ export class History {
 
   private checkpoint(): void {
     const at = this.machine.position;
-    this.nextCheckpoint = at.instructions + this.interval;
+    this.nextCheckpoint = this.machine.cycles + this.interval;
     const last = this.checkpoints.at(-1);
     if (last && same(last.at, at)) return;
     this.memory.mark();
@@ -247,14 +257,15 @@ export class History {
    * afterwards. @param wanted which stops count
    */
   findBackwards(wanted: (reason: StopReason) => boolean): PastStop | undefined {
-    let limit = this.machine.position;
+    const here = this.machine.position;
+    let limit = here;
     let found: PastStop | undefined;
     this.silently(() => {
       if (before(this.start, limit)) this.leaveCheckpointsBefore(limit);
       while (!found && before(this.start, limit)) {
         const from = this.lastCheckpointBefore(limit, false);
         this.restore(from);
-        found = this.lastStopBefore(limit, wanted);
+        found = this.lastStopUpTo(limit, (stop) => wanted(stop.reason) && before(stop.at, here));
         limit = (this.checkpoints[from] as Checkpoint).at;
       }
     });
@@ -262,19 +273,19 @@ export class History {
     return found;
   }
 
-  private lastStopBefore(limit: Position, wanted: (reason: StopReason) => boolean): PastStop | undefined {
+  private lastStopUpTo(limit: Position, isWanted: (stop: PastStop) => boolean): PastStop | undefined {
     let last: PastStop | undefined;
     while (before(this.machine.position, limit)) {
-      const reason = this.advanceTowards(limit);
-      const at = this.machine.position;
-      if (reason.kind !== 'limit' && wanted(reason) && before(at, limit)) last = { at, reason };
+      const reason = this.advanceTowards(limit.instructions);
+      const stop = { at: this.machine.position, reason };
+      if (reason.kind !== 'limit' && isWanted(stop)) last = stop;
     }
     return last;
   }
 
-  private advanceTowards(limit: Position): StopReason {
-    const left = limit.instructions - this.machine.position.instructions;
-    const portion = Math.min(left, this.untilNextEvent());
+  /** Runs at most to an instruction, or takes a step where only events are left on the way. */
+  private advanceTowards(instructions: number): StopReason {
+    const portion = Math.min(instructions - this.machine.position.instructions, this.untilNextEvent());
     const reason = portion <= 0 ? this.machine.step() : this.machine.run(portion);
     this.applyDue();
     return reason;
@@ -290,7 +301,10 @@ export class History {
   private runTo(target: Position, leaves: boolean): void {
     if (!before(this.machine.position, target)) return;
     this.machine.withoutStops(() => {
-      while (this.machine.position.instructions < target.instructions) this.advanceTowards(target);
+      while (this.machine.position.instructions < target.instructions) {
+        this.checkpointIfDue();
+        this.advanceTowards(Math.min(target.instructions, this.machine.position.instructions + this.piece));
+      }
       while (before(this.machine.position, target)) this.advance();
     });
     if (leaves) this.checkpoint();
@@ -313,7 +327,7 @@ export class History {
     this.machine.memoryReplaced();
     this.applied = checkpoint.events;
     this.applyDue();
-    this.nextCheckpoint = checkpoint.at.instructions + this.interval;
+    this.nextCheckpoint = this.machine.cycles + this.interval;
   }
 
   private silently(work: () => void): void {

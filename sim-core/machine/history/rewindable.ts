@@ -9,6 +9,8 @@ export interface Rewindable {
   readonly state: State;
   readonly physical: PhysicalMemory;
   readonly position: Position;
+  /** Cycles since boot. */
+  readonly cycles: number;
   /** As in `Machine`. */
   run(instructions: number): StopReason;
   step(): StopReason;
