@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
 import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-request.ts';
+import { DEVICE_KINDS } from '../sim-core/platform/devices.ts';
 import { exitStatusHelp } from './exit-status.ts';
 
 /** Wrong arguments: the message says what is wrong and what would be right. */
@@ -27,6 +28,10 @@ export interface RunOptions {
   readonly cpu: string;
   /** End the run at the first access through a TLB entry that the tables no longer bear out. */
   readonly stopOnStale: boolean;
+  /** PCI devices as text (sim-core/platform/device-text.ts). */
+  readonly devices: readonly string[];
+  /** Devices' accesses go through VT-d. */
+  readonly iommu: boolean;
   /** Keep hot code in the interpreter, too. */
   readonly interpret: boolean;
   /** Run compiled and interpreted at once, and compare. */
@@ -52,6 +57,11 @@ export const HELP = `Usage: vmxray <command> [options]
     --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
     --cpus N                    processors (1 for now)
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
+    --device D                  PCI device, may be repeated: ${DEVICE_KINDS.join(', ')};
+                                options behind commas, as in edu,dma_mask=0xffffffff
+    --disk FILE                 disk image for a virtio-blk device; what the guest writes is forgotten
+                                (to keep it: --device virtio-blk,file=FILE,write=on)
+    --iommu                     put VT-d between the devices and memory
     --interpret                 do not compile hot code: slower, for comparing
     --verify                    run twice at once, compiled and interpreted, and compare the machines all the way;
                                 standard input is not read
@@ -118,6 +128,9 @@ export function parseRun(args: readonly string[]): RunOptions {
       memory: { type: 'string', default: '512M' },
       cpus: { type: 'string', default: '1' },
       cpu: { type: 'string', default: DEFAULT_MODEL },
+      device: { type: 'string', multiple: true, default: [] },
+      disk: { type: 'string', multiple: true, default: [] },
+      iommu: { type: 'boolean', default: false },
       interpret: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       'stop-on-stale': { type: 'boolean', default: false },
@@ -149,6 +162,8 @@ export function parseRun(args: readonly string[]): RunOptions {
     timeout: positive('--timeout', values.timeout, false),
     json: values.json,
     cpu: values.cpu,
+    devices: [...values.device, ...values.disk.map((file) => `virtio-blk,file=${file}`)],
+    iommu: values.iommu,
     interpret: values.interpret,
     verify: values.verify,
     stopOnStale: values['stop-on-stale'],

@@ -5,6 +5,7 @@ import { createMachine } from '../sim-core/machine/machine.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
+import { makeDeviceConfigs } from './devices.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
 import type { RunOptions } from './options.ts';
@@ -28,7 +29,13 @@ class Runner {
 
   constructor(options: RunOptions) {
     this.options = options;
-    this.machine = createMachine({ memory: options.memory, cpuModel: options.cpu, compile: !options.interpret });
+    this.machine = createMachine({
+      memory: options.memory,
+      cpuModel: options.cpu,
+      compile: !options.interpret,
+      devices: makeDeviceConfigs(options.devices),
+      iommu: options.iommu,
+    });
     this.console = new SerialConsole(this.machine);
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };

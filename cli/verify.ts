@@ -3,6 +3,7 @@
 import { instructionText } from '../sim-core/isa/text.ts';
 import { createMachine } from '../sim-core/machine/machine.ts';
 import { type Discrepancy, type StartMachine, Verification } from '../sim-core/machine/verify.ts';
+import { makeDeviceConfigs } from './devices.ts';
 import { EXIT_STATUS, exitStatus } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
 import type { RunOptions } from './options.ts';
@@ -45,7 +46,10 @@ export async function verify(options: RunOptions): Promise<number> {
   const started = performance.now();
   const request = bootRequestOf(options);
   const start: StartMachine = (config) => {
-    const machine = createMachine({ memory: options.memory, cpuModel: options.cpu, ...config });
+    const { memory, cpu, iommu } = options;
+    // Each machine has disks of its own.
+    const devices = makeDeviceConfigs(options.devices);
+    const machine = createMachine({ memory, cpuModel: cpu, devices, iommu, ...config });
     machine.boot(request);
     return machine;
   };

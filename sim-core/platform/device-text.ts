@@ -1,0 +1,86 @@
+/** Devices as people write them: `edu`, `edu,dma_mask=0xffffffff`, `virtio-blk,file=disk.img,write=on`. */
+
+import { DEVICE_KINDS, type DeviceConfig, type DeviceKind } from './devices.ts';
+import { ConsolePort } from './virtio/console.ts';
+import type { DiskImage } from './virtio/disk.ts';
+
+/** Options that each kind of device takes. */
+const OPTIONS: Readonly<Record<DeviceKind, readonly string[]>> = {
+  edu: ['dma_mask'],
+  'virtio-blk': ['file', 'write', 'readonly'],
+  'virtio-console': [],
+  'virtio-net': [],
+  'virtio-rng': ['seed'],
+};
+
+/** What devices are given from outside. */
+export interface DeviceResources {
+  /** @throws for an image that cannot be opened */
+  disk(file: string): DiskImage;
+  /** The far end of a virtio console. */
+  console?: (() => ConsolePort) | undefined;
+}
+
+interface DeviceText {
+  readonly kind: DeviceKind;
+  readonly options: ReadonlyMap<string, string>;
+}
+
+/** @throws RangeError that says what is wrong and what would be right */
+function parse(text: string): DeviceText {
+  const [name = '', ...parts] = text.split(',');
+  const kind = DEVICE_KINDS.find((known) => known === name.trim());
+  if (!kind) throw new RangeError(`there is no device '${name}'; choose from ${DEVICE_KINDS.join(', ')}`);
+  const options = new Map<string, string>();
+  for (const part of parts) {
+    const [option = '', ...value] = part.split('=');
+    if (!OPTIONS[kind].includes(option)) {
+      const known = OPTIONS[kind].length > 0 ? `it takes ${OPTIONS[kind].join(', ')}` : 'it takes none';
+      throw new RangeError(`${kind} has no option '${option}'; ${known}`);
+    }
+    options.set(option, value.join('='));
+  }
+  return { kind, options };
+}
+
+function numberOf(option: string, text: string): bigint {
+  if (!/^(0x[0-9a-f]+|\d+)$/i.test(text)) throw new RangeError(`'${option}=${text}' is no number`);
+  return BigInt(text);
+}
+
+function flagOf({ options }: DeviceText, option: string): boolean {
+  const text = options.get(option) ?? 'off';
+  if (text !== 'on' && text !== 'off') throw new RangeError(`'${option}=${text}': give on or off`);
+  return text === 'on';
+}
+
+/** The file of a device that needs one. @throws RangeError */
+export function diskFileOf(text: string): string | undefined {
+  const { kind, options } = parse(text);
+  if (kind !== 'virtio-blk') return undefined;
+  const file = options.get('file');
+  if (!file) throw new RangeError('virtio-blk needs a disk image: virtio-blk,file=disk.img');
+  return file;
+}
+
+/** @throws RangeError, and what `resources` throw */
+export function parseDevice(text: string, resources: DeviceResources): DeviceConfig {
+  const device = parse(text);
+  const { kind, options } = device;
+  const mask = options.get('dma_mask');
+  const seed = options.get('seed');
+  switch (kind) {
+    case 'edu':
+      return mask === undefined ? { kind } : { kind, dmaMask: numberOf('dma_mask', mask) };
+    case 'virtio-blk': {
+      const disk = resources.disk(diskFileOf(text) ?? '');
+      return { kind, disk, writeThrough: flagOf(device, 'write'), readOnly: flagOf(device, 'readonly') };
+    }
+    case 'virtio-console':
+      return { kind, port: resources.console?.() ?? new ConsolePort() };
+    case 'virtio-net':
+      return { kind };
+    case 'virtio-rng':
+      return seed === undefined ? { kind } : { kind, seed: numberOf('seed', seed) };
+  }
+}
