@@ -23,7 +23,7 @@ import {
 } from '../cpu/events.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
-import { noteRing, updateCounters } from '../cpu/performance.ts';
+import { noteRing, updateCounters } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
 import { EXIT } from '../engine/record.ts';
