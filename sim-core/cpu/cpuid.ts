@@ -1,10 +1,10 @@
 /** CPUID (SDM Vol. 2A, "CPUID—CPU Identification"), from the model's tables. */
 
 import { CR4 } from '../state/control-bits.ts';
-import type { Cpu } from './cpu.ts';
+import type { Cpu, Topology } from './cpu.ts';
 import { areaSize, componentsOf, xcr0Bits } from './extended-state.ts';
 import { type FeatureRegister, featureBits } from './features.ts';
-import { PERFORMANCE_LEAF } from './performance.ts';
+import { PERFORMANCE_LEAF } from './performance-counters.ts';
 
 /** EAX, EBX, ECX, EDX. */
 export type CpuidResult = readonly [number, number, number, number];
@@ -17,8 +17,10 @@ const OSPKE = 1 << 4;
 const APIC = 1 << 9;
 /** IA32_APIC_BASE.EN. */
 const APIC_ENABLED = 1n << 11n;
-/** CLFLUSH line of 64 bytes (in units of 8), one logical processor, APIC id 0. */
-const LEAF1_EBX = (1 << 16) | (8 << 8);
+/** CLFLUSH line of 64 bytes, in units of 8. */
+const LINE = 8 << 8;
+/** CPUID.1:EDX.HTT: bits 23:16 of EBX say how many APIC IDs the package has. */
+const HTT = 1 << 28;
 
 const word = (text: string, at: number): number =>
   [0, 1, 2, 3].reduce((value, i) => value | ((text.charCodeAt(at + i) || 0) << (8 * i)), 0) >>> 0;
@@ -64,7 +66,10 @@ function featureLeaf(cpu: Cpu): CpuidResult {
   const osxsave = (cpu.state.low('cr4') & CR4.osxsave) !== 0 ? OSXSAVE : 0;
   // The feature flag of the local APIC follows its global enable bit.
   const hidden = (cpu.state.get64('msrApicBase') & APIC_ENABLED) === 0n ? APIC : 0;
-  return [cpu.model.signature, LEAF1_EBX, bitsOf(cpu, 1, 'ecx') | osxsave, bitsOf(cpu, 1, 'edx') & ~hidden];
+  const { number, processors } = topologyOf(cpu);
+  const several = processors > 1 ? HTT : 0;
+  const ebx = ((number << 24) | (processors << 16) | LINE) >>> 0;
+  return [cpu.model.signature, ebx, bitsOf(cpu, 1, 'ecx') | osxsave, (bitsOf(cpu, 1, 'edx') | several) & ~hidden];
 }
 
 const ospke = (cpu: Cpu): number => ((cpu.state.low('cr4') & CR4.pke) !== 0 ? OSPKE : 0);
@@ -81,10 +86,14 @@ function extendedState(cpu: Cpu, subleaf: number): CpuidResult {
   return component ? [component.size, component.offset, 0, 0] : NONE;
 }
 
-/** One thread, one core, x2APIC id 0. */
-function topology(_cpu: Cpu, subleaf: number): CpuidResult {
-  if (subleaf > 1) return [0, 0, subleaf & 0xff, 0];
-  return [0, 1, ((subleaf + 1) << 8) | subleaf, 0];
+const topologyOf = ({ topology: own }: Cpu): Topology => own ?? { number: 0, processors: 1 };
+
+/** Extended topology: every core has one thread; EAX is the shift of the x2APIC ID (EDX) to the next level's. */
+function topology(cpu: Cpu, subleaf: number): CpuidResult {
+  const { number, processors } = topologyOf(cpu);
+  if (subleaf > 1) return [0, 0, subleaf & 0xff, number];
+  const [shift, within] = subleaf === 0 ? [0, 1] : [Math.ceil(Math.log2(processors)), processors];
+  return [shift, within, ((subleaf + 1) << 8) | subleaf, number];
 }
 
 /** Leaves beyond the last basic one answer as that one does. */

@@ -5,7 +5,7 @@ import { SEGMENT, type SegmentIndex, type StateField } from '../state/layout.ts'
 import type { Cpu } from './cpu.ts';
 import type { FeatureName } from './features.ts';
 import { isCanonicalForModel } from './modes.ts';
-import { CAPABILITY_MSRS, FREEZE_ON_PMI, PERFORMANCE_MSRS } from './performance.ts';
+import { CAPABILITY_MSRS, FREEZE_ON_PMI, PERFORMANCE_MSRS } from './performance-counters.ts';
 
 interface MsrRow {
   readonly name: string;
@@ -61,8 +61,8 @@ export function readTimeStampCounter(cpu: Cpu): bigint {
 }
 
 /**
- * The TSC is the cycles plus IA32_TSC_ADJUST, so that each write of one changes both alike (SDM Vol. 3B, "IA32_TSC_ADJUST
- * MSR"). The APIC timer's TSC deadline comes sooner or later by it.
+ * The TSC is the cycles plus IA32_TSC_ADJUST, so that each write of one changes both alike (SDM Vol. 3B,
+ * "IA32_TSC_ADJUST MSR"). The APIC timer's TSC deadline comes sooner or later by it.
  */
 function adjustTimeStampCounter({ state }: Cpu, adjustment: bigint): boolean {
   state.set64('tscAdjustment', BigInt.asUintN(64, adjustment));

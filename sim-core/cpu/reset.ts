@@ -3,7 +3,7 @@
 import { countOf, GPR, SEGMENT, type StateField } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
-import { PERF_GLOBAL_CTRL_RESET, resetCounters } from './performance.ts';
+import { PERF_GLOBAL_CTRL_RESET, resetCounters } from './performance-counters.ts';
 import { writeRflags } from './rflags.ts';
 import { setSegment } from './segments.ts';
 

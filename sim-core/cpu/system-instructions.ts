@@ -23,7 +23,7 @@ import {
   sizeOf,
   writeOperand,
 } from './operands.ts';
-import { readCounter } from './performance.ts';
+import { readCounter } from './performance-counters.ts';
 import { ioPrivilegeLevel, readRflags, writeRflags, writeStatusFlags, writeSystemFlags } from './rflags.ts';
 import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';

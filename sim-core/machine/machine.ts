@@ -327,7 +327,6 @@ class SimulatedMachine implements Machine, Rewindable {
       mmu.forgetFastTranslations();
       vmx.stateReplaced();
     });
-    this.state.set32('attention', 1);
   }
 
   applyEvent(event: OutsideEvent): void {

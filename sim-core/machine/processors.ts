@@ -1,7 +1,7 @@
 /** The machine's logical processors: what belongs to each alone, whose state is loaded, and whose turn it is. */
 
 import type { Cpu } from '../cpu/cpu.ts';
-import { resumeCounters, updateCounters } from '../cpu/performance.ts';
+import { resumeCounters, updateCounters } from '../cpu/performance-counters.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import { ACTIVITY, CODE_MODE, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { ProcessorState } from '../state/processor-state.ts';

@@ -55,7 +55,7 @@ export class World implements TlbTags {
   paging: PagingMode = PAGING.none;
   /** Level of the table that CR3 (under PAE a PDPTE) points to, 0 being a page table. */
   topLevel: 1 | 3 | 4 = 1;
-  /** Linear addresses whose upper half changes when it is sign-extended from 32 − this are not canonical; 0: all are. */
+  /** Canonical are linear addresses whose upper half is sign-extended from 32 less this many bits; 0: all are. */
   canonicalShift: 0 | 7 | 16 = 0;
   /** CPL = 3. */
   user = false;

@@ -1,7 +1,7 @@
 /** Checks on the guest-state area (SDM Vol. 3C, "Checks on the Guest State Area"): a failure is VM exit 33. */
 
 import { DEBUGCTL_WRITABLE } from '../cpu/msrs.ts';
-import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance.ts';
+import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance-counters.ts';
 import { MISC, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, SECONDARY } from './controls.ts';
 import {

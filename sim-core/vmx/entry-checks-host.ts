@@ -1,6 +1,6 @@
 /** Checks on the host-state area and on address-space size (SDM Vol. 3C): a failure is VMfailValid(8). */
 
-import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance.ts';
+import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance-counters.ts';
 import type { SdmKey } from '../sdm.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import {

@@ -4,7 +4,7 @@ import { NEXT, type Next } from '../cpu/cpu.ts';
 import { deliverEvent } from '../cpu/events.ts';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import { updateCodeMode } from '../cpu/modes.ts';
-import { loadGlobalControl } from '../cpu/performance.ts';
+import { loadGlobalControl } from '../cpu/performance-counters.ts';
 import { writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import type { Fault } from '../mmu/fault.ts';

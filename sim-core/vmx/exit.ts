@@ -3,7 +3,7 @@
 import type { FaultStep } from '../cpu/fault-step.ts';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import { updateCodeMode } from '../cpu/modes.ts';
-import { loadGlobalControl } from '../cpu/performance.ts';
+import { loadGlobalControl } from '../cpu/performance-counters.ts';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
 import { MAPPING } from '../mmu/tlb.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readMsr, writeMsr } from './msrs.ts';
-import { updateCounters } from './performance.ts';
+import { updateCounters } from './performance-counters.ts';
 import { newCpu, type TestCpu } from './test-cpu.ts';
 
 /** Numbers and layouts from SDM Vol. 3B, chapter "Performance Monitoring", and Vol. 4. */

@@ -1,8 +1,8 @@
 /**
  * The performance-monitoring unit, architectural version 2 (SDM Vol. 3B, chapter "Performance Monitoring"). Nothing is
- * done for an instruction: counters are brought up to date from the instruction and cycle counts whenever somebody looks
- * at them, when the privilege level changes that a counter is limited to, and at the latest when one that interrupts may
- * overflow. A cycle is one for core and reference cycles alike; in HLT none pass.
+ * done for an instruction: counters are brought up to date from the instruction and cycle counts whenever somebody
+ * looks at them, when the privilege level changes that a counter is limited to, and at the latest when one that
+ * interrupts may overflow. A cycle is one for core and reference cycles alike; in HLT none pass.
  */
 
 import { OFFSET, type StateField } from '../state/layout.ts';
