@@ -167,9 +167,9 @@ describe('VM entry loads', () => {
   it('activity, interruptibility and pending debug exceptions', () => {
     const halted = launch({ GUEST_ACTIVITY_STATE: 1 }).state;
     assert.equal(halted.get32('activity'), ACTIVITY.hlt);
-    const shadowed = launch({ GUEST_INTERRUPTIBILITY_STATE: 2, GUEST_PENDING_DEBUG_EXCEPTIONS: 3n }).state;
+    const shadowed = launch({ GUEST_INTERRUPTIBILITY_STATE: 2, GUEST_PENDING_DEBUG_EXCEPTIONS: 0x1003n }).state;
     assert.equal(shadowed.get32('interruptibility'), 2);
-    assert.equal(shadowed.get64('pendingDebug'), 3n);
+    assert.equal(shadowed.get64('pendingDebug'), 0x1003n);
   });
 
   it('MSRs of the list', () => {
@@ -257,6 +257,56 @@ describe('Event injection', () => {
     );
     assert.equal(processor.state.get32('interruptibility'), 8);
     assert.equal(processor.state.get32('activity'), ACTIVITY.active);
+  });
+
+  it('ends in the active state, without blocking by STI or MOV SS, from every state that lets the event in', () => {
+    const NMI = 0x8000_0202;
+    const MACHINE_CHECK = 0x8000_0312;
+    for (const [activity, event, interruptibility] of [
+      [ACTIVITY.hlt, 0x8000_0030, 0],
+      [ACTIVITY.hlt, NMI, 0],
+      [ACTIVITY.hlt, 0x8000_0301, 0],
+      [ACTIVITY.hlt, MACHINE_CHECK, 0],
+      [ACTIVITY.shutdown, NMI, 0],
+      [ACTIVITY.shutdown, MACHINE_CHECK, 0],
+      [ACTIVITY.active, 0x8000_0306, 1],
+      [ACTIVITY.active, 0x8000_0306, 2],
+    ] as const) {
+      const changes: FieldChanges = {
+        VM_ENTRY_INTERRUPTION_INFORMATION: event,
+        GUEST_ACTIVITY_STATE: activity,
+        GUEST_INTERRUPTIBILITY_STATE: interruptibility,
+        GUEST_RFLAGS: 0x202n,
+      };
+      const delivered = launch(changes, gate(event & 0xff, 0x4000));
+      assert.equal(delivered.state.get64('rip'), 0x4000n);
+      assert.equal(delivered.state.get32('activity'), ACTIVITY.active);
+      assert.equal(delivered.state.get32('interruptibility') & 3, 0);
+      // Without a gate the delivery faults, and the VM exit saves what the VM entry has made.
+      const exits = launch({ ...changes, EXCEPTION_BITMAP: 1 << 13 });
+      assert.equal(exits.field('IDT_VECTORING_INFORMATION'), BigInt(event));
+      assert.equal(exits.field('GUEST_ACTIVITY_STATE'), 0n);
+      assert.equal(exits.field('GUEST_INTERRUPTIBILITY_STATE') & 3n, 0n);
+    }
+  });
+
+  it('loses pending debug exceptions, but for data breakpoints that MOV SS holds back from INT n, INT3 and INTO', () => {
+    const pending = (event: number, interruptibility: number, bits = 0x1001n): bigint =>
+      launch(
+        {
+          VM_ENTRY_INTERRUPTION_INFORMATION: event,
+          VM_ENTRY_INSTRUCTION_LENGTH: 1,
+          GUEST_INTERRUPTIBILITY_STATE: interruptibility,
+          GUEST_PENDING_DEBUG_EXCEPTIONS: bits,
+        },
+        gate(event & 0xff, 0x4000),
+      ).state.get64('pendingDebug');
+    assert.equal(pending(0x8000_0306, 2), 0n, 'a hardware exception');
+    assert.equal(pending(0x8000_0480, 0), 0n, 'INT n without MOV SS');
+    assert.equal(pending(0x8000_0480, 2), 0x1001n, 'INT 80H');
+    assert.equal(pending(0x8000_0603, 2), 0x1001n, 'INT3');
+    assert.equal(pending(0, 0), 0x1001n, 'no event');
+    assert.equal(pending(0, 0, 1n), 0n, 'a breakpoint that is not enabled, without the bit that makes it valid');
   });
 
   it('that faults exits with the injected event as IDT-vectoring information', () => {

@@ -7,8 +7,9 @@ import { updateCodeMode } from '../cpu/modes.ts';
 import { loadGlobalControl } from '../cpu/performance-counters.ts';
 import { writeRflags } from '../cpu/rflags.ts';
 import { updateSegmentTops } from '../cpu/segments.ts';
+import { ENABLED_BREAKPOINT } from '../mmu/breakpoints.ts';
 import type { Fault } from '../mmu/fault.ts';
-import { BLOCKING, CR0, EFER, RFLAGS } from '../state/control-bits.ts';
+import { BLOCKING, CR0, DR6, EFER, RFLAGS } from '../state/control-bits.ts';
 import { ACTIVITY, EPT_CONTROL, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { MISC } from './capabilities.ts';
@@ -214,6 +215,30 @@ export function injectedEvent(vmcs: CurrentVmcs): VectoredEvent | undefined {
 /** Valid bit and type of the interruption information: other event, a pending MTF VM exit. */
 const EVENT_TYPE = 0x8000_0700;
 
+/** Pending debug exceptions are valid with BS or the bit for enabled breakpoints. */
+const VALID_PENDING = BigInt(DR6.bs | ENABLED_BREAKPOINT);
+const BREAKPOINT = 3;
+const OVERFLOW = 4;
+
+/**
+ * Drops the pending debug exceptions that VM entry does not leave pending (SDM Vol. 3C, "Delivery of Pending Debug
+ * Exceptions after VM Entry"). INT n, INT3 and INTO keep what MOV SS has held back but the single step, as they do when
+ * the guest executes them.
+ */
+function takePendingDebug(state: State, event: VectoredEvent | undefined): void {
+  const pending = state.get64('pendingDebug');
+  if (pending === 0n) return;
+  const asleep = state.get32('activity') > ACTIVITY.hlt;
+  let kept = (pending & VALID_PENDING) === 0n || asleep ? 0n : pending;
+  if (event) {
+    const held = (state.get32('interruptibility') & BLOCKING.byMovSs) !== 0;
+    const executed = event.type === 4 || (event.type === 6 && [BREAKPOINT, OVERFLOW].includes(event.vector));
+    const breakpoint = (pending & BigInt(ENABLED_BREAKPOINT)) !== 0n;
+    kept = held && executed && breakpoint ? pending & ~BigInt(DR6.bs) : 0n;
+  }
+  state.set64('pendingDebug', kept);
+}
+
 /** Delivers the injected event, which itself causes no VM exit (SDM Vol. 3C, "Event Injection"). */
 function inject({ cpu, state, vmcs }: VmxUnit): Next | Fault {
   if ((vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION) & EVENT_TYPE) >>> 0 === EVENT_TYPE) {
@@ -221,9 +246,11 @@ function inject({ cpu, state, vmcs }: VmxUnit): Next | Fault {
     return NEXT.jumped;
   }
   const event = injectedEvent(vmcs);
+  takePendingDebug(state, event);
   if (!event) return NEXT.jumped;
-  // Debug exceptions that were pending are lost when an event is injected.
-  state.set64('pendingDebug', 0n);
+  // A VM entry that injects ends in the active state without blocking by STI and MOV SS, also when delivery exits.
+  state.set32('interruptibility', state.get32('interruptibility') & ~(BLOCKING.bySti | BLOCKING.byMovSs));
+  state.set32('activity', ACTIVITY.active);
   const delivery = deliverEvent(cpu, event);
   if (delivery.kind === 'unimplemented') return { kind: 'unimplemented', what: delivery.what };
   if (delivery.kind === 'delivered' && event.type === 2) {

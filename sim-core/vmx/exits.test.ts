@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
 import { ACTIVITY, MONITOR_TRAP, SEGMENT } from '../state/layout.ts';
-import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { EXIT, type ExitName } from './exit-reasons.ts';
 import { AT, CODE, TestProcessor } from './test-processor.ts';
 import { type FieldChanges, vmcsWith } from './test-vmcs.ts';
@@ -590,6 +590,69 @@ describe('VM exits of events', () => {
     processor.fault({ kind: 'exception', vector: 13, errorCode: 0 });
     assert.equal(info(processor), 0x8000_0b08n);
     assert.equal(processor.field('IDT_VECTORING_INFORMATION'), 0n);
+  });
+});
+
+describe('VM exits of task switches', () => {
+  /** A 32-bit guest without paging, and an available TSS behind selector 18H. */
+  const UNPAGED: FieldChanges = {
+    ...secondary(SECONDARY.UNRESTRICTED_GUEST),
+    VM_ENTRY_CONTROLS: base.VM_ENTRY_CONTROLS & ~ENTRY_CONTROL.IA_32E_MODE_GUEST,
+    GUEST_IA32_EFER: 0n,
+    GUEST_CR0: 0x31n,
+    GUEST_CR4: 0x2000n,
+    GUEST_CS_ACCESS_RIGHTS: 0xc09b,
+  };
+  const guest = (changes: FieldChanges = {}): TestProcessor => {
+    const processor = new TestProcessor();
+    processor.physical.write64(AT.gdt + 0x18, 0x0000_8901_8000_0067n);
+    // Task gates for #UD and for interrupt 40H.
+    for (const vector of [6, 0x40]) processor.physical.write64(AT.idt + 8 * vector, 0x0000_8500_0018_0000n);
+    processor.enter({ ...UNPAGED, ...changes });
+    return processor;
+  };
+  const seen = (processor: TestProcessor) => ({
+    reason: processor.field('EXIT_REASON'),
+    qualification: processor.field('EXIT_QUALIFICATION'),
+    length: processor.field('VM_EXIT_INSTRUCTION_LENGTH'),
+    vectoring: processor.field('IDT_VECTORING_INFORMATION'),
+    resume: (processor.field('GUEST_RFLAGS') >> 16n) & 1n,
+    rip: processor.field('GUEST_RIP'),
+  });
+  const RIP = 0x20_0000n;
+  const gate = { reason: 9n, qualification: 0xc000_0018n, rip: RIP };
+
+  it('by CALL and JMP name the selector and the source', () => {
+    const far = (opcode: number[]): TestProcessor => {
+      const processor = guest();
+      processor.execute(opcode);
+      return processor;
+    };
+    const branch = { reason: 9n, length: 7n, vectoring: 0n, resume: 0n, rip: RIP };
+    assert.deepEqual(seen(far([0x9a, 0, 0, 0, 0, 0x18, 0])), { ...branch, qualification: 0x18n });
+    assert.deepEqual(seen(far([0xea, 0, 0, 0, 0, 0x18, 0])), { ...branch, qualification: 0x8000_0018n });
+  });
+
+  it('by a task gate report the event, and RF as the old task would have saved it', () => {
+    const exception = guest();
+    exception.execute([0x0f, 0x0b]);
+    assert.deepEqual(seen(exception), { ...gate, length: 0n, vectoring: 0x8000_0306n, resume: 1n });
+    const interrupt = guest({ GUEST_RFLAGS: 0x202n });
+    interrupt.state.set32('interruptRequest', 1);
+    interrupt.boundary();
+    assert.deepEqual(seen(interrupt), { ...gate, length: 0n, vectoring: 0x8000_0040n, resume: 0n });
+    const software = guest();
+    software.execute([0xcd, 0x40]);
+    assert.deepEqual(seen(software), { ...gate, length: 2n, vectoring: 0x8000_0440n, resume: 0n });
+  });
+
+  it('come after the checks of the new task’s descriptor', () => {
+    const processor = guest({ EXCEPTION_BITMAP: 1 << 11 });
+    // Not present: #NP with the selector.
+    processor.physical.write64(AT.gdt + 0x18, 0x0000_0901_8000_0067n);
+    processor.execute([0xea, 0, 0, 0, 0, 0x18, 0]);
+    assert.equal(processor.field('EXIT_REASON'), 0n);
+    assert.equal(processor.field('VM_EXIT_INTERRUPTION_ERROR_CODE'), 0x18n);
   });
 });
 
