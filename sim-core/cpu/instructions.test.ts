@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { Mnemonic } from 'iced-x86';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { ARITHMETIC_INSTRUCTIONS } from './arithmetic-instructions.ts';
-import { BIT_INSTRUCTIONS } from './bit-instructions.ts';
 import { CONTROL_INSTRUCTIONS } from './control-instructions.ts';
 import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
 import { FAR_TRANSFERS } from './far-transfers.ts';
@@ -21,7 +20,6 @@ import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 describe('The table of slow instructions', () => {
   const scalar = [
     ARITHMETIC_INSTRUCTIONS,
-    BIT_INSTRUCTIONS,
     CONTROL_INSTRUCTIONS,
     DESCRIPTOR_INSTRUCTIONS,
     FAR_TRANSFERS,

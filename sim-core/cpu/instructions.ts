@@ -1,5 +1,4 @@
 import { ARITHMETIC_INSTRUCTIONS } from './arithmetic-instructions.ts';
-import { BIT_INSTRUCTIONS } from './bit-instructions.ts';
 import { CONTROL_INSTRUCTIONS } from './control-instructions.ts';
 import type { SlowInstructionTable } from './cpu.ts';
 import { DESCRIPTOR_INSTRUCTIONS } from './descriptor-instructions.ts';
@@ -20,7 +19,6 @@ import { XSAVE_INSTRUCTIONS } from './xsave-instructions.ts';
 export const CPU_INSTRUCTIONS: SlowInstructionTable = new Map(
   [
     ARITHMETIC_INSTRUCTIONS,
-    BIT_INSTRUCTIONS,
     CONTROL_INSTRUCTIONS,
     DESCRIPTOR_INSTRUCTIONS,
     FAR_TRANSFERS,

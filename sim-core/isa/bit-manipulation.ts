@@ -1,11 +1,11 @@
 import type { Semantics, Stage } from '../engine/stage.ts';
-import { type I32, type I64, i32, select, type Word } from '../engine/value.ts';
+import { type I32, type I64, type IntType, i32, select, type Word } from '../engine/value.ts';
 import { CODE_MODE, GPR } from '../state/layout.ts';
 import { highUnsigned } from './arithmetic.ts';
 import { requireVexMode } from './sse-operands.ts';
 import { bitsOf, toWord } from './word.ts';
 
-/** BMI1, BMI2 and ADX on general-purpose registers of 4 and 8 bytes (SDM Vol. 2). */
+/** BMI1, BMI2, ADX and CRC32 on general-purpose registers (SDM Vol. 2). */
 
 const read = (s: Stage, i: number): Word => s.operand(i, 'read').read();
 
@@ -95,6 +95,74 @@ const addWith =
     setCarry(s, out);
   };
 
+// ---- bit by bit
+
+/** Repeats `body` for every one in `mask`, from the lowest on; `lowest` is that bit alone. */
+function forEachOne({ code }: Stage, mask: Word, body: (lowest: Word) => void): void {
+  const rest = code.variable(mask.type, mask);
+  code.block((leave) => {
+    code.loop((again) => {
+      leave(rest.get().eqz());
+      const lowest = code.let(rest.get().and(rest.get().negate()));
+      body(lowest);
+      rest.set(rest.get().xor(lowest));
+      again();
+    });
+  });
+}
+
+/** PDEP: the source's low bits go to the places of the mask's ones. */
+const depositBits: Semantics = (s) => {
+  const source = s.code.variable(...typed(read(s, 1)));
+  const mask = read(s, 2);
+  const result = s.code.variable(mask.type, mask.like(0));
+  forEachOne(s, mask, (lowest) => {
+    result.set(result.get().or(lowest.and(source.get().and(1).negate())));
+    source.set(source.get().shrU(1));
+  });
+  s.operand(0, 'write').write(result.get());
+};
+
+/** PEXT: the source's bits at the places of the mask's ones, side by side. */
+const extractBits: Semantics = (s) => {
+  const source = read(s, 1);
+  const mask = read(s, 2);
+  const result = s.code.variable(mask.type, mask.like(0));
+  const place = s.code.variable(mask.type, mask.like(1));
+  forEachOne(s, mask, (lowest) => {
+    result.set(result.get().or(select(source.and(lowest).eqz(), mask.like(0), place.get())));
+    place.set(place.get().shl(1));
+  });
+  s.operand(0, 'write').write(result.get());
+};
+
+const typed = (value: Word): [IntType, Word] => [value.type, value];
+
+/** The polynomial 11EDC6F41h, bits reversed. */
+const POLYNOMIAL = 0x82f6_3b78;
+
+/** CRC32: the remainder in the first operand, by the bits of the second. */
+const crc32: Semantics = (s) => {
+  const { code } = s;
+  const source = s.operand(1, 'read');
+  const value = source.read();
+  const target = s.operand(0, 'modify');
+  const remainder = code.variable('i32', target.read().wrap());
+  const divide = (word: I32, bits: number): void => {
+    remainder.set(remainder.get().xor(word));
+    const left = code.variable('i32', i32(bits));
+    code.loop((again) => {
+      const divisor = remainder.get().and(1).negate().and(POLYNOMIAL);
+      remainder.set(remainder.get().shrU(1).xor(divisor));
+      left.set(left.get().sub(1));
+      again(left.get());
+    });
+  };
+  divide(value.wrap(), 8 * Math.min(source.size, 4));
+  if (source.size === 8) divide(code.let(value.shrU(32).wrap()), 32);
+  target.write(toWord(remainder.get(), target.size === 8 ? 'i64' : 'i32'));
+};
+
 const vex =
   (semantics: Semantics): Semantics =>
   (s) => {
@@ -103,7 +171,7 @@ const vex =
   };
 
 const VEX: Readonly<Record<string, Semantics>> = {
-  Andn: andNot, Bextr: extract, Bzhi: zeroHigh, Mulx: multiply,
+  Andn: andNot, Bextr: extract, Bzhi: zeroHigh, Mulx: multiply, Pdep: depositBits, Pext: extractBits,
   Blsi: lowestBit((value) => value.negate().and(value), (value) => value.ne(0)),
   Blsmsk: lowestBit((value) => value.sub(1).xor(value), (value) => value.eqz()),
   Blsr: lowestBit((value) => value.sub(1).and(value), (value) => value.eqz()),
@@ -113,6 +181,7 @@ const VEX: Readonly<Record<string, Semantics>> = {
 
 export const BIT_MANIPULATION: Readonly<Record<string, Semantics>> = {
   ...Object.fromEntries(Object.entries(VEX).map(([name, semantics]) => [name, vex(semantics)])),
+  Crc32: crc32,
   Adcx: addWith(
     (s) => s.flags.carry(),
     (s, carry) => s.flags.setCarry(carry),

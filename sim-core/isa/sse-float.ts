@@ -1,8 +1,8 @@
 import type { Semantics, Stage } from '../engine/stage.ts';
 import { type I32, type I64, i32, i64, load32, type Word } from '../engine/value.ts';
 import {
-  floatLane, integerLane, lanes32, lanes64, replaceLane, shiftLanes, shuffle, simd, splat, summary, toFloat, toInteger,
-  type V128, ZERO_VECTOR,
+  floatLane, integerLane, lanes32, lanes64, replaceLane, selectVector, shiftLanes, shuffle, simd, splat, summary,
+  toFloat, toInteger, type V128, ZERO_VECTOR,
 } from '../engine/vector.ts'; // biome-ignore format: a list reads better in rows
 import { OFFSET } from '../state/layout.ts';
 import {
@@ -31,17 +31,17 @@ const INFINITY = { f32x4: lanes32(0x7f80_0000n), f64x2: lanes64(0x7ff0_0000_0000
 /** Two significands whose lower halves are zero have an exact product. */
 const LOWER_HALF = { f32x4: lanes32(0xfffn), f64x2: lanes64(0x7ff_ffffn) } as const;
 
-const or = (first: V128, ...rest: readonly V128[]): V128 =>
+export const or = (first: V128, ...rest: readonly V128[]): V128 =>
   rest.reduce((all, mask) => simd('v128.or', all, mask), first);
-const and = (a: V128, b: V128): V128 => simd('v128.and', a, b);
+export const and = (a: V128, b: V128): V128 => simd('v128.and', a, b);
 
 type Shape = FloatVariant['shape'];
 const abs = (shape: Shape, v: V128): V128 => simd(`${shape}.abs`, v);
-const isNonzero = (shape: Shape, v: V128): V128 => simd(`${shape}.ne`, v, ZERO_VECTOR);
-const isDenormal = (shape: Shape, v: V128): V128 =>
+export const isNonzero = (shape: Shape, v: V128): V128 => simd(`${shape}.ne`, v, ZERO_VECTOR);
+export const isDenormal = (shape: Shape, v: V128): V128 =>
   and(simd(`${shape}.lt`, abs(shape, v), LEAST_NORMAL[shape]), isNonzero(shape, v));
 /** Infinities and NaNs. */
-const isNotFinite = (shape: Shape, v: V128): V128 =>
+export const isNotFinite = (shape: Shape, v: V128): V128 =>
   simd('v128.not', simd(`${shape}.lt`, abs(shape, v), INFINITY[shape]));
 const isNan = (shape: Shape, v: V128): V128 => simd(`${shape}.ne`, v, v);
 /** Results that may have been tiny before rounding, zero included. */
@@ -58,17 +58,21 @@ function requireUsualMxcsr(s: Stage): void {
   );
 }
 
+/** Which lanes of a vector count. */
+type CountedLanes = Pick<FloatVariant, 'scalar' | 'bytes'>;
+
 /** 1 if a lane that counts is set in one of the masks. */
-function anyLane({ scalar, bytes }: Pick<FloatVariant, 'scalar' | 'bytes'>, masks: readonly V128[]): I32 {
+export function anyLane({ scalar, bytes }: CountedLanes, masks: readonly V128[]): I32 {
   const all = or(masks[0] as V128, ...masks.slice(1));
   if (!scalar) return summary('v128.any_true', all);
   return bytes === 4 ? integerLane('i32x4', all, 0) : integerLane('i64x2', all, 0).ne(0);
 }
 
-const slowIfAny = (s: Stage, variant: FloatVariant, masks: readonly V128[]): void => s.slowIf(anyLane(variant, masks));
+export const slowIfAny = (s: Stage, variant: CountedLanes, masks: readonly V128[]): void =>
+  s.slowIf(anyLane(variant, masks));
 
 /** Leaves what may be inexact to the slow implementation while MXCSR.PE is clear. */
-function whilePrecise(s: Stage, mayBeInexact: () => I32): void {
+export function whilePrecise(s: Stage, mayBeInexact: () => I32): void {
   s.code.if(load32(ZERO, OFFSET.mxcsr).and(PRECISION).eqz(), () => s.slowIf(mayBeInexact()));
 }
 
@@ -189,6 +193,56 @@ const squareRoot =
     );
   };
 
+// ---- rounding to integers
+
+const ROUNDINGS = ['nearest', 'floor', 'ceil', 'trunc'] as const;
+
+/** A number rounded as bits 2:0 of the immediate say: MXCSR, which is as usual, rounds to nearest. */
+function roundedBy(s: Stage, shape: Shape, control: I32, v: V128): V128 {
+  const mode = control.and(4).eqz().mul(control.and(3));
+  if (control.constant !== undefined) {
+    const fixed = (control.constant & 4n) !== 0n ? 0 : Number(control.constant & 3n);
+    return s.code.keep(simd(`${shape}.${ROUNDINGS[fixed] ?? 'nearest'}`, v));
+  }
+  const [nearest, floor, ceil, trunc] = ROUNDINGS.map((name) => simd(`${shape}.${name}`, v)) as [
+    V128,
+    V128,
+    V128,
+    V128,
+  ];
+  const low = selectVector(mode.and(1), floor, nearest);
+  return s.code.keep(selectVector(mode.and(2), selectVector(mode.and(1), trunc, ceil), low));
+}
+
+/** ROUNDxx: only NaNs are unusual; bit 3 of the immediate suppresses the precision exception. */
+const round =
+  (variant: FloatVariant): Semantics =>
+  (s) => {
+    const { shape } = variant;
+    const control = lastImmediate(s);
+    const lanes = readFloats(s, variant.scalar ? sources(s)[1] : 1, variant).map(
+      (a) => [a, roundedBy(s, shape, control, a)] as const,
+    );
+    slowIfAny(
+      s,
+      variant,
+      lanes.map(([a]) => isNan(shape, a)),
+    );
+    s.code.if(control.and(8).eqz(), () =>
+      whilePrecise(s, () =>
+        anyLane(
+          variant,
+          lanes.map(([a, result]) => simd(`${shape}.ne`, result, a)),
+        ),
+      ),
+    );
+    writeFloats(
+      s,
+      variant,
+      lanes.map(([, result]) => result),
+    );
+  };
+
 // ---- comparison
 
 /** Operands of a comparison by halves; NaNs and denormals are left to the slow implementation. */
@@ -301,7 +355,7 @@ function toSingles(s: Stage, variant: FloatVariant, doubles: readonly V128[]): r
 }
 
 /** 2^-126 as a double. */
-const LEAST_SINGLE = lanes64(0x3810_0000_0000_0000n);
+export const LEAST_SINGLE = lanes64(0x3810_0000_0000_0000n);
 
 /** The halves of a packed source of 8 bytes for each 16 of the destination, as the low halves of vectors. */
 function readNarrow(s: Stage): readonly V128[] {
@@ -444,6 +498,7 @@ const ROWS: Readonly<Record<string, Semantics>> = {
   ...rows('Hadd', horizontal('add'), ['ps', 'pd']), ...rows('Hsub', horizontal('sub'), ['ps', 'pd']),
   ...rows('Addsub', addSubtract, ['ps', 'pd']),
   ...rows('Sqrt', squareRoot), ...rows('Min', extreme('pmin')), ...rows('Max', extreme('pmax')),
+  ...rows('Round', round),
   ...rows('Cmp', compare),
   ...rows('Comi', compareToFlags, ['ss', 'sd']), ...rows('Ucomi', compareToFlags, ['ss', 'sd']),
   Cvtps2pd: singlesToDoubles, Cvtss2sd: singleToDouble,
@@ -455,7 +510,8 @@ const ROWS: Readonly<Record<string, Semantics>> = {
   Cvtdq2ps: integersToSingles, Cvtdq2pd: integersToDoubles,
 }; // biome-ignore format: a table reads better in rows
 
-const withUsualMxcsr =
+/** Leaves an instruction to the slow implementation unless MXCSR is as usual. */
+export const ifUsualMxcsr =
   (semantics: Semantics): Semantics =>
   (s) => {
     requireUsualMxcsr(s);
@@ -463,5 +519,5 @@ const withUsualMxcsr =
   };
 
 export const SSE_FLOAT: Readonly<Record<string, Semantics>> = Object.fromEntries(
-  Object.entries(ROWS).map(([name, semantics]) => [name, withUsualMxcsr(semantics)]),
+  Object.entries(ROWS).map(([name, semantics]) => [name, ifUsualMxcsr(semantics)]),
 );

@@ -1,6 +1,7 @@
 import { Mnemonic } from 'iced-x86';
 import type { Semantics } from '../engine/stage.ts';
 import { AVX_ONLY } from './avx.ts';
+import { FMA } from './fma.ts';
 import { SSE_FLOAT } from './sse-float.ts';
 import { SSE_INTEGER } from './sse-integer.ts';
 import { SSE_MOVES } from './sse-moves.ts';
@@ -31,4 +32,4 @@ function vexForms(rows: Rows): Rows {
 export const SSE: Rows = mapped(LEGACY, behind(requireSse));
 
 /** AVX and AVX2: the VEX forms of the former, and what has no other form. */
-export const AVX: Rows = mapped({ ...vexForms(LEGACY), ...AVX_ONLY }, behind(requireAvx));
+export const AVX: Rows = mapped({ ...vexForms(LEGACY), ...AVX_ONLY, ...FMA }, behind(requireAvx));
