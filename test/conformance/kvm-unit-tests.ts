@@ -55,7 +55,7 @@ const ROWS: readonly Row[] = [
   { name: 'cmpxchg8b', file: 'cmpxchg8b' },
   { name: 'taskswitch', file: 'taskswitch' },
   { name: 'taskswitch2', file: 'taskswitch2' },
-  { name: 'pmu', file: 'pmu' },
+  { name: 'pmu', file: 'pmu', limit: 20_000 },
   { name: 'cet', file: 'cet' },
   { name: 'lam', file: 'lam' },
   { name: 'tsx-ctrl', file: 'tsx-ctrl' },
