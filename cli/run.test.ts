@@ -55,6 +55,19 @@ describe('vmxray run', function () {
     assert.deepEqual(runCode(ECHO, [], 'echo.'), { status: 15, stdout: 'echo.', stderr: '' });
   });
 
+  it('ends with 12 at the use of a stale translation when asked to, and tells which write made it stale', () => {
+    const sample = path.join(import.meta.dirname, '../examples/stale-tlb/stale-tlb.elf');
+    const { status, stderr } = vmxray(['run', '--stop-on-stale', sample]);
+    assert.equal(status, 12);
+    assert.match(stderr, /^vmxray: a stale translation was used: the read of 0x8000000000: the entry gives/);
+    assert.match(
+      stderr,
+      /Made stale by the write of the table entry at physical .* by the instruction at 0x[0-9a-f]+ /,
+    );
+    assert.match(stderr, /would have removed it: INVLPG 0x8000000000/);
+    assert.equal(vmxray(['run', sample]).status, 1);
+  });
+
   it('ends with 3 and the story of a triple fault', () => {
     const { status, stderr } = runCode([0x0f, 0x0b]); // ud2, without an IDT
     assert.equal(status, 3);

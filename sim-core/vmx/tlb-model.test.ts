@@ -79,7 +79,7 @@ class Model {
     if (ept === undefined) return new Set(guest.map(({ value }) => GUEST_FRAMES + value));
     return new Set(
       guest.flatMap(({ value, until }) =>
-        // A combined mapping is made of guest-physical mappings as old as the last INVEPT, and none younger than itself.
+        // A combined mapping is made of guest-physical ones as old as the last INVEPT, and none younger than itself.
         during(this.frames[ept]?.[value] ?? [], this.ept[ept] ?? 0, until).map((host) => HOST_FRAMES + host.value),
       ),
     );
