@@ -66,7 +66,18 @@ export const KERNELS: readonly Kernel[] = [
     ],
     bochs: [],
   },
-  { name: 'paging57', cpuModel: 'icelake', qemu: [], bochs: LACKS_LA57 },
+  {
+    name: 'paging57',
+    cpuModel: 'icelake',
+    qemu: [
+      '4 levels: IA32_LSTAR takes no more',
+      '5 levels: PS in a PML5 entry is reserved',
+      '5 levels: SS-relative, not canonical',
+      '5 levels: JMP to an address that is not canonical',
+      '5 levels: access across the end of the canonical addresses',
+    ],
+    bochs: LACKS_LA57,
+  },
   { name: 'registers64', qemu: TCG_LACKS_CHECKS, bochs: [] },
   {
     name: 'syscall64',
@@ -81,7 +92,8 @@ export const KERNELS: readonly Kernel[] = [
     qemu: 'TCG of QEMU 7.2 has no XSAVEC, and its XSAVE does not look at CR0.TS',
     bochs: 'its Skylake-X has no UMIP',
   },
-  { name: 'instructions64', qemu: [], bochs: [] },
+  // TCG executes RDSEED without reporting it.
+  { name: 'instructions64', qemu: ['RDSEED'], bochs: [] },
   ...['skylake', 'icelake', 'max'].map((cpuModel) => ({
     name: `instructions64 on ${cpuModel}`,
     file: 'instructions64',
