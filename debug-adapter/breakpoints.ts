@@ -50,7 +50,7 @@ function placeFunction(session: Session, target: Target, name: string): Placemen
 function placeInstruction(reference: string, offset: number): Placement {
   try {
     const { space, address } = parsePlace(reference);
-    if (space === 'gpa' || space === 'hpa') {
+    if (space === 'gpa' || space === 'hpa' || space === 'iova') {
       return { locations: [], answer: { message: 'Instruction breakpoints need a linear address.' } };
     }
     const linear = wrap64(address + BigInt(offset));

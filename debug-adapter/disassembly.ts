@@ -49,7 +49,7 @@ class Disassembler {
   }
 
   private read(address: bigint, length: number): Uint8Array {
-    return readPlace(this.target, { space: this.place.space, address }, length);
+    return readPlace(this.target, { ...this.place, address }, length);
   }
 
   /** `count` lines from `address` on. */
@@ -109,7 +109,7 @@ class Disassembler {
   }
 
   private knownBoundaries(start: bigint, end: bigint): bigint[] {
-    if (this.place.space === 'gpa' || this.place.space === 'hpa') return [];
+    if (['gpa', 'hpa', 'iova'].includes(this.place.space)) return [];
     return this.target
       .programsIn(this.world)
       .flatMap((program) => program.instructionStarts(start, end))

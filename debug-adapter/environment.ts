@@ -132,6 +132,15 @@ type Translate = (address: bigint) => number | undefined;
 function translator(target: Target, place: Place, view: WorldView): Translate {
   const { machine } = target;
   if (place.space === 'hpa') return Number;
+  if (place.space === 'iova') {
+    const { iommu } = machine;
+    const { requester } = place;
+    if (!iommu || requester === undefined) return Number;
+    return (address) => {
+      const { physical } = iommu.explain(requester, address, false);
+      return physical === undefined ? undefined : Number(physical);
+    };
+  }
   if (place.space === 'gpa') {
     const eptp = machine.world === 'guest' ? machine.state.get64('eptp') : guestEptp(machine);
     if (eptp === 0n) return Number;

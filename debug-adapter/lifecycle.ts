@@ -59,7 +59,14 @@ const LAUNCH_SHAPE = {
   sourceMap: 'object?',
   noDebug: 'boolean?',
 } as const;
-const MACHINE_SHAPE = { memory: 'string?', cpus: 'number?', cpuModel: 'string?', vmx: 'boolean?' } as const;
+const MACHINE_SHAPE = {
+  memory: 'string?',
+  cpus: 'number?',
+  cpuModel: 'string?',
+  vmx: 'boolean?',
+  devices: 'strings?',
+  iommu: 'boolean?',
+} as const;
 const GUEST_SHAPE = { name: 'string', program: 'string', loadAddress: 'string?' } as const;
 const STOP_ON = ['entry', 'vmlaunch', 'firstExit', 'none'] as const;
 

@@ -29,7 +29,7 @@ export const memoryRequests: HandlerTable = {
       const place = parsePlace(memoryReference);
       const address = wrap64(place.address + BigInt(Math.trunc(offset)));
       const wanted = Math.min(Math.max(Math.trunc(count), 0), LARGEST_READ);
-      const bytes = readPlace(target, { space: place.space, address }, wanted);
+      const bytes = readPlace(target, { ...place, address }, wanted);
       session.showMemory(memoryReference, offset, wanted);
       const unreadableBytes = wanted - bytes.length;
       return {
@@ -46,7 +46,7 @@ export const memoryRequests: HandlerTable = {
       const target = session.stoppedTarget(command);
       const bytes = fromBase64(command, data);
       const place = parsePlace(memoryReference);
-      const at = { space: place.space, address: wrap64(place.address + BigInt(Math.trunc(offset))) };
+      const at = { ...place, address: wrap64(place.address + BigInt(Math.trunc(offset))) };
       const writable = readPlace(target, at, bytes.length).length;
       if (writable < bytes.length && (!allowPartial || writable === 0)) {
         throw errors.unreadable(SPACE_NAMES[at.space], at.address, `only ${writable} bytes of RAM are mapped there`);

@@ -35,6 +35,7 @@ export interface CustomRequests {
   /** Entries of one EPT (or paging) table that are not zero: the root when `table` is absent. */
   'vmxray/eptTable': [{ table?: Hex; level?: number; base?: Hex }, EptTableBody];
   'vmxray/tlb': [Record<string, never>, TlbBody];
+  'vmxray/iommu': [Record<string, never>, IommuBody];
   'vmxray/serialInput': [{ data: string }, Record<string, never>];
   /** Continue until the next VM exit or entry. */
   'vmxray/runTo': [{ threadId: number; event: 'vmExit' | 'vmEntry' }, Record<string, never>];
@@ -101,8 +102,12 @@ export interface VmExitsBody {
 
 export interface TranslateArguments {
   address: Hex;
-  /** 'linear' of the current world, 'guestLinear' of the current VMCS's guest, or 'guestPhysical' of it. */
-  space: 'linear' | 'guestLinear' | 'guestPhysical';
+  /**
+   * 'linear' of the current world, 'guestLinear' of the current VMCS's guest, 'guestPhysical' of it, or 'iova' of the
+   * device with the requester id `requester`.
+   */
+  space: 'linear' | 'guestLinear' | 'guestPhysical' | 'iova';
+  requester?: number;
   access?: 'read' | 'write' | 'execute';
 }
 
@@ -157,6 +162,33 @@ export interface StaleBody {
   invalidations: string[];
 }
 
+export interface IommuBody {
+  /** False in a machine without an IOMMU; the lists are empty then. */
+  present: boolean;
+  /** In words: what is on, and the tables. */
+  state: { name: string; value: string; tooltip?: string }[];
+  registers: { name: string; address: Hex; value: Hex; text: string }[];
+  /** Each function on bus 0, with what the tables say of it now. */
+  devices: {
+    /** 'bus:device.function' */
+    name: string;
+    requester: number;
+    ids: string;
+    /** Its domain, or why there is none. */
+    summary: string;
+    /** Root entry, context entry and so on, a line each. */
+    steps: string[];
+    /** Second-stage pages of its domain, at most IOMMU_PAGES of them. */
+    pages: { address: Hex; target: Hex; size: Hex; rights: string }[];
+    /** Set when what the IOMMU remembers of it differs from the tables. */
+    stale?: string;
+  }[];
+  iotlb: { domain: number; page: Hex; size: Hex; target: Hex; rights: string; stale?: string }[];
+  /** Interrupt remapping table entries that are remembered. */
+  interrupts: { index: number; text: string }[];
+  faults: { name: string; kind: string; address: Hex; text: string }[];
+}
+
 export interface CheckBody {
   id: string;
   explanation: string;
@@ -177,7 +209,16 @@ export interface LaunchArguments {
   guests?: { name: string; program: string; loadAddress?: string }[];
   /** Further files with symbols of the boot image: ELF files, or lists of symbols such as a kernel's System.map. */
   symbols?: string[];
-  machine?: { memory?: string; cpus?: number; cpuModel?: string; vmx?: boolean };
+  machine?: {
+    memory?: string;
+    cpus?: number;
+    cpuModel?: string;
+    vmx?: boolean;
+    /** PCI devices, as in 'edu' or 'virtio-blk,file=/disk.img' (sim-core/platform/device-text.ts). */
+    devices?: string[];
+    /** VT-d between the devices and memory. */
+    iommu?: boolean;
+  };
   /**
    * Where to stop first: the program's entry (default), the guest's first instruction behind the first VM entry, or the
    * VMM's first one behind the first VM exit.

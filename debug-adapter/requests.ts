@@ -4,6 +4,7 @@ import { evaluationRequests } from './evaluation.ts';
 import { exceptionRequests } from './exceptions.ts';
 import { executionRequests } from './execution.ts';
 import type { HandlerTable } from './handler.ts';
+import { iommuRequests } from './iommu-views.ts';
 import { lifecycleRequests } from './lifecycle.ts';
 import { memoryRequests } from './memory.ts';
 import { sourceRequests } from './sources.ts';
@@ -24,4 +25,5 @@ export const REQUESTS: HandlerTable = {
   ...evaluationRequests,
   ...sourceRequests,
   ...vmxRequests,
+  ...iommuRequests,
 };

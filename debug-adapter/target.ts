@@ -1,4 +1,7 @@
 import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../sim-core/machine/api.ts';
+import { diskFileOf, parseDevice } from '../sim-core/platform/device-text.ts';
+import type { DeviceConfig } from '../sim-core/platform/devices.ts';
+import { memoryImage } from '../sim-core/platform/virtio/disk.ts';
 import { nameOf } from '../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
 import { errors } from './errors.ts';
@@ -98,7 +101,8 @@ export async function loadTarget(
   const image = await readFile(files, 'The program', launch.program);
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
-  const machine = makeMachine(createMachine, launch, memory);
+  const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
+  const machine = makeMachine(createMachine, launch, memory, devices);
   boot(machine, { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules });
   return new Target(launch, machine, programs);
 }
@@ -188,12 +192,31 @@ function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => 
   };
 }
 
-function makeMachine(createMachine: MachineFactory, launch: LaunchArguments, memory: number): Machine {
-  const { cpuModel, vmx } = launch.machine ?? {};
+/** A device of the launch configuration. Disk images are read whole; what the guest writes does not reach them. */
+async function readDevice(files: FileReader, text: string): Promise<DeviceConfig> {
+  try {
+    const file = diskFileOf(text);
+    const bytes = file === undefined ? new Uint8Array() : await readFile(files, 'The disk image', file);
+    return parseDevice(text, { disk: () => memoryImage(bytes) });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw errors.badLaunchValue('machine.devices', error.message);
+  }
+}
+
+function makeMachine(
+  createMachine: MachineFactory,
+  launch: LaunchArguments,
+  memory: number,
+  devices: readonly DeviceConfig[],
+): Machine {
+  const { cpuModel, vmx, iommu } = launch.machine ?? {};
   const config: MachineConfig = {
     memory,
     ...(cpuModel === undefined ? {} : { cpuModel }),
     ...(vmx === undefined ? {} : { vmx }),
+    devices,
+    iommu: iommu ?? false,
   };
   try {
     return createMachine(config);

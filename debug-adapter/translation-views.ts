@@ -97,7 +97,12 @@ const currentEptp = (target: Target): bigint => {
 /** The way of an address through the tables. */
 export function translation(
   target: Target,
-  args: { readonly address: string; readonly space: string; readonly access?: string | undefined },
+  args: {
+    readonly address: string;
+    readonly space: string;
+    readonly access?: string | undefined;
+    readonly requester?: number | undefined;
+  },
   command: string,
 ): TranslateBody {
   const address = parseHex(command, 'address', args.address);
@@ -112,12 +117,32 @@ export function translation(
       guest.current ? mmu.explain(address, access) : mmu.explain(address, access, guest.context()),
     );
   }
+  if (args.space === 'iova') return deviceTranslation(target, address, args.requester ?? 0, access === 'write');
   if (args.space !== 'guestPhysical') {
-    throw errors.badArguments(command, "'space' is not linear, guestLinear or guestPhysical");
+    throw errors.badArguments(command, "'space' is not linear, guestLinear, guestPhysical or iova");
   }
   const eptp = currentEptp(target);
   if (eptp === 0n) return { steps: [], guestPhysical: hex(address), physical: hex(address) };
   return translationBody(mmu.explainEpt(Number(address), access, eptp));
+}
+
+/** The way of a device's address through the IOMMU's tables, as they are in memory. */
+function deviceTranslation(target: Target, address: bigint, requester: number, write: boolean): TranslateBody {
+  const { iommu } = target.machine;
+  if (!iommu) return { steps: [], physical: hex(address) };
+  const { steps, physical, pageSize, fault } = iommu.explain(requester, address, write);
+  return {
+    steps: steps.map(({ table, entryAddress, values, words }) => ({
+      table,
+      level: 'ept',
+      address: hex(entryAddress),
+      value: values.map(hex).join(' '),
+      decoded: words,
+    })),
+    ...(physical === undefined ? {} : { physical: hex(physical) }),
+    ...(pageSize === undefined ? {} : { pageSize: Number(pageSize) }),
+    ...(fault === undefined ? {} : { fault: fault.text }),
+  };
 }
 
 /** One EPT table's entries that are not zero. Levels count from 5 (PML5) or 4 (PML4) down to 1. */

@@ -166,8 +166,9 @@ export const vmxRequests: HandlerTable = {
     return exitsBody(session, session.target(command));
   }),
 
-  'vmxray/translate': handler({ address: 'string', space: 'string', access: 'string?' }, (session, args, command) =>
-    translation(session.stoppedTarget(command), args, command),
+  'vmxray/translate': handler(
+    { address: 'string', space: 'string', access: 'string?', requester: 'number?' },
+    (session, args, command) => translation(session.stoppedTarget(command), args, command),
   ),
 
   'vmxray/eptTable': handler({ table: 'string?', level: 'number?', base: 'string?' }, (session, args, command) =>

@@ -26,7 +26,14 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   maxInstructions: true,
   sourceMap: true,
 };
-const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = { memory: true, cpus: true, cpuModel: true, vmx: true };
+const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
+  memory: true,
+  cpus: true,
+  cpuModel: true,
+  vmx: true,
+  devices: true,
+  iommu: true,
+};
 const GUEST: Keys<NonNullable<LaunchArguments['guests']>[number]> = { name: true, program: true, loadAddress: true };
 const STOP_ON: Record<NonNullable<LaunchArguments['stopOn']>, true> = {
   entry: true,

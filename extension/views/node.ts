@@ -27,7 +27,11 @@ export interface ViewNode {
   /** What the commands of the node's menu work on. */
   readonly vmcsField?: { readonly name: string; readonly value: Hex; readonly width: number };
   readonly exitReason?: number;
-  readonly address?: { readonly address: Hex; readonly space: TranslateArguments['space'] };
+  readonly address?: {
+    readonly address: Hex;
+    readonly space: TranslateArguments['space'];
+    readonly requester?: number;
+  };
   /** For Copy Value. */
   readonly value?: string;
 }

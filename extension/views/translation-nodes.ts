@@ -11,6 +11,7 @@ const SPACES: Readonly<Record<TranslateArguments['space'], string>> = {
   linear: 'Linear address',
   guestLinear: 'Guest-linear address',
   guestPhysical: 'Guest-physical address',
+  iova: 'Device address',
 };
 
 type Step = TranslateBody['steps'][number];
@@ -50,7 +51,7 @@ const problemIcon = (problem: string | undefined, otherwise: string): Pick<ViewN
  * the page itself, lies behind a walk through the EPT: such a walk is one node.
  */
 function walkSteps(space: TranslateArguments['space'], steps: readonly Step[]): ViewNode[] {
-  if (space === 'guestPhysical') return steps.map(stepNode);
+  if (space === 'guestPhysical' || space === 'iova') return steps.map(stepNode);
   const nodes: ViewNode[] = [];
   let eptSteps: ViewNode[] = [];
   let problem: string | undefined;

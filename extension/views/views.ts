@@ -3,6 +3,7 @@ import type { VmExitsBody } from '../../debug-adapter/protocol.ts';
 import { reporting } from '../reporting.ts';
 import type { Sessions } from '../sessions.ts';
 import { exitNodes, stopsAfter } from './exit-nodes.ts';
+import { iommuNodes } from './iommu-nodes.ts';
 import type { ViewNode } from './node.ts';
 import { tlbNodes } from './tlb-nodes.ts';
 import { type AskedAddress, translationNodes } from './translation-nodes.ts';
@@ -26,13 +27,16 @@ export function createViews(sessions: Sessions): Views {
     return translationNodes(walk, (args) => session.request('vmxray/eptTable', args));
   });
   const tlb = new NodeTree('vmxray.tlb', sessions, async (session) => tlbNodes(await session.request('vmxray/tlb')));
+  const iommu = new NodeTree('vmxray.iommu', sessions, async (session) =>
+    iommuNodes(await session.request('vmxray/iommu')),
+  );
   return {
     async translate(address) {
       asked = address;
       await vscode.commands.executeCommand('vmxray.translation.focus');
       sessions.refresh();
     },
-    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb).dispose(),
+    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb, iommu).dispose(),
   };
 }
 

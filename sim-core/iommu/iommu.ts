@@ -4,10 +4,11 @@ import type { MmioDevice, PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { Snapshotted } from '../platform/device.ts';
 import { compatibilityMessage, type DmaFault, type DmaRemapper, isInterruptAddress } from '../platform/dma.ts';
 import type { DeliverInterrupt } from '../platform/interrupt-message.ts';
-import { Caches, type CachesState } from './caches.ts';
+import { Caches, type CachesState, type IotlbEntry } from './caches.ts';
 import { HOST_ADDRESS_WIDTH } from './entries.ts';
 import { describeFaultReason, FAULT_REASON, STAGE_FAULTS } from './fault-reasons.ts';
 import { contextCommand, InvalidationUnit, iotlbCommand, withActual } from './invalidation.ts';
+import { type Mapping, mappingsOf } from './mappings.ts';
 import {
   EVENT_CONTROL,
   FAULT_RECORD,
@@ -48,6 +49,17 @@ export interface IommuConnections {
   readonly physical: PhysicalMemory;
   readonly deliver: DeliverInterrupt;
   readonly onFault: (fault: DmaFault) => void;
+}
+
+/** What a fault recording register holds. */
+export interface RecordedFault {
+  readonly index: number;
+  readonly requester: number;
+  /** Page address; for interrupts the index in bits 63:48. */
+  readonly information: bigint;
+  readonly reason: number;
+  readonly text: string;
+  readonly read: boolean;
 }
 
 /** A walk for people: through the tables as they are in memory. */
@@ -338,6 +350,56 @@ export class Iommu implements MmioDevice, DmaRemapper, Snapshotted<IommuState> {
     const target = targetFault(domain, page.value, address);
     if (target) return { steps, domain, fault: words(target) };
     return { steps, domain, physical: locate(page.value, address), pageSize: page.value.size };
+  }
+
+  /** What the tables say of a requester now, whatever is remembered; changes nothing. */
+  domainNow(requester: number): {
+    readonly domain?: Domain;
+    readonly steps: readonly WalkStep[];
+    readonly fault?: string;
+  } {
+    const walker = new Walker(this.memory);
+    const found = walker.domain(this.rootTable, requester);
+    const { steps } = walker;
+    return isFault(found) ? { steps, fault: words(found.fault).text } : { steps, domain: found.value };
+  }
+
+  /** What a domain maps, at most `limit` runs of pages. */
+  mappings(domain: Domain, limit: number): readonly Mapping[] {
+    return mappingsOf(this.memory, domain, limit);
+  }
+
+  /** How a remembered page differs from the tables of its domain; undefined when they bear it out. */
+  staleness(entry: IotlbEntry): string | undefined {
+    const owner = this.caches.allContexts.find(([, { id }]) => id === entry.domain)?.[1];
+    if (!owner) return 'no remembered context entry names its domain any more';
+    const walker = new Walker(this.memory);
+    const page = walker.page(owner, entry.page, false, { ...topOf(owner), read: true }, { update: false });
+    if (isFault(page)) return `the tables now refuse reads: ${words(page.fault).text}`;
+    const target = locate(page.value, entry.page);
+    if (target !== entry.target) return `the tables now lead to 0x${target.toString(16)}`;
+    if (page.value.write !== entry.write) return `the tables now ${entry.write ? 'forbid' : 'permit'} writes`;
+    return undefined;
+  }
+
+  /** The fault recording registers that hold a fault, from the oldest that FSTS names. */
+  recordedFaults(): readonly RecordedFault[] {
+    const first = (this.registers.word(REGISTERS.FSTS.offset) >>> 8) & 0xff;
+    return Array.from({ length: FAULT_RECORDS.count }, (_, i) => (first + i) % FAULT_RECORDS.count)
+      .filter((index) => this.hasRecord(index))
+      .map((index) => {
+        const at = this.recordOffset(index);
+        const word = (offset: number): number => this.registers.word(at + offset);
+        const upper = word(12);
+        return {
+          index,
+          requester: word(8) & 0xffff,
+          information: (BigInt(word(4)) << 32n) | BigInt(word(0)),
+          reason: upper & 0xff,
+          text: describeFaultReason(upper & 0xff),
+          read: (upper & FAULT_RECORD.read) !== 0,
+        };
+      });
   }
 
   // Interrupts
