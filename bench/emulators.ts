@@ -21,6 +21,8 @@ export interface RunResult {
   readonly marks: readonly Mark[];
   /** Seconds from start to end of the process. */
   readonly process: number;
+  /** Largest resident memory of the process in MiB; undefined where the system does not tell. */
+  readonly memory: number | undefined;
   /** Everything the process said beside the serial port, for messages. */
   readonly messages: string;
 }
@@ -71,6 +73,17 @@ interface Command {
   readonly serialFile?: string;
 }
 
+/** How often a process is asked for its largest memory so far, which it keeps until its end. */
+const MEMORY_POLL_MS = 50;
+
+/** Linux keeps it in /proc; undefined elsewhere, and when the process has gone. */
+function largestMemory(pid: number | undefined): number | undefined {
+  const file = `/proc/${pid}/status`;
+  if (!existsSync(file)) return undefined;
+  const kilobytes = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(file, 'latin1'))?.[1];
+  return kilobytes === undefined ? undefined : Math.round(Number(kilobytes) / 1024);
+}
+
 /** How often a serial file is looked at: well below the shortest phase that is compared. */
 const POLL_MS = 5;
 
@@ -92,6 +105,10 @@ function runCommand(command: Command): Promise<RunResult> {
     timeout: RUN_LIMIT_MS,
   });
   const poll = serialFile ? setInterval(readSerialFile, POLL_MS) : undefined;
+  let memory: number | undefined;
+  const memoryPoll = setInterval(() => {
+    memory = largestMemory(child.pid) ?? memory;
+  }, MEMORY_POLL_MS);
   child.stdout.setEncoding('latin1').on('data', (text: string) => {
     if (serialFile) messages += text;
     else reader.feed(text);
@@ -102,8 +119,9 @@ function runCommand(command: Command): Promise<RunResult> {
   child.on('error', reject);
   child.on('close', () => {
     clearInterval(poll);
+    clearInterval(memoryPoll);
     readSerialFile();
-    resolve({ marks: reader.marks, process: reader.seconds(), messages: messages.slice(-2000) });
+    resolve({ marks: reader.marks, process: reader.seconds(), memory, messages: messages.slice(-2000) });
   });
   return promise;
 }

@@ -48,14 +48,14 @@ describe('benchmark report', () => {
       workloads,
       machines: [machine('Own'), machine('Other'), machine('Absent'), machine('Limited', false)],
       missing: new Map([['Absent', 'absent is not installed']]),
-      measurements: [measured('Own', 2), measured('Other', 4), measured('Own', 0.5, 'v')],
+      measurements: [measured('Own', 2), { ...measured('Other', 4), memory: 96 }, measured('Own', 0.5, 'v')],
       repetitions: 1,
     });
     const rows = text.split('\n').filter((line) => line.startsWith('| w') || line.startsWith('| v'));
     const absent = 'absent is not installed';
     assert.equal(
       rows[1],
-      `| w | 2.00 s, 50 MIPS (process 3.00 s) | 4.00 s, 25 MIPS (process 5.00 s) | ${absent} | – | 0.50 | – | – |`,
+      `| w | 2.00 s, 50 MIPS (process 3.00 s) | 4.00 s, 25 MIPS (process 5.00 s, 96 MiB) | ${absent} | – | 0.50 | – | – |`,
     );
     assert.equal(rows[2], `| v | 0.50 s, 10k exits/s (process 1.50 s) | failed | ${absent} | – | – | – | – |`);
   });

@@ -8,6 +8,8 @@ export type Measurement = {
   readonly machine: string;
   /** Seconds of the whole process. */
   readonly process: number;
+  /** Its largest resident memory in MiB, where it is known. */
+  readonly memory?: number | undefined;
 } & ({ readonly seconds: number } | { readonly problem: string });
 
 export interface Report {
@@ -45,7 +47,9 @@ function cell(report: Report, workload: Workload, machine: Emulator): string {
   const seconds = median(runs);
   if (seconds === undefined) return 'failed';
   const whole = medianProcess(runs) ?? 0;
-  return `${seconds.toFixed(2)} s${speed(workload, seconds)} (process ${whole.toFixed(2)} s)`;
+  const memory = Math.max(...runs.map((each) => each.memory ?? 0));
+  const size = memory > 0 ? `, ${memory} MiB` : '';
+  return `${seconds.toFixed(2)} s${speed(workload, seconds)} (process ${whole.toFixed(2)} s${size})`;
 }
 
 function ratio(report: Report, workload: Workload, machine: Emulator): string {

@@ -46,7 +46,8 @@ async function measure(
         const outcome = check(workload, run);
         const text = 'seconds' in outcome ? `${outcome.seconds.toFixed(3)} s` : `FAILED: ${outcome.problem}`;
         process.stderr.write(`${repetition}/${repetitions} ${workload.name} on ${emulator.name}: ${text}\n`);
-        measurements.push({ workload: workload.name, machine: emulator.name, process: run.process, ...outcome });
+        const { process: whole, memory } = run;
+        measurements.push({ workload: workload.name, machine: emulator.name, process: whole, memory, ...outcome });
       }
     }
   }
