@@ -171,8 +171,21 @@ export function updateCounters(cpu: Cpu): void {
   plan(cpu);
 }
 
+/** Whether a counter may be enabled: asked whenever processors take turns. */
+function mayCount({ u32 }: State): boolean {
+  let enabled = u32[OFFSET.msrFixedCtrCtrl >>> 2] as number;
+  for (let i = 0; i < GENERAL; i++) enabled |= (u32[(OFFSET.perfEventSelect >>> 2) + 2 * i] as number) & SELECT.enable;
+  return enabled !== 0;
+}
+
+/** Others are about to run. */
+export function suspendCounters(cpu: Cpu): void {
+  if (mayCount(cpu.state)) updateCounters(cpu);
+}
+
 /** The processor runs again after others have run: what they did does not count. */
 export function resumeCounters(cpu: Cpu): void {
+  if (!mayCount(cpu.state)) return;
   noteCounted(cpu.state, presentOf(cpu));
   plan(cpu);
 }

@@ -1,7 +1,7 @@
 /** The machine's logical processors: what belongs to each alone, whose state is loaded, and whose turn it is. */
 
 import type { Cpu } from '../cpu/cpu.ts';
-import { resumeCounters, updateCounters } from '../cpu/performance-counters.ts';
+import { resumeCounters, suspendCounters } from '../cpu/performance-counters.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import { ACTIVITY, CODE_MODE, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { ProcessorState } from '../state/processor-state.ts';
@@ -52,7 +52,7 @@ export class Processors {
     const next = this.all[number];
     if (!next) throw new RangeError(`there is no processor ${number}`);
     if (next === this.loaded) return;
-    updateCounters(this.loaded.cpu);
+    suspendCounters(this.loaded.cpu);
     this.loaded.state.park();
     next.state.load();
     this.loaded = next;

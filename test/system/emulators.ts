@@ -10,6 +10,8 @@ export interface Program {
   readonly kernel: string;
   /** Paths of its modules. */
   readonly modules: readonly string[];
+  /** Default 1. */
+  readonly processors?: number;
   /** Further arguments of QEMU. */
   readonly qemuMachine?: readonly string[];
 }
@@ -38,12 +40,12 @@ function run(file: string, args: readonly string[], environment: Record<string, 
 }
 
 /** QEMU without hardware virtualization. Its CPU is Intel's because AMD's SYSENTER differs. */
-export function runInQemu({ kernel, modules, qemuMachine = [] }: Program): Promise<string> {
+export function runInQemu({ kernel, modules, processors = 1, qemuMachine = [] }: Program): Promise<string> {
   const initrd = modules.length > 0 ? ['-initrd', modules.join(',')] : [];
   return run('qemu-system-x86_64', [
     ...['-accel', 'tcg', '-cpu', 'max,vendor=GenuineIntel', '-m', '128', '-kernel', kernel, ...initrd],
     ...['-serial', 'stdio', '-display', 'none', '-no-reboot'],
-    ...['-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
+    ...['-smp', `${processors}`, '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
     ...qemuMachine,
   ]);
 }

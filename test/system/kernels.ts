@@ -15,6 +15,8 @@ export interface Kernel {
   readonly file?: string;
   /** Default: the machine's. */
   readonly cpuModel?: string;
+  /** Number of processors; default 1. */
+  readonly processors?: number;
   /** PCI devices, behind an IOMMU. */
   readonly devices?: readonly DeviceConfig[];
   /** What QEMU needs for the same machine. */
@@ -26,6 +28,7 @@ export interface Kernel {
 
 const TCG_LACKS_CHECKS = 'TCG leaves out most checks of segment limits and rights, and of control registers and MSRs';
 const TCG_LACKS_VMX = 'TCG has no VMX';
+const BOCHS_HAS_ONE_PROCESSOR = 'Debian builds Bochs for one processor';
 const LACKS_LA57 = 'the processor that it runs has no 5-level paging';
 const LACKS_COUNTERS = 'it has no performance counters';
 const ORACLES_HAVE_ONE_MODEL = 'the emulators run one processor model, by the kernel of the plain name';
@@ -140,6 +143,7 @@ export const KERNELS: readonly Kernel[] = [
     qemu: ['requester that the entry is not for', 'the compatibility format is blocked'],
     bochs: 'Bochs has neither edu nor an IOMMU',
   },
+  { name: 'smp', processors: 4, qemu: [], bochs: BOCHS_HAS_ONE_PROCESSOR },
   { name: 'vmx_exits', qemu: TCG_LACKS_VMX, bochs: ['external interrupt with IF = 0'] },
 ];
 

@@ -26,7 +26,12 @@ async function compareKernel(kernel: Kernel, emulator: 'qemu' | 'bochs', run: Ru
     const file = join(folder, `${kernel.name}.elf`);
     writeFileSync(file, assemble(kernel));
     const { passed, failed, ended } = readReport(
-      await run({ kernel: file, modules: [], ...(kernel.qemuMachine ? { qemuMachine: kernel.qemuMachine } : {}) }),
+      await run({
+        kernel: file,
+        modules: [],
+        processors: kernel.processors ?? 1,
+        ...(kernel.qemuMachine ? { qemuMachine: kernel.qemuMachine } : {}),
+      }),
       statementsOf(kernel),
     );
     const surprises = [

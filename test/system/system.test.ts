@@ -11,9 +11,10 @@ const MEMORY = 64 * 2 ** 20;
 const INSTRUCTION_LIMIT = 500_000_000;
 
 function boot(kernel: Kernel): { machine: Machine; serial: () => string } {
-  const { cpuModel, devices } = kernel;
+  const { cpuModel, devices, processors = 1 } = kernel;
   const machine = createMachine({
     memory: MEMORY,
+    cpus: processors,
     ...(cpuModel === undefined ? {} : { cpuModel }),
     ...(devices === undefined ? {} : { devices, iommu: true }),
   });

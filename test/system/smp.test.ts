@@ -1,0 +1,74 @@
+/** Several processors: the same run is the same run, however it is executed and looked at. */
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import type { Machine } from '../../sim-core/machine/api.ts';
+import { createMachine } from '../../sim-core/machine/machine.ts';
+import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
+import { assemble, KERNELS, type Kernel } from './kernels.ts';
+
+const RAM = 16 * 2 ** 20;
+const LIMIT = 20_000_000;
+const kernel = KERNELS.find(({ name }) => name === 'smp') as Kernel;
+
+function boot(image: Uint8Array, compile: boolean, quantum = 20_000): Machine {
+  const machine = createMachine({ memory: RAM, cpus: 4, compile, quantum });
+  machine.boot({ name: kernel.name, image, commandLine: '', modules: [] });
+  return machine;
+}
+
+/** Time, every processor's registers, and memory. */
+function describeState(machine: Machine): readonly string[] {
+  const memory = createHash('sha256').update(machine.physical.peek(0, RAM)).digest('hex');
+  const registers = machine.processors.map(({ number, activity }) => {
+    machine.select(number);
+    return `${number} ${activity} ${MACHINE_REGISTERS.map(({ name, read }) => `${name}=${read(machine.state)}`)}`;
+  });
+  return [`${machine.instructions} instructions, ${machine.cycles} cycles`, ...registers, memory];
+}
+
+describe('several processors', function () {
+  this.timeout(60_000);
+  const image = assemble(kernel);
+
+  it('come to the same state in every run, compiled and interpreted', () => {
+    const states = [true, true, false].map((compile) => {
+      const machine = boot(image, compile);
+      assert.deepEqual(machine.run(LIMIT), { kind: 'debugExit', value: 0 });
+      return describeState(machine);
+    });
+    assert.deepEqual(states[1], states[0]);
+    assert.deepEqual(states[2], states[0]);
+  });
+
+  it('do so when a debugger looks at one after the other', () => {
+    const [undisturbed, watched] = [boot(image, true), boot(image, true)];
+    for (let i = 0; i < 50; i++) {
+      undisturbed.run(10_007);
+      watched.run(10_007);
+      for (const { number } of watched.processors) watched.select(number);
+    }
+    assert.deepEqual(describeState(watched), describeState(undisturbed));
+  });
+
+  it('interleave otherwise with another quantum, and come to the same end', () => {
+    const machine = boot(image, true, 777);
+    assert.deepEqual(machine.run(LIMIT), { kind: 'debugExit', value: 0 });
+  });
+
+  it('are stepped one at a time, while the others take their turns', () => {
+    const machine = boot(image, true);
+    machine.run(200_000);
+    machine.select(2);
+    for (let i = 0; i < 20; i++) {
+      const before = machine.processors[2]?.rip;
+      assert.deepEqual([machine.step().kind, machine.selected], ['limit', 2]);
+      assert.notEqual(machine.processors[2]?.rip, before);
+    }
+  });
+
+  it('are as many as a machine may have, or none is built', () => {
+    assert.equal(createMachine({ memory: RAM, cpus: 16 }).processors.length, 16);
+    for (const cpus of [0, 17, 1.5]) assert.throws(() => createMachine({ memory: RAM, cpus }), RangeError);
+  });
+});
