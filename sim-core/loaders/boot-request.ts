@@ -7,7 +7,16 @@ export interface BootModule {
   readonly commandLine: string;
 }
 
-export const IMAGE_FORMATS = ['multiboot1', 'multiboot2', 'pvh', 'bzimage', 'elf64', 'elf32', 'flat'] as const;
+export const IMAGE_FORMATS = [
+  'multiboot1',
+  'multiboot2',
+  'pvh',
+  'bzimage',
+  'elf64',
+  'elf32',
+  'flat',
+  'firmware',
+] as const;
 export type ImageFormat = (typeof IMAGE_FORMATS)[number];
 
 export interface BootRequest {

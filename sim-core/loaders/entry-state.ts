@@ -85,3 +85,14 @@ export function enterLongMode(
   updateCodeMode(state);
   mmu.updateContext();
 }
+
+const REAL_MODE_LIMIT = 0xffff;
+
+/** Real-address mode, as after reset but for the code segment. */
+export function enterRealMode({ state, mmu }: CpuState, segment: number, offset: number): void {
+  state.set64('rip', BigInt(offset));
+  const rights = RIGHTS.present | RIGHTS.codeOrData | RIGHTS.code | RIGHTS.writable | RIGHTS.accessed;
+  setSegment(state, SEGMENT.cs, segment, BigInt(16 * segment), REAL_MODE_LIMIT, rights);
+  updateCodeMode(state);
+  mmu.updateContext();
+}

@@ -16,6 +16,7 @@ import type { BootRequest, ImageFormat, ImageSegment, LoadedImage } from './boot
 import { loadBzImage } from './bzimage.ts';
 import { isElf, readElf } from './elf.ts';
 import { type CpuState, ENTRY_GDT, enterLongMode, enterProtectedMode } from './entry-state.ts';
+import { loadFirmware } from './firmware.ts';
 import { ImageError } from './image-error.ts';
 import { type Loading, placeLongModeTables } from './loading.ts';
 import { findMultibootHeader, readMultiboot } from './multiboot1.ts';
@@ -89,6 +90,7 @@ const PROTOCOLS: Readonly<Record<ImageFormat, Protocol>> = {
   elf64: direct('elf64'),
   elf32: direct('elf32'),
   flat: direct('flat'),
+  firmware: loadFirmware,
 };
 
 /** A format that was asked for and is not the file's: say what the file is. */

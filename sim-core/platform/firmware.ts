@@ -7,6 +7,8 @@ import { FwCfg } from './fw-cfg.ts';
 import { memoryMap, PHYSICAL } from './memory-map.ts';
 
 const MAP_ENTRY_SIZE = 20;
+/** COM1, where SeaBIOS shows what programs print by INT 10h: there is no display. */
+const SERIAL_CONSOLE = Uint8Array.of(0xf8, 0x03);
 
 /** Entries as INT 15h, E820h gives them. */
 function encodeMap(ramSize: number): Uint8Array {
@@ -25,14 +27,17 @@ export class Firmware {
   private readonly physical: PhysicalMemory;
   private readonly tables: AcpiTables;
 
-  constructor(physical: PhysicalMemory, configuration: AcpiConfiguration) {
+  constructor(physical: PhysicalMemory, configuration: Omit<AcpiConfiguration, 'ecam' | 'pciMemory'>) {
     const { ramSize } = physical.state;
     this.physical = physical;
-    this.tables = makeTables(configuration);
+    const { ecam, pciMemory, firmwareEcam, pciDecoded } = PHYSICAL;
+    this.tables = makeTables({ ...configuration, ecam, pciMemory });
+    // Firmware of this kind of machine places PCI anew.
+    const forFirmware = makeTables({ ...configuration, ecam: firmwareEcam, pciMemory: pciDecoded });
     this.fwCfg = new FwCfg(physical, {
       ramSize,
       processors: configuration.processors,
-      files: { 'etc/e820': encodeMap(ramSize), ...tableFiles(this.tables) },
+      files: { 'etc/e820': encodeMap(ramSize), 'etc/sercon-port': SERIAL_CONSOLE, ...tableFiles(forFirmware) },
     });
   }
 

@@ -9,8 +9,12 @@ export const PHYSICAL = {
   firmware: { start: 0xf_0000, size: 0x1_0000 },
   /** Memory of PCI devices: base address registers are programmed into this window. */
   pciMemory: { start: 0xc000_0000, size: 0x2000_0000 },
+  /** What the host bridge passes on to them, wherever firmware puts them. */
+  pciDecoded: { start: 0xc000_0000, size: 0x3ec0_0000 },
   /** PCI configuration space, 1 MiB for each of 256 buses (ECAM; the MCFG table names it). */
   ecam: { start: 0xe000_0000, size: 0x1000_0000 },
+  /** Where SeaBIOS moves it on machines of this kind. */
+  firmwareEcam: { start: 0xb000_0000, size: 0x1000_0000 },
   ioApic: { start: 0xfec0_0000, size: 0x1000 },
   hpet: { start: 0xfed0_0000, size: 0x400 },
   /** VT-d's DMA-remapping registers; the DMAR table names them. */

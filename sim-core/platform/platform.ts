@@ -19,7 +19,7 @@ import type { LocalApicState } from './local-apic.ts';
 import { LocalApics } from './local-apics.ts';
 import { PHYSICAL } from './memory-map.ts';
 import { PciBus, type PciBusState } from './pci/bus.ts';
-import { FIRMWARE_ROUTES, hostBridge, LpcBridge } from './pci/chipset.ts';
+import { FIRMWARE_ROUTES, HostBridge, LpcBridge } from './pci/chipset.ts';
 import type { PciDevice } from './pci/device.ts';
 import { CONFIG_PORT, FIRST_PCI_GSI, IO_APIC_REQUESTER, PCI_WINDOW } from './pci/layout.ts';
 import { Pic, type PicPairState } from './pic.ts';
@@ -121,6 +121,7 @@ export class Platform implements TimedDevice {
   private readonly keyboard: KeyboardController;
   /** What does something by itself, but for the 8254. */
   private readonly timers: readonly TimedDevice[];
+  private readonly onMemoryMapChange: () => void;
   /** What `nextDeadline` said last: a nearer one asks for attention. */
   private announced = Number.POSITIVE_INFINITY;
 
@@ -128,6 +129,7 @@ export class Platform implements TimedDevice {
     const { state, clock, frequency, callbacks } = config;
     this.state = state;
     this.clock = clock;
+    this.onMemoryMapChange = () => callbacks.onMemoryMapChange?.();
     const processors = config.processors ?? [new ProcessorState(state, 0)];
     this.pic = new Pic((asserted) => this.apics.setExternal(asserted));
     this.ioApic = new IoApic((address, data) => this.dma.interrupt(IO_APIC_REQUESTER, address, data));
@@ -201,14 +203,22 @@ export class Platform implements TimedDevice {
   /** Plugs the PCI functions, and leaves them as firmware does: with addresses, and level-triggered inputs. */
   private plugDevices(physical: PhysicalMemory): void {
     const { pci } = this;
-    for (const one of [hostBridge(), this.lpc, ...this.devices.map((device) => device.function)]) pci.plug(one);
+    const bridge = new HostBridge((base) => this.moveEcam(physical, base));
+    for (const one of [bridge, this.lpc, ...this.devices.map((device) => device.function)]) pci.plug(one);
     physical.map(PHYSICAL.ioApic.start, PHYSICAL.ioApic.size, this.timedMemory(this.ioApic));
     physical.map(PHYSICAL.hpet.start, PHYSICAL.hpet.size, this.timedMemory(this.hpet));
-    physical.map(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
     if (this.iommu) physical.map(PHYSICAL.dmar.start, PHYSICAL.dmar.size, this.iommu);
-    physical.map(PCI_WINDOW.memory32.start, PCI_WINDOW.memory32.size, pci.memory32);
+    physical.map(PHYSICAL.pciDecoded.start, PHYSICAL.pciDecoded.size, pci.memory32);
     physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, pci.memory64);
+    physical.mapOver(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
     this.setUpPci();
+  }
+
+  /** Firmware programs where configuration space is in memory; undefined: nowhere. */
+  private moveEcam(physical: PhysicalMemory, base: number | undefined): void {
+    physical.unmap(this.pci.ecam);
+    if (base !== undefined) physical.mapOver(base, PHYSICAL.ecam.size, this.pci.ecam);
+    this.onMemoryMapChange();
   }
 
   private setUpPci(): void {

@@ -18,6 +18,16 @@ import {
   scope,
 } from './aml.ts';
 
+export interface Range {
+  readonly start: number;
+  readonly size: number;
+}
+
+export interface Places {
+  readonly ecam: Range;
+  readonly pciMemory: Range;
+}
+
 const PCI_DEVICES = 32;
 const PINS = [1, 2, 3, 4] as const;
 /** In an address of _PRT: all functions of a device. */
@@ -31,14 +41,14 @@ function routingTable(): Aml {
   return named('_PRT', packageOf(...rows));
 }
 
-function rootBridge(): Aml {
-  const { memory32, memory64, io } = PCI_WINDOW;
+function rootBridge({ pciMemory }: Places): Aml {
+  const { memory64, io } = PCI_WINDOW;
   const windows = resources(
     bridged('bus', 2, 0, 256),
     // Configuration mechanism #1 is the bridge's own.
     [0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8],
     bridged('io', 2, io.start, io.size),
-    bridged('memory', 4, memory32.start, memory32.size),
+    bridged('memory', 4, pciMemory.start, pciMemory.size),
     bridged('memory', 8, memory64.start, memory64.size),
   );
   return device(
@@ -69,13 +79,14 @@ const lpcBridge = (): Aml =>
   );
 
 /** The definition block's terms. */
-export function dsdtTerms(): Aml {
-  const { hpet, ecam } = PHYSICAL;
+export function dsdtTerms(places: Places): Aml {
+  const { hpet } = PHYSICAL;
+  const { ecam } = places;
   const off = integer(SLEEP_TYPE_OFF);
   return [
     ...scope(
       '\\_SB',
-      rootBridge(),
+      rootBridge(places),
       board('HPET', 'PNP0103', 0, memory(hpet.start, hpet.size)),
       // Motherboard resources: where PCI configuration space is.
       board('MBRD', 'PNP0C02', 0, memory(ecam.start, ecam.size)),

@@ -5,12 +5,13 @@ import { tableFiles } from './linker.ts';
 import { linkTables, makeTables } from './tables.ts';
 
 const BASE = 0xf_0000;
+const PLACES = { ecam: { start: 0xe000_0000, size: 2 ** 28 }, pciMemory: { start: 0xc000_0000, size: 2 ** 29 } };
 const sum = (bytes: Uint8Array): number => bytes.reduce((total, byte) => (total + byte) & 0xff, 0);
 const ascii = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
 
 /** Follows the pointers as an operating system does. */
 function readTables(processors = 1, iommu = false) {
-  const memory = linkTables(makeTables({ processors, iommu, physicalAddressBits: 40 }), BASE);
+  const memory = linkTables(makeTables({ processors, iommu, physicalAddressBits: 40, ...PLACES }), BASE);
   const view = new DataView(memory.buffer);
   const at = (address: number): number => address - BASE;
   const table = (address: number): Uint8Array => {
@@ -100,7 +101,7 @@ describe('ACPI tables', () => {
   });
 
   it('come as files with a script that firmware can follow to the same tables', () => {
-    const configuration = { processors: 2, iommu: true, physicalAddressBits: 40 };
+    const configuration = { processors: 2, iommu: true, physicalAddressBits: 40, ...PLACES };
     const files = new Map(Object.entries(tableFiles(makeTables(configuration))));
     const place = new Map([['etc/acpi/tables', BASE + 64], ['etc/acpi/rsdp', BASE]]); // biome-ignore format: pairs
     const script = files.get('etc/table-loader') ?? new Uint8Array();

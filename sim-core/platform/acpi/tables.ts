@@ -4,7 +4,7 @@ import { ACPI_PORT, SCI_IRQ } from '../acpi-registers.ts';
 import { HPET_BLOCK_ID } from '../hpet.ts';
 import { PHYSICAL } from '../memory-map.ts';
 import { IO_APIC_REQUESTER } from '../pci/layout.ts';
-import { dsdtTerms } from './dsdt.ts';
+import { dsdtTerms, type Range } from './dsdt.ts';
 import { setChecksum, TABLE_HEADER_SIZE, TABLE_OFFSET, TableWriter, withHeader } from './table.ts';
 
 /** What the tables tell of the machine. */
@@ -13,6 +13,9 @@ export interface AcpiConfiguration {
   /** Whether there is a DMA-remapping unit. */
   readonly iommu: boolean;
   readonly physicalAddressBits: number;
+  /** Where PCI configuration space and the memory of PCI devices are. */
+  readonly ecam: Range;
+  readonly pciMemory: Range;
 }
 
 /** The timer's interrupt arrives at the I/O APIC's third input. */
@@ -109,12 +112,8 @@ function madt({ processors }: AcpiConfiguration): Uint8Array {
 
 const ioApicId = (processors: number): number => processors;
 
-const mcfg = (): Uint8Array =>
-  withHeader(
-    'MCFG',
-    1,
-    new TableWriter().number(8, 0).number(8, PHYSICAL.ecam.start).number(2, 0).raw([0, 255]).number(4, 0),
-  );
+const mcfg = ({ ecam }: AcpiConfiguration): Uint8Array =>
+  withHeader('MCFG', 1, new TableWriter().number(8, 0).number(8, ecam.start).number(2, 0).raw([0, 255]).number(4, 0));
 
 const HPET_MINIMUM_TICK = 100;
 const hpet = (): Uint8Array =>
@@ -184,7 +183,7 @@ export function makeTables(configuration: AcpiConfiguration): AcpiTables {
     return start;
   };
   const facsAt = put(facs(), FACS_SIZE);
-  const dsdt = put(withHeader('DSDT', 2, new TableWriter().raw(dsdtTerms())));
+  const dsdt = put(withHeader('DSDT', 2, new TableWriter().raw(dsdtTerms(configuration))));
   const fadtAt = put(fadt());
   pointers.push({ at: fadtAt + FADT_POINTER.facs, size: 4, target: facsAt });
   pointers.push({ at: fadtAt + FADT_POINTER.dsdt, size: 4, target: dsdt });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { hostBridge, LpcBridge } from './chipset.ts';
+import { HostBridge, LpcBridge } from './chipset.ts';
 import { type BarDevice, PciFunction } from './function.ts';
 import { formatRequester, gsiOf, pirqOf } from './layout.ts';
 import { TestBus } from './test-bus.ts';
@@ -243,7 +243,7 @@ describe('MSI-X', () => {
 
 describe('the chipset', () => {
   it('is a Q35 host bridge that says where ECAM is, and an ICH9 that routes PIRQs', () => {
-    const bridge = hostBridge();
+    const bridge = new HostBridge();
     assert.equal(bridge.read(0, 4), 0x29c0_8086);
     assert.equal(bridge.read(0x60, 4), 0xe000_0001);
     const driven: [number, boolean][] = [];
