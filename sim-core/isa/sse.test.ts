@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { assemble } from '../../test/support/nasm.ts';
 import type { Cpu } from '../cpu/cpu.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
+import { findModel } from '../cpu/models.ts';
 import { EXIT } from '../engine/record.ts';
 import { Processor } from '../machine/processor.ts';
 import { type Fault, VECTOR } from '../mmu/fault.ts';
@@ -35,7 +36,7 @@ function execute(source: string, setting: Setting = {}): { fault: Fault | undefi
   const physical = new PhysicalMemory(state);
   const mmu = new Mmu(state, physical, new Tlb(state));
   // The instructions here use nothing else of the machine.
-  const cpu = { state, mmu } as unknown as Cpu;
+  const cpu = { state, mmu, model: findModel('max') } as unknown as Cpu;
   state.set32('codeMode', CODE_MODE.code64);
   state.set32('rflagsSystem', 2);
   state.set64('cr0', BigInt(setting.cr0 ?? CR0.pe));

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { assemble } from '../../test/support/nasm.ts';
 import { type Bits, DATA, ORIGIN, randomProgram } from '../../test/support/random-program.ts';
 import type { Clock, Cpu } from '../cpu/cpu.ts';
+import { findModel } from '../cpu/models.ts';
 import { readRflags } from '../cpu/rflags.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
@@ -19,7 +20,7 @@ function start(code: Uint8Array, compile: boolean, bits: Bits) {
   const physical = new PhysicalMemory(state);
   const mmu = new Mmu(state, physical, new Tlb(state));
   const clock: Clock = { cycles: () => 0 };
-  const cpu = { state, mmu, clock } as unknown as Cpu;
+  const cpu = { state, mmu, clock, model: findModel('max') } as unknown as Cpu;
   state.set32('codeMode', bits === 64 ? CODE_MODE.code64 : CODE_MODE.code32stack32);
   for (let segment = 0; segment < 6; segment++) {
     state.set32('segmentLimit', 0xffff_ffff, segment);

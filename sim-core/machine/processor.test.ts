@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { assemble } from '../../test/support/nasm.ts';
 import type { Clock, Cpu } from '../cpu/cpu.ts';
+import { findModel } from '../cpu/models.ts';
 import { EXIT } from '../engine/record.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
@@ -19,7 +20,7 @@ function processorWith(source: string, breakpoints: readonly number[] = []) {
   const physical = new PhysicalMemory(state);
   const mmu = new Mmu(state, physical, new Tlb(state));
   const clock: Clock = { cycles: () => 0 };
-  const cpu = { state, mmu, clock } as unknown as Cpu;
+  const cpu = { state, mmu, clock, model: findModel('max') } as unknown as Cpu;
   state.set32('codeMode', CODE_MODE.code64);
   state.set32('rflagsSystem', 2);
   state.set32('stringStep', 1);
