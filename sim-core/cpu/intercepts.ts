@@ -7,8 +7,10 @@ import type { FaultStep } from './fault-step.ts';
  */
 export type InterceptQuery =
   | {
-      readonly kind: 'cpuid' | 'hlt' | 'invd' | 'wbinvd' | 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause' | 'monitor' | 'mwait';
+      readonly kind: 'cpuid' | 'hlt' | 'invd' | 'wbinvd' | 'rdtsc' | 'rdtscp' | 'rdpmc' | 'pause' | 'monitor';
     }
+  /** `armed`: a MONITOR has set up the address range. */
+  | { readonly kind: 'mwait'; readonly armed?: boolean }
   /** `waitpkg`: whether TPAUSE, UMONITOR and UMWAIT exist. */
   | { readonly kind: 'xsetbv' | 'getsec' | 'rsm' | 'clts' | 'iret' | 'rdpid' | 'xsaves' | 'waitpkg' }
   /** `information` as VMX reports the register operand and its size. */

@@ -69,6 +69,7 @@ export function deliverThroughIdt(cpu: Cpu, event: VectoredEvent): Fault | undef
   if (fault) return fault;
   state.set32('interruptibility', state.get32('interruptibility') & ~(BLOCKING.bySti | BLOCKING.byMovSs));
   state.set32('activity', ACTIVITY.active);
+  state.set32('monitorArmed', 0);
   return undefined;
 }
 

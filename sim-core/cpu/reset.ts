@@ -35,7 +35,7 @@ const CLEARED: readonly StateField[] = [
   'msrPerfGlobalStatus',
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
-  'cpl', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
+  'cpl', 'monitorArmed', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
   'x87Cs', 'x87Ds', 'pkru',
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {

@@ -29,6 +29,7 @@ import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
 import { spend, TIME_STAMP_CYCLES } from './time.ts';
+import { addressSegment } from './wait-instructions.ts';
 
 /** The VM exit that VMX wants for this instruction; none outside non-root operation. */
 const exitOf = (cpu: Cpu, query: InterceptQuery): Fault | undefined =>
@@ -129,19 +130,22 @@ function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   if (exit) return exit;
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
   const offset = readGpr(state, GPR.rax, instruction.addressSize);
-  const linear = segmentAddress(state, SEGMENT.ds, offset, 1, false);
+  const linear = segmentAddress(state, addressSegment(instruction), offset, 1, false);
   if (typeof linear === 'object') return linear;
   const value = cpu.mmu.read(linear, 1);
-  return typeof value === 'object' ? value : NEXT.sequential;
+  if (typeof value === 'object') return value;
+  state.set32('monitorArmed', 1);
+  return NEXT.sequential;
 }
 
 /** Waits for an interrupt; nothing else writes memory while this processor waits, so no store can end it. */
 function mwait(cpu: Cpu): Next | Fault {
   const { state } = cpu;
   if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
-  const exit = exitOf(cpu, { kind: 'mwait' });
+  const exit = exitOf(cpu, { kind: 'mwait', armed: state.get32('monitorArmed') !== 0 });
   if (exit) return exit;
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
+  state.set32('monitorArmed', 0);
   if ((state.get32('rflagsSystem') & RFLAGS.if) !== 0) halt(cpu);
   return NEXT.sequential;
 }

@@ -42,8 +42,8 @@ const requireEnabled = (cpu: Cpu): Fault | undefined =>
 const requireTime = ({ state }: Cpu): Fault | undefined =>
   (state.low('cr4') & CR4.tsd) !== 0 && state.get32('cpl') !== 0 ? generalProtection() : undefined;
 
-/** The segment of an address that no ModRM byte forms: DS, or the last override. */
-function addressSegment({ bytes }: DecodedInstruction): SegmentIndex {
+/** The segment of an address that no ModRM byte forms, as MONITOR’s: DS, or the last override. */
+export function addressSegment({ bytes }: DecodedInstruction): SegmentIndex {
   let segment: SegmentIndex = SEGMENT.ds;
   for (const byte of bytes) {
     if (byte === 0x0f) break;

@@ -161,6 +161,8 @@ const FIELDS = {
   x87Cs: [4, 1],
   x87Ds: [4, 1],
 
+  /** 1 from MONITOR to the next MWAIT, event or VM transition. */
+  monitorArmed: [4, 1],
   /** One of ACTIVITY. */
   activity: [4, 1],
   /** Interruptibility state in the VMCS format: bit 0 STI, bit 1 MOV SS, bit 3 NMI. */

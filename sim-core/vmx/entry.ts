@@ -126,6 +126,7 @@ function loadGuest(unit: VmxUnit): void {
   u32[OFFSET.cpl >>> 2] = ((u32[RIGHTS_AT + SEGMENT.ss] as number) >>> 5) & 3;
   updateCodeMode(state);
   u32[OFFSET.nonRoot >>> 2] = 1;
+  u32[OFFSET.monitorArmed >>> 2] = 0;
   enterGuestWorld(unit, secondary);
   if (usesPdptes(state)) {
     if (secondary & SECONDARY.ENABLE_EPT) vmcs.transfer.loadPdptes();

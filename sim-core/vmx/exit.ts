@@ -239,6 +239,7 @@ function loadHost(unit: VmxUnit, nmi: boolean): boolean {
   const blocked = virtualNmis ? 0 : (u32[OFFSET.interruptibility >>> 2] as number) & BLOCKING.byNmi;
   u32[OFFSET.interruptibility >>> 2] = nmi ? BLOCKING.byNmi : blocked;
   u32[OFFSET.activity >>> 2] = ACTIVITY.active;
+  u32[OFFSET.monitorArmed >>> 2] = 0;
   clear64(state, OFFSET.pendingDebug);
   leaveGuestWorld(unit);
   if (usesPdptes(state) && !loadPdptes(unit)) {

@@ -85,6 +85,19 @@ const CASES: readonly Case[] = [
     reason: 'MONITOR',
     cause: /MONITOR/,
   },
+  { what: 'MWAIT', code: [0x0f, 0x01, 0xc9], changes: primary(PRIMARY.MWAIT_EXITING), reason: 'MWAIT', cause: /MWAIT/ },
+  {
+    what: 'MWAIT after MONITOR',
+    code: [0x0f, 0x01, 0xc9],
+    changes: primary(PRIMARY.MWAIT_EXITING),
+    before: both(withGpr('rax', 0x8000n), withGpr('rcx', 0n), withGpr('rdx', 0n), (processor) => {
+      processor.execute([0x0f, 0x01, 0xc8]);
+      processor.state.set64('rip', 0x20_0000n);
+    }),
+    reason: 'MWAIT',
+    qualification: 1n,
+    cause: /MWAIT/,
+  },
   {
     what: 'RDRAND R9D',
     code: [0x41, 0x0f, 0xc7, 0xf1],

@@ -48,6 +48,7 @@ const never = (): undefined => undefined;
 const rdtsc = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSC);
 const rdtscp = byPrimary(PRIMARY.RDTSC_EXITING, EXIT.RDTSCP);
 const wbinvdExit = vmExit(EXIT.WBINVD, controlState(SECONDARY_FIELD, SECONDARY.WBINVD_EXITING, 1));
+const mwait = byPrimary(PRIMARY.MWAIT_EXITING, EXIT.MWAIT);
 const pause = byPrimary(PRIMARY.PAUSE_EXITING, EXIT.PAUSE);
 
 /** Indices in `pauseLoop`. */
@@ -261,7 +262,10 @@ export const INTERCEPTS: InterceptTable = {
   rdpmc: byPrimary(PRIMARY.RDPMC_EXITING, EXIT.RDPMC),
   pause: (query, vmcs, _, cpu) => pause(query, vmcs) ?? pauseLoop(vmcs, cpu),
   monitor: byPrimary(PRIMARY.MONITOR_EXITING, EXIT.MONITOR),
-  mwait: byPrimary(PRIMARY.MWAIT_EXITING, EXIT.MWAIT),
+  mwait: (query, vmcs) => {
+    const exit = mwait(query, vmcs);
+    return exit && query.armed ? { ...exit, qualification: 1n } : exit;
+  },
   rdtsc,
   rdtscp: (query, vmcs) =>
     secondaryControls(vmcs) & SECONDARY.ENABLE_RDTSCP ? rdtscp(query, vmcs) : undefinedOpcode(),
