@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Discrepancy } from '../sim-core/machine/verify.ts';
-import { describeDiscrepancy } from './verify.ts';
+import { parseRun, UsageError } from './options.ts';
+import { describeDiscrepancy, verify } from './verify.ts';
 
 describe('vmxray run --verify', () => {
   const discrepancy: Discrepancy = {
@@ -19,6 +20,11 @@ describe('vmxray run --verify', () => {
       'compiled code and the interpreter disagree after 1234 instructions, over the next one at 0x100008: ' +
         'bswap rax (48 0f c8)\n  rbx: 0x1 compiled, 0x2a interpreted\n',
     );
+  });
+
+  it('wants no disk that the runs would write one after the other', async () => {
+    const options = parseRun(['kernel.elf', '--verify', '--device', 'virtio-blk,file=disk.img,write=on']);
+    await assert.rejects(verify(options), UsageError);
   });
 
   it('says when only the block is known', () => {

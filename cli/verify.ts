@@ -6,7 +6,7 @@ import { type Discrepancy, type StartMachine, Verification } from '../sim-core/m
 import { makeDeviceConfigs } from './devices.ts';
 import { EXIT_STATUS, exitStatus } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
-import type { RunOptions } from './options.ts';
+import { type RunOptions, UsageError } from './options.ts';
 import { describeStop, summary } from './report.ts';
 import { asFinal } from './run.ts';
 
@@ -43,6 +43,10 @@ const asJson = ({ instructions, isExact, address, differences }: Discrepancy) =>
 
 /** @returns the process's exit status. @throws ImageError, UsageError */
 export async function verify(options: RunOptions): Promise<number> {
+  const writable = options.devices.find((text) => /(^|,)write=on(,|$)/.test(text));
+  if (writable !== undefined) {
+    throw new UsageError(`--verify runs the image several times: take write=on out of --device ${writable}`);
+  }
   const started = performance.now();
   const request = bootRequestOf(options);
   const start: StartMachine = (config) => {
