@@ -269,6 +269,26 @@ describe('EPT', () => {
     });
   });
 
+  it('has 5 levels when EPTP says so, which translate addresses beyond 48 bits', () => {
+    const world = newWorld();
+    world.mmu.features.physicalAddressBits = 52;
+    const root = 0x80_0000;
+    const far = 0x7_1234_5678_9000n;
+    map4(world, root, far, 0x50_0000n, 0, RWX | WB, RWX, allocator(root + 0x1000), 4);
+    const fiveLevels = BigInt(root) | 6n | (4n << 3n);
+    const { steps, physical } = world.mmu.explainEpt(Number(far), 'read', fiveLevels);
+    assert.deepEqual(
+      steps.map(({ table }) => table),
+      ['EPT PML5E', 'EPT PML4E', 'EPT PDPTE', 'EPT PDE', 'EPT PTE'],
+    );
+    assert.equal(physical, 0x50_0000);
+    const four = world.mmu.explainEpt(Number(far), 'read', EPTP);
+    assert.equal(four.fault?.kind, 'eptViolation', '4 levels translate 48 bits');
+    // SDM Vol. 3C, "Format of an EPT PML5 Entry": bits 7:3 are reserved.
+    world.physical.write64(root + 8 * 7, world.physical.read64(root + 8 * 7) | 0x80n);
+    assert.equal(world.mmu.explainEpt(Number(far), 'read', fiveLevels).fault?.kind, 'eptMisconfiguration');
+  });
+
   it('explains a guest from root operation with every EPT entry read', () => {
     const world = build();
     const guest = world.mmu.context();

@@ -308,6 +308,27 @@ describe('Mmu with 4-level paging', () => {
     );
   });
 
+  it('translates 57 bits through a PML5 table with CR4.LA57, and calls canonical what is for 57 bits', () => {
+    const world = newWorld();
+    const linear = 0x00ab_cdef_0123_4000n;
+    const root = 0x8000;
+    map4(world, root, linear, 0x50_0000n, 0, P | W, P | W, allocator(0x9000), 4);
+    const la57 = 0x1000n;
+    setMode(world, { cr3: BigInt(root), cr4: CR4_PAE | la57, efer: EFER_LONG });
+    assert.equal(physicalOf(world, access(world.mmu, linear + 8n, 4)), 0x50_0008);
+    const { steps, physical } = world.mmu.explain(linear, 'read');
+    assert.deepEqual(
+      steps.filter(({ table }) => table !== 'TLB').map(({ table }) => table),
+      ['PML5E', 'PML4E', 'PDPTE', 'PDE', 'PTE'],
+    );
+    assert.equal(physical, 0x50_0000);
+    assert.equal(access(world.mmu, 1n << 56n, 1), 0);
+    assert.deepEqual(world.mmu.fault, { kind: 'exception', vector: 13, errorCode: 0 });
+    setMode(world, { cr3: BigInt(root), cr4: CR4_PAE, efer: EFER_LONG });
+    assert.equal(access(world.mmu, linear, 1), 0);
+    assert.deepEqual(world.mmu.fault, { kind: 'exception', vector: 13, errorCode: 0 }, '4 levels: not canonical');
+  });
+
   it('explains a walk entry by entry and changes nothing', () => {
     const world = build();
     const before = world.state.bytes.slice();

@@ -52,7 +52,7 @@ export const CR0_WP = 0x1_0000n;
 /**
  * Maps one page in 4-level tables (or the same format in EPT), making tables on the way from `allocate`.
  * @param level of the leaf: 0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB
- * @param flags of the leaf; @param tableFlags of the entries above it
+ * @param flags of the leaf; @param tableFlags of the entries above it; @param top level of the root: 4 for 5 levels
  * @returns the physical addresses of the entries used, by level
  */
 export function map4(
@@ -64,10 +64,11 @@ export function map4(
   flags: bigint,
   tableFlags: bigint,
   allocate: () => number,
+  top = 3,
 ): number[] {
   const entries: number[] = [];
   let table = root;
-  for (let at = 3; at >= level; at--) {
+  for (let at = top; at >= level; at--) {
     const index = Number((linear >> BigInt(12 + 9 * at)) & 0x1ffn);
     const entry = table + 8 * index;
     entries[at] = entry;
