@@ -23,7 +23,7 @@ describe('command line', () => {
 
   it('takes every option', () => {
     const text =
-      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 1 --max-instructions 5000 --timeout 0.5 --cpu max';
+      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 4 --max-instructions 5000 --timeout 0.5 --cpu max';
     const options = parseRun([
       ...text.split(' '),
       '--format',
@@ -51,6 +51,7 @@ describe('command line', () => {
       timeout: 0.5,
       json: true,
       cpu: 'max',
+      cpus: 4,
       devices: ['edu', 'virtio-rng,seed=1', 'virtio-blk,file=a.img'],
       iommu: true,
       interpret: true,
@@ -74,7 +75,7 @@ describe('command line', () => {
     [['a', '--memory', '5T'], /--memory 5T: give a size/],
     [['a', '--memory', '1000'], /steps of 64K/],
     [['a', '--memory', '4G'], /from 1M to 3G/],
-    [['a', '--cpus', '2'], /one processor/],
+    [['a', '--cpus', '17'], /16 at most/],
     [['a', '--cpu', 'z80'], /--cpu z80: choose from westmere/],
     [['a', '--cpus', 'x'], /--cpus x: give a positive whole number/],
     [['a', '--max-instructions', '1.5'], /whole number/],

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
 import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-request.ts';
 import { DEVICE_KINDS } from '../sim-core/platform/devices.ts';
+import { MOST_PROCESSORS } from '../sim-core/state/layout.ts';
 import { exitStatusHelp } from './exit-status.ts';
 
 /** Wrong arguments: the message says what is wrong and what would be right. */
@@ -26,6 +27,8 @@ export interface RunOptions {
   readonly json: boolean;
   /** Name of a processor model (sim-core/cpu/models.ts). */
   readonly cpu: string;
+  /** Number of processors. */
+  readonly cpus: number;
   /** End the run at the first access through a TLB entry that the tables no longer bear out. */
   readonly stopOnStale: boolean;
   /** PCI devices as text (sim-core/platform/device-text.ts). */
@@ -55,7 +58,7 @@ export const HELP = `Usage: vmxray <command> [options]
     --format F                  auto (default), ${IMAGE_FORMATS.join(', ')}
                                 (flat is raw code: 32-bit mode at 1 MiB)
     --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
-    --cpus N                    processors (1 for now)
+    --cpus N                    processors (default 1, at most ${MOST_PROCESSORS})
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
     --device D                  PCI device, may be repeated: ${DEVICE_KINDS.join(', ')};
                                 options behind commas, as in edu,dma_mask=0xffffffff
@@ -146,9 +149,8 @@ export function parseRun(args: readonly string[]): RunOptions {
       `run takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`,
     );
   }
-  if (positive('--cpus', values.cpus, true) !== 1) {
-    throw new UsageError(`--cpus ${values.cpus}: the machine has one processor for now (docs/limits.md)`);
-  }
+  const cpus = positive('--cpus', values.cpus, true);
+  if (cpus > MOST_PROCESSORS) throw new UsageError(`--cpus ${values.cpus}: there may be ${MOST_PROCESSORS} at most`);
   if (!MODEL_NAMES.includes(values.cpu)) {
     throw new UsageError(`--cpu ${values.cpu}: choose from ${MODEL_NAMES.join(', ')}`);
   }
@@ -162,6 +164,7 @@ export function parseRun(args: readonly string[]): RunOptions {
     timeout: positive('--timeout', values.timeout, false),
     json: values.json,
     cpu: values.cpu,
+    cpus,
     devices: [...values.device, ...values.disk.map((file) => `virtio-blk,file=${file}`)],
     iommu: values.iommu,
     interpret: values.interpret,

@@ -84,6 +84,13 @@ export interface RunSummary {
   readonly tlb: Readonly<Record<string, number>>;
 }
 
+/** Sums of all processors' counts by exit reason. */
+function total(counts: readonly ReadonlyMap<number, number>[]): ReadonlyMap<number, number> {
+  const sums = new Map<number, number>();
+  for (const [reason, count] of counts.flatMap((one) => [...one])) sums.set(reason, (sums.get(reason) ?? 0) + count);
+  return sums;
+}
+
 export function summary(
   stop: FinalStop | 'interrupted',
   status: number,
@@ -91,6 +98,7 @@ export function summary(
   seconds: number,
 ): RunSummary {
   const { instructions, cycles } = machine;
+  const units = machine.processors.map(({ vmx }) => vmx);
   return {
     stopReason: stop === 'interrupted' ? stop : stop.kind,
     exitStatus: status,
@@ -100,9 +108,9 @@ export function summary(
     seconds: Number(seconds.toFixed(6)),
     mips: Number((instructions / seconds / 1e6).toFixed(3)),
     rip: hex(machine.state.get64('rip')),
-    vmEntries: machine.vmx.entries,
-    vmExits: byName(machine.vmx.exitCounts),
-    vmExitCycles: byName(machine.vmx.exitCycles),
+    vmEntries: units.reduce((sum, { entries }) => sum + entries, 0),
+    vmExits: byName(total(units.map(({ exitCounts }) => exitCounts))),
+    vmExitCycles: byName(total(units.map(({ exitCycles }) => exitCycles))),
     tlb: machine.mmu.tlb.counters,
   };
 }

@@ -16,7 +16,6 @@ const LARGEST_SLICE = 2 ** 30;
 /** Between slices input arrives and limits are looked at. */
 const SLICE_MILLISECONDS = 40;
 const COM1_INTERRUPT_ENABLE = 0x3f9;
-const RFLAGS_IF = 0x200;
 
 class Runner {
   private readonly options: RunOptions;
@@ -32,6 +31,7 @@ class Runner {
     this.machine = createMachine({
       memory: options.memory,
       cpuModel: options.cpu,
+      cpus: options.cpus,
       compile: !options.interpret,
       devices: makeDeviceConfigs(options.devices),
       iommu: options.iommu,
@@ -95,9 +95,8 @@ class Runner {
 
   /** A halted processor that takes interrupts goes on when COM1 is set to interrupt for received bytes. */
   private inputCanWake(): boolean {
-    const { state, cpu } = this.machine;
-    const interruptible = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || state.get32('nonRoot') !== 0;
-    return interruptible && (cpu.ports.read(COM1_INTERRUPT_ENABLE, 1) & 1) !== 0;
+    const { processors, cpu } = this.machine;
+    return processors.some(({ wakesUp }) => wakesUp) && (cpu.ports.read(COM1_INTERRUPT_ENABLE, 1) & 1) !== 0;
   }
 
   private report(stop: FinalStop | 'interrupted'): number {

@@ -59,6 +59,8 @@ export interface ProcessorView {
   readonly number: number;
   readonly activity: 'active' | 'HLT' | 'shutdown' | 'wait-for-SIPI';
   readonly world: World;
+  /** In HLT with interrupts that would end it. */
+  readonly wakesUp: boolean;
   /** Linear address of the next instruction. */
   readonly rip: bigint;
   readonly vmx: VmxView;

@@ -128,8 +128,7 @@ export class Processors {
     let wakeUp = Number.POSITIVE_INFINITY;
     for (const { state } of this.all) {
       if (state.get32('activity') !== ACTIVITY.hlt) continue;
-      const listens = (state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || state.get32('nonRoot') !== 0;
-      wakeUp = Math.min(wakeUp, listens ? devices : wakeUp, state.getFloat('preemptionDeadline'));
+      wakeUp = Math.min(wakeUp, wakesUp(state) ? devices : wakeUp, state.getFloat('preemptionDeadline'));
     }
     return wakeUp;
   }
@@ -144,10 +143,16 @@ export function viewOf({ number, state, vmx }: LogicalProcessor): ProcessorView 
     number,
     activity: ACTIVITY_NAMES[state.get32('activity')] ?? 'shutdown',
     world: state.get32('nonRoot') !== 0 ? 'guest' : 'vmm',
+    wakesUp: wakesUp(state),
     rip: is64 ? rip : BigInt.asUintN(32, rip + state.get64('segmentBase', SEGMENT.cs)),
     vmx,
   };
 }
+
+/** A guest is left for an interrupt, whatever its RFLAGS.IF. */
+const wakesUp = (state: ProcessorState): boolean =>
+  state.get32('activity') === ACTIVITY.hlt &&
+  ((state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || state.get32('nonRoot') !== 0);
 
 /** Whether a processor executes instructions, or something has come that may make it do so. */
 function mayRun(state: ProcessorState, now: number): boolean {
