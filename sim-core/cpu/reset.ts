@@ -35,8 +35,8 @@ const CLEARED: readonly StateField[] = [
   'msrPerfGlobalStatus',
 ]; // biome-ignore format: a table reads better in rows
 const CLEARED32: readonly StateField[] = [
-  'cpl', 'monitorArmed', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn', 'nonRoot', 'vpid', 'x87Status', 'x87Opcode',
-  'x87Cs', 'x87Ds', 'pkru',
+  'cpl', 'monitorArmed', 'activity', 'interruptibility', 'nmiRequest', 'initRequest', 'startUpRequest', 'vmxOn',
+  'nonRoot', 'vpid', 'x87Status', 'x87Opcode', 'x87Cs', 'x87Ds', 'pkru',
 ]; // biome-ignore format: a table reads better in rows
 const MISC_ENABLE = {
   fastStrings: 1n,

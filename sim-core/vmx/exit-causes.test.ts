@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { trapMonitored } from '../cpu/events.ts';
+import { ACTIVITY, START_UP } from '../state/layout.ts';
 import { CONTROL_FIELDS, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { EXIT_REASONS, type ExitName } from './exit-reasons.ts';
 import { access, boundary, code, controls, type Guest, outcomeOf } from './test-outcomes.ts';
@@ -13,9 +14,9 @@ const APIC_ACCESS = 0x1_4000;
 const PAGE = 0x1_8000;
 
 const request =
-  (line: 'interruptRequest' | 'nmiRequest'): Guest['act'] =>
+  (line: 'interruptRequest' | 'initRequest' | 'startUpRequest', value = 1): Guest['act'] =>
   (processor) => {
-    processor.state.set32(line, 1);
+    processor.state.set32(line, value);
     processor.boundary();
   };
 const byPrimary = (control: number, act: Guest['act']): Guest => ({ act, changes: controls({ primary: control }) });
@@ -58,7 +59,6 @@ function smallPages({ physical }: TestProcessor): void {
 
 /** Reasons that cannot come about: what is missing, and the control that would bring it, where there is one. */
 const MISSING = {
-  processors: ['other processors, which alone send INITs and SIPIs'],
   smm: ['system-management mode', 'Entry to SMM'],
   smx: ['CR4.SMXE, without which GETSEC is #UD'],
   machineChecks: ['machine checks'],
@@ -80,8 +80,11 @@ const CAUSES: { readonly [Name in ExitName]: Row } = {
   EXCEPTION_OR_NMI: { act: code(0x0f, 0x0b), changes: { EXCEPTION_BITMAP: 1 << 6 } },
   EXTERNAL_INTERRUPT: { act: request('interruptRequest'), changes: controls({ pin: PIN.EXTERNAL_INTERRUPT_EXITING }) },
   TRIPLE_FAULT: { act: code(0x0f, 0x0b), changes: { GUEST_IDTR_LIMIT: 0 } },
-  INIT_SIGNAL: 'processors',
-  START_UP_IPI: 'processors',
+  INIT_SIGNAL: { act: request('initRequest') },
+  START_UP_IPI: {
+    changes: { GUEST_ACTIVITY_STATE: ACTIVITY.waitForSipi },
+    act: request('startUpRequest', START_UP.latched | 0x12),
+  },
   IO_SMI: 'smm',
   OTHER_SMI: 'smm',
   INTERRUPT_WINDOW: {
