@@ -456,6 +456,30 @@ describe('VM exits of events', () => {
     assert.equal(processor.state.get64('cr2'), 0x77n);
   });
 
+  it('save RF by what has caused them: 0 for an instruction, 1 for an access, as before for an interrupt', () => {
+    const saved = (act: (processor: TestProcessor) => void, changes: FieldChanges = {}): bigint => {
+      const processor = inGuest(changes);
+      writeRflags(processor.state, 0x1_0002);
+      act(processor);
+      assert.equal(processor.exits.length, 1);
+      return (processor.field('GUEST_RFLAGS') >> 16n) & 1n;
+    };
+    const accessed = (processor: TestProcessor): void => {
+      writeRflags(processor.state, 2);
+      processor.fault({ kind: 'vmExit', reason: EXIT.APIC_ACCESS, qualification: 0n, cause: 'the access' }, 3);
+    };
+    assert.equal(
+      saved((processor) => processor.execute(CODE.cpuid)),
+      0n,
+    );
+    assert.equal(saved(accessed), 1n);
+    const interrupt = (processor: TestProcessor): void => {
+      processor.state.set32('interruptRequest', 1);
+      processor.boundary();
+    };
+    assert.equal(saved(interrupt, pin(PIN.EXTERNAL_INTERRUPT_EXITING)), 1n);
+  });
+
   it('an external interrupt, whatever RFLAGS.IF; acknowledged only on demand', () => {
     const plain = inGuest(pin(PIN.EXTERNAL_INTERRUPT_EXITING));
     plain.state.set32('interruptRequest', 1);

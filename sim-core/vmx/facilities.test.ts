@@ -108,6 +108,7 @@ describe('Page-modification logging', () => {
     assert.ok(fault);
     assert.deepEqual(processor.fault(fault, 3), VM_EXIT);
     assert.equal(processor.field('EXIT_REASON'), 62n);
+    assert.equal(processor.field('GUEST_RFLAGS') & 0x1_0000n, 0x1_0000n, 'RF, as for other faults of an access');
     assert.equal(processor.field('GUEST_RIP'), 0x20_0000n);
     assert.equal(processor.physical.read64(AT.eptPdpt) & 0x200n, 0n);
   });
