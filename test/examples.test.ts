@@ -28,6 +28,8 @@ describe('examples', () => {
   it('are in the repository as ELF files', () => {
     assert.deepEqual(BUILT, [
       'broken-entry/broken-entry.elf',
+      'direct-assignment/direct-assignment.elf',
+      'direct-assignment/guest.elf',
       'first-vmm/first-vmm.elf',
       'first-vmm/guest.elf',
       'stale-tlb/stale-tlb.elf',
