@@ -12,8 +12,11 @@ describe('command line', () => {
       maxInstructions: Number.POSITIVE_INFINITY,
       timeout: Number.POSITIVE_INFINITY,
       cpu: 'westmere',
+      cpus: 1,
       devices: [],
       iommu: false,
+      debugConsole: false,
+      startTime: undefined,
       interpret: false,
       verify: false,
       stopOnStale: false,
@@ -54,6 +57,8 @@ describe('command line', () => {
       cpus: 4,
       devices: ['edu', 'virtio-rng,seed=1', 'virtio-blk,file=a.img'],
       iommu: true,
+      debugConsole: false,
+      startTime: undefined,
       interpret: true,
       verify: true,
       stopOnStale: true,
@@ -62,6 +67,21 @@ describe('command line', () => {
 
   it('takes an initrd for the first module', () => {
     assert.deepEqual(parseRun(['--module', 'b', '--initrd', 'a', 'bzImage']).modules, ['a', 'b']);
+  });
+
+  it('starts firmware in place of an image', () => {
+    const options = parseRun(['--bios', 'bios.bin', '--cdrom', 'a.iso', '--debug-console']);
+    assert.deepEqual(
+      [options.image, options.format, options.devices],
+      ['bios.bin', 'firmware', ['virtio-blk,file=a.iso']],
+    );
+    assert.equal(options.debugConsole, true);
+    assert.throws(() => parseRun(['--bios', 'bios.bin', 'kernel']), /give that to --disk/);
+  });
+
+  it('reads the time of the real-time clock', () => {
+    assert.equal(parseRun(['--start-time', '2025-12-24T18:30:00Z', 'a']).startTime, 1_766_601_000);
+    assert.throws(() => parseRun(['--start-time', 'yesterday', 'a']), /--start-time yesterday/);
   });
 
   it('reads sizes with units', () => {

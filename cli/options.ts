@@ -33,6 +33,10 @@ export interface RunOptions {
   readonly stopOnStale: boolean;
   /** PCI devices as text (sim-core/platform/device-text.ts). */
   readonly devices: readonly string[];
+  /** What guests write to ports E9h and 402h goes to standard error. */
+  readonly debugConsole: boolean;
+  /** What the real-time clock shows at power-up: seconds since 1970; undefined: the machine's default. */
+  readonly startTime: number | undefined;
   /** Devices' accesses go through VT-d. */
   readonly iommu: boolean;
   /** Keep hot code in the interpreter, too. */
@@ -64,6 +68,10 @@ export const HELP = `Usage: vmxray <command> [options]
                                 options behind commas, as in edu,dma_mask=0xffffffff
     --disk FILE                 disk image for a virtio-blk device; what the guest writes is forgotten
                                 (to keep it: --device virtio-blk,file=FILE,write=on)
+    --cdrom FILE                the same for an ISO image that can also start from a disk, as grub-mkrescue makes them
+    --bios FILE                 start this PC firmware in place of an image, as SeaBIOS's bios-256k.bin: it boots the disk
+    --debug-console             show on standard error what guests write to ports E9h and 402h
+    --start-time T              what the real-time clock shows at power-up, as 2026-01-01T00:00:00Z (the default)
     --iommu                     put VT-d between the devices and memory
     --interpret                 do not compile hot code: slower, for comparing
     --verify                    run twice at once, compiled and interpreted, and compare the machines all the way;
@@ -109,6 +117,13 @@ function parseFormat(text: string): RunOptions['format'] {
   return found;
 }
 
+/** '2026-01-01T00:00:00Z' → seconds since 1970. @throws UsageError */
+function parseTime(text: string): number {
+  const milliseconds = Date.parse(text);
+  if (milliseconds >= 0) return Math.floor(milliseconds / 1000);
+  throw new UsageError(`--start-time ${text}: give a date from 1970 on, as 2026-01-01T00:00:00Z`);
+}
+
 /** parseArgs with its complaints as UsageError. */
 const parse: typeof parseArgs = (config) => {
   try {
@@ -133,6 +148,10 @@ export function parseRun(args: readonly string[]): RunOptions {
       cpu: { type: 'string', default: DEFAULT_MODEL },
       device: { type: 'string', multiple: true, default: [] },
       disk: { type: 'string', multiple: true, default: [] },
+      cdrom: { type: 'string', multiple: true, default: [] },
+      bios: { type: 'string' },
+      'debug-console': { type: 'boolean', default: false },
+      'start-time': { type: 'string' },
       iommu: { type: 'boolean', default: false },
       interpret: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
@@ -142,11 +161,13 @@ export function parseRun(args: readonly string[]): RunOptions {
       json: { type: 'boolean', default: false },
     },
   });
-  const [image, ...rest] = positionals;
+  const [image, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
   if (image === undefined) throw new UsageError('run needs an image: vmxray run kernel.elf');
   if (rest.length > 0) {
     throw new UsageError(
-      `run takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`,
+      values.bios === undefined
+        ? `run takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`
+        : `--bios boots what is on a disk, not '${rest.join("', '")}': give that to --disk`,
     );
   }
   const cpus = positive('--cpus', values.cpus, true);
@@ -158,14 +179,16 @@ export function parseRun(args: readonly string[]): RunOptions {
     image,
     commandLine: values.cmdline,
     modules: [...(values.initrd === undefined ? [] : [values.initrd]), ...values.module],
-    format: parseFormat(values.format),
+    format: values.bios === undefined ? parseFormat(values.format) : 'firmware',
     memory: parseMemory(values.memory),
     maxInstructions: positive('--max-instructions', values['max-instructions'], true),
     timeout: positive('--timeout', values.timeout, false),
     json: values.json,
     cpu: values.cpu,
     cpus,
-    devices: [...values.device, ...values.disk.map((file) => `virtio-blk,file=${file}`)],
+    devices: [...values.device, ...[...values.disk, ...values.cdrom].map((file) => `virtio-blk,file=${file}`)],
+    debugConsole: values['debug-console'],
+    startTime: values['start-time'] === undefined ? undefined : parseTime(values['start-time']),
     iommu: values.iommu,
     interpret: values.interpret,
     verify: values.verify,

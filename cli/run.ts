@@ -35,7 +35,9 @@ class Runner {
       compile: !options.interpret,
       devices: makeDeviceConfigs(options.devices),
       iommu: options.iommu,
+      ...(options.startTime === undefined ? {} : { startTime: options.startTime }),
     });
+    if (options.debugConsole) this.machine.onDebugConsole = (byte) => process.stderr.write(Uint8Array.of(byte));
     this.console = new SerialConsole(this.machine);
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };

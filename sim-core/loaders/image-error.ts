@@ -4,8 +4,8 @@ const ADVICE = {
   'compressed-image': 'Unpack it and give the program inside.',
   'boot-protocol': 'Give a Linux bzImage, a multiboot or PVH kernel, or an ELF file.',
   'firmware-boot':
-    'Nothing here boots disks by themselves yet (docs/limits.md): give the kernel inside, for instance a Linux bzImage, ' +
-    'a multiboot kernel or an ELF file.',
+    'Start it by firmware: vmxray run --bios bios-256k.bin --disk FILE (Debian has SeaBIOS in the package seabios, ' +
+    'in /usr/share/seabios); or give the kernel inside.',
   'not-an-elf':
     'Give a Linux bzImage, a multiboot or PVH kernel, or a statically linked x86 ELF file; for raw machine code say --format flat ' +
     '(it is loaded at 1 MiB and starts in 32-bit protected mode).',

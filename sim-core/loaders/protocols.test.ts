@@ -183,6 +183,24 @@ describe('PVH loader', () => {
   });
 });
 
+describe('firmware loader', () => {
+  it('starts at the reset vector in real-address mode, with a copy below 1 MiB and the whole below 4 GiB', () => {
+    const image = new Uint8Array(0x2_0000).fill(0xcc);
+    image.set([0xea, 0x5b, 0xe0, 0x00, 0xf0], 0x1_fff0);
+    const { loaded, state, physical, word } = load(image, { format: 'firmware' });
+    assert.deepEqual([loaded.format, loaded.entry], ['firmware', 0xf_fff0]);
+    assert.deepEqual([state.segment(SEGMENT.cs).base, state.get64('rip')], [0xf_0000n, 0xfff0n]);
+    assert.equal(state.get32('codeMode'), CODE_MODE.code16stack16);
+    assert.deepEqual([word(0xf_fff0), word(0xffff_fff0), word(0xfffe_0000)], [0x00e0_5bea, 0x00e0_5bea, 0xcccc_cccc]);
+    physical.write(0xffff_fff0, 4, 0);
+    assert.equal(word(0xffff_fff0), 0x00e0_5bea);
+  });
+
+  it('refuses what is no firmware by its size', () => {
+    assert.match(failure(new Uint8Array(1000), { format: 'firmware' }).message, /multiple of 64 KiB/);
+  });
+});
+
 describe('a chosen format that does not fit', () => {
   it('is told together with what the image is', () => {
     const bzImage = makeBzImage({ code: HALT });
