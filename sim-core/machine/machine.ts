@@ -245,6 +245,7 @@ class SimulatedMachine implements Machine, Rewindable {
       now: () => ({
         address: this.processor.linearOfInstruction(),
         world: this.world,
+        ...(this.logical.all.length > 1 ? { processor: this.selected } : {}),
         instructions: this.instructions,
         cycles: this.cycles,
       }),

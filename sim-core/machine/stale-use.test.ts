@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { elf64 } from '../../test/dap/sample.ts';
 import { assemble } from '../../test/support/nasm.ts';
+import { explainStaleUse } from '../mmu/explain-stale.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import { REGION } from '../state/layout.ts';
 import type { Machine } from './api.ts';
@@ -90,7 +91,7 @@ const RANDOM_ROUNDS = `
   jmp .round
 `;
 
-function boot(source: string, options: { compile?: boolean } = {}): Machine {
+function boot(source: string, options: { compile?: boolean; cpus?: number; cpuModel?: string } = {}): Machine {
   const machine = createMachine({ memory: MEMORY, ...options });
   const code = assemble(`bits 64\norg ${ORIGIN}\n${source}`);
   machine.boot({ name: 'test', image: elf64([...code]), commandLine: '', modules: [] });
@@ -206,6 +207,75 @@ describe('Use of a stale translation', () => {
       assert.deepEqual(watched, plain);
       assert.ok(uses.length > 100, `${uses.length} uses`);
     }
+  });
+
+  it('is found where another processor has changed the tables and told nobody', () => {
+    const STARTED = 0x1_0000;
+    // The other processor: from real-address mode into 64-bit mode with the first one's tables, then two looks.
+    const other = assemble(`bits 16
+      org ${STARTED}
+      cli
+      mov ax, 0x1000
+      mov ds, ax
+      o32 lgdt [gdtr - ${STARTED}]
+      mov eax, cr4
+      or eax, 0x20
+      mov cr4, eax
+      mov eax, 0x200000
+      mov cr3, eax
+      mov ecx, 0xc0000080
+      rdmsr
+      or eax, 0x100
+      wrmsr
+      mov eax, 0x80000011
+      mov cr0, eax
+      jmp dword 8:code64
+    bits 64
+    code64:
+      mov eax, [0x600000]
+      mov byte [0x500], 1
+    .wait:
+      pause
+      cmp byte [0x501], 0
+      je .wait
+      mov eax, [0x600000]
+      cli
+      hlt
+    align 8
+    gdt: dq 0, 0x00af9b000000ffff
+    gdtr: dw 15
+      dd gdt`);
+    const source = `${TABLES}
+      mov eax, 0xc0000083 ; the local APIC, in a page of 1 GiB
+      mov [0x201018], rax
+      mov ebx, 0xfee00300
+      mov dword [rbx], 0xc4500 ; INIT, to all others
+      mov dword [rbx], 0xc4610 ; start-up IPI: 10000h
+    .wait:
+      pause
+      cmp byte [0x500], 0
+      je .wait
+    remap:
+      mov qword [0x203000], 0x405003
+      invlpg [0x600000]
+      mov byte [0x501], 1
+      cli
+      hlt
+      dq remap`;
+    const machine = boot(source, { cpus: 2, cpuModel: 'max' });
+    machine.physical.poke(STARTED, other);
+    machine.watchTables(true);
+    machine.onStaleUse = () => true;
+    const stop = machine.run(1_000_000);
+    assert.ok(stop.kind === 'staleUse', stop.kind);
+    const remap = Buffer.from(assemble(`bits 64\norg ${ORIGIN}\n${source}`))
+      .subarray(-8)
+      .readBigUInt64LE();
+    assert.equal(stop.use.write?.at.address, remap);
+    assert.ok(stop.use.at.address > BigInt(STARTED) && stop.use.at.address < BigInt(STARTED + other.length));
+    assert.deepEqual([stop.use.accessed, machine.selected], [WINDOW, 1]);
+    assert.deepEqual([stop.use.write?.at.processor, stop.use.at.processor], [0, 1]);
+    assert.match(explainStaleUse(stop.use).details.join('\n'), /on processor 0, instr.*\n.*on processor 1, instr/);
   });
 
   it('is found by a watch that begins in the middle as by one from the beginning', () => {

@@ -10,8 +10,9 @@ const NO_NAMES: NameCode = () => '';
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 const WORLDS = { vmm: 'root operation (or without VMX)', guest: 'the guest' } as const;
 
-function place({ address, world, instructions, cycles }: Moment, nameOf: NameCode): string {
-  const code = `${hex(address)}${nameOf(world, address)} in ${WORLDS[world]}`;
+function place({ address, world, processor, instructions, cycles }: Moment, nameOf: NameCode): string {
+  const by = processor === undefined ? '' : ` on processor ${processor}`;
+  const code = `${hex(address)}${nameOf(world, address)} in ${WORLDS[world]}${by}`;
   return `${code}, instruction ${instructions}, cycle ${cycles}`;
 }
 

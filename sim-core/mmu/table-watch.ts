@@ -13,6 +13,8 @@ export interface Moment {
   /** Linear address of the instruction, in its world. */
   readonly address: bigint;
   readonly world: 'vmm' | 'guest';
+  /** Given when there are several. */
+  readonly processor?: number;
   /** Instructions and cycles since boot, the instruction in hand included. */
   readonly instructions: number;
   readonly cycles: number;
