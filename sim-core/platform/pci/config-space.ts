@@ -10,7 +10,7 @@ export const HEADER = {
 
 export const COMMAND = { io: 0x1, memory: 0x2, busMaster: 0x4, interruptDisable: 0x400 } as const;
 export const STATUS = { interrupt: 0x08, capabilities: 0x10, receivedMasterAbort: 0x2000 } as const;
-/** Command bits that a function without parity checks, I/O quirks and the like keeps: with SERR# and parity response. */
+/** Command bits that software can set; SERR# and parity response have no effect. */
 const COMMAND_WRITABLE = COMMAND.io | COMMAND.memory | COMMAND.busMaster | 0x140 | COMMAND.interruptDisable;
 /** Status bits that are cleared by writing ones: aborts and errors. */
 const STATUS_CLEARABLE = 0xf900;

@@ -10,7 +10,7 @@ export const PCI_WINDOW = {
 } as const;
 /** Ports of configuration mechanism #1. */
 export const CONFIG_PORT = { address: 0xcf8, data: 0xcfc } as const;
-/** Requester id of the I/O APIC, for interrupt remapping (device scope of the DMAR table: bus FFh, device 0, function 0). */
+/** Requester id of the I/O APIC, for interrupt remapping: bus FFh, device 0, function 0, as the DMAR table says. */
 export const IO_APIC_REQUESTER = 0xff00;
 /** First of the four I/O APIC inputs (global system interrupts) that PIRQA…PIRQD reach. */
 export const FIRST_PCI_GSI = 16;

@@ -32,7 +32,7 @@ export interface QueueState {
   used: number;
 }
 
-/** The queue is not as the specification wants it, or its memory cannot be reached: the device needs a reset. */
+/** The queue is not as the specification wants it, or its memory cannot be reached. The transport answers it at once. */
 export class BrokenQueue extends Error {
   override readonly name = 'BrokenQueue';
 }
@@ -136,7 +136,7 @@ export class Virtqueue {
     }
   }
 
-  /** Gives a chain back with so many bytes written. @returns whether the driver wants an interrupt @throws BrokenQueue */
+  /** Gives a chain back, so many bytes written. @returns whether the driver wants an interrupt @throws BrokenQueue */
   complete(chain: Chain, written: number): boolean {
     const { state } = this;
     const entry = new DataView(new ArrayBuffer(8));

@@ -1,4 +1,4 @@
-/** The virtio entropy device (virtio 1.2, section 5.4), with numbers of a generator: the same run gets the same ones. */
+/** The virtio entropy device (virtio 1.2, section 5.4): a generator's numbers, the same ones in the same run. */
 
 import type { VirtioDevice, VirtioModel } from './transport.ts';
 
