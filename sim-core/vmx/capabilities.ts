@@ -46,8 +46,8 @@ const MISC_MSR =
 /** Bits of IA32_VMX_EPT_VPID_CAP that are 1: what EPT, INVEPT and INVVPID can do here. */
 export const EPT_VPID = {
   executeOnly: 0, walkLength4: 6, walkLength5: 7, uncacheable: 8, writeBack: 14, page2M: 16, page1G: 17, invept: 20,
-  accessedDirty: 21, inveptSingle: 25, inveptAll: 26, invvpid: 32, invvpidAddress: 40, invvpidSingle: 41, invvpidAll: 42,
-  invvpidSingleKeepGlobal: 43,
+  accessedDirty: 21, inveptSingle: 25, inveptAll: 26, invvpid: 32, invvpidAddress: 40, invvpidSingle: 41,
+  invvpidAll: 42, invvpidSingleKeepGlobal: 43,
 } as const; // biome-ignore format: a table reads better in rows
 const eptVpidMsr = (model: CpuModel): bigint =>
   Object.values(EPT_VPID).reduce(
