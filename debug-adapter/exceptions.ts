@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { errors } from './errors.ts';
-import { type HandlerTable, handler, shapedPart, THREAD_ID } from './handler.ts';
+import { type HandlerTable, handler, shapedPart } from './handler.ts';
 import { explainStop, isExplained } from './stop-texts.ts';
 
 const FILTER_OPTION = { filterId: 'string', condition: 'string?' } as const;
@@ -22,7 +22,7 @@ export const exceptionRequests: HandlerTable = {
   ),
 
   exceptionInfo: handler({ threadId: 'number' }, (session, { threadId }, command) => {
-    session.checkThread(threadId ?? THREAD_ID);
+    session.checkThread(threadId);
     const target = session.stoppedTarget(command);
     const stop = session.lastStop;
     if (!stop || !isExplained(stop)) throw errors.noExitsKnown();

@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { errors } from './errors.ts';
-import { type HandlerTable, handler, THREAD_ID } from './handler.ts';
+import { type HandlerTable, handler, threadOfProcessor } from './handler.ts';
 import type { Session } from './session.ts';
 import type { Granularity, StepKind } from './stepper.ts';
 
@@ -45,8 +45,10 @@ export const executionRequests: HandlerTable = {
     session.pause(command);
   }),
   threads: handler({}, (session, _args, command) => {
-    session.target(command);
-    return { threads: [{ id: THREAD_ID, name: 'Processor 0' }] };
+    const { processors } = session.target(command).machine;
+    return {
+      threads: processors.map(({ number }) => ({ id: threadOfProcessor(number), name: `Processor ${number}` })),
+    };
   }),
 
   gotoTargets: handler({ source: 'object', line: 'number' }, (session, { source, line }, command) => {

@@ -1,5 +1,6 @@
 import { exitTitle } from '../sim-core/vmx/exit-reasons.ts';
 import { errors } from './errors.ts';
+import type { Place } from './references.ts';
 import type { Target } from './target.ts';
 import { type Frame, unwind } from './unwind.ts';
 import { guestSuspended } from './world-view.ts';
@@ -9,36 +10,45 @@ export type StackEntry =
   | { readonly id: number; readonly kind: 'frame'; readonly frame: Frame }
   | { readonly id: number; readonly kind: 'label'; readonly text: string };
 
-/** The call stack of the current stop, made when first asked for; ids are never used again. */
+/** The processors' call stacks at the current stop, made when first asked for; ids are never used again. */
 export class FrameTable {
-  private entries: readonly StackEntry[] | undefined;
-  private readonly known = new Map<number, StackEntry>();
+  private readonly place: Place;
+  /** By processor. */
+  private readonly stacks = new Map<number, readonly StackEntry[]>();
+  private readonly known = new Map<number, { readonly entry: StackEntry; readonly processor: number }>();
   private next = 1;
 
+  constructor(place: Place) {
+    this.place = place;
+  }
+
   reset(): void {
-    this.entries = undefined;
+    this.stacks.clear();
     this.known.clear();
   }
 
   /** The stack may look different now; ids that clients hold stay valid until the machine runs. */
   refresh(): void {
-    this.entries = undefined;
+    this.stacks.clear();
   }
 
-  /** The running world's activations; a label; the other world's. */
+  /** Of the processor that the machine shows: the running world's activations; a label; the other world's. */
   stack(target: Target): readonly StackEntry[] {
-    if (!this.entries) {
-      this.entries = this.build(target);
-      for (const entry of this.entries) this.known.set(entry.id, entry);
-    }
-    return this.entries;
+    const { processor } = this.place;
+    const made = this.stacks.get(processor);
+    if (made) return made;
+    const entries = this.build(target);
+    this.stacks.set(processor, entries);
+    for (const entry of entries) this.known.set(entry.id, { entry, processor });
+    return entries;
   }
 
-  /** @throws unknownFrame. */
+  /** The machine then shows the processor that the frame is of. @throws unknownFrame */
   entry(id: number): StackEntry {
-    const entry = this.known.get(id);
-    if (!entry) throw errors.unknownFrame(id);
-    return entry;
+    const known = this.known.get(id);
+    if (!known) throw errors.unknownFrame(id);
+    this.place.goTo(known.processor);
+    return known.entry;
   }
 
   private build(target: Target): StackEntry[] {

@@ -23,5 +23,6 @@ export function handler<S extends Shape>(
 export const shapedPart = <S extends Shape>(command: string, where: string, value: unknown, shape: S): Shaped<S> =>
   shaped(value, shape, (problem) => errors.badArguments(command, problem), `${where}.`);
 
-/** The processor's thread: thread ids count from 1. */
-export const THREAD_ID = 1;
+/** Each processor is a thread: thread ids count from 1. */
+export const threadOfProcessor = (processor: number): number => processor + 1;
+export const processorOfThread = (thread: number): number => thread - 1;

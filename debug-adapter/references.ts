@@ -8,21 +8,34 @@ export interface VariableList {
   set?(name: string, expression: string): { value: string; variablesReference?: number };
 }
 
+/** The processor that the machine shows: requests about another one's frames and variables lead back to it. */
+export interface Place {
+  readonly processor: number;
+  goTo(processor: number): void;
+}
+
 /** Variables references of the current stop. Numbers are never used again, so that old ones are known as such. */
 export class References {
-  private lists = new Map<number, VariableList>();
+  private readonly place: Place;
+  private lists = new Map<number, { readonly list: VariableList; readonly processor: number }>();
   private next = 1;
+
+  constructor(place: Place) {
+    this.place = place;
+  }
 
   add(list: VariableList): number {
     const reference = this.next++;
-    this.lists.set(reference, list);
+    this.lists.set(reference, { list, processor: this.place.processor });
     return reference;
   }
 
+  /** The machine then shows the processor that the list is about. @throws unknownReference */
   get(reference: number): VariableList {
-    const list = this.lists.get(reference);
-    if (!list) throw errors.unknownReference(reference);
-    return list;
+    const known = this.lists.get(reference);
+    if (!known) throw errors.unknownReference(reference);
+    this.place.goTo(known.processor);
+    return known.list;
   }
 
   reset(): void {

@@ -39,11 +39,17 @@ export interface Goal {
   readonly vmEntry?: () => boolean;
 }
 
+/** A goal is one processor's. */
+interface ProcessorGoal extends Goal {
+  readonly processor: number;
+}
+
 export interface RunnerEvents {
   output(text: string): void;
   serial(bytes: readonly number[]): void;
 }
 
+const NO_GOAL: ProcessorGoal = { processor: 0 };
 const SLICE_MILLISECONDS = 8;
 const SMALLEST_SLICE = 500;
 const LARGEST_SLICE = 100_000_000;
@@ -59,7 +65,7 @@ export class Runner {
   private readonly events: RunnerEvents;
   private readonly serialBytes: number[] = [];
   private slice = SMALLEST_SLICE;
-  private goal: Goal = {};
+  private goal: ProcessorGoal = NO_GOAL;
   private pauseWanted = false;
   private lastYield = 0;
   /** What the hooks decided during a slice. */
@@ -86,16 +92,16 @@ export class Runner {
   /** The breakpoints have changed. */
   refresh(): void {
     const locations: BreakpointLocation[] = this.breakpoints.locations;
-    const { address } = this.goal;
-    if (address) locations.push({ address: address.address, world: address.world });
-    this.target.machine.setBreakpoints(locations);
-    const wanted = this.goal.vmEntry;
-    this.target.machine.onVmEntry = wanted && (() => wanted());
+    const { address, processor, vmEntry } = this.goal;
+    const { machine } = this.target;
+    if (address) locations.push({ address: address.address, world: address.world, processor });
+    machine.setBreakpoints(locations);
+    machine.onVmEntry = vmEntry && (() => machine.selected === processor && vmEntry());
   }
 
-  /** @returns why the machine stopped; 'reached' when it is at the goal. */
+  /** @param goal of the selected processor @returns why the machine stopped; 'reached' when it is at the goal. */
   async run(goal: Goal): Promise<Stop | 'reached'> {
-    this.goal = goal;
+    this.goal = { ...goal, processor: this.target.machine.selected };
     this.refresh();
     try {
       for (;;) {
@@ -106,14 +112,19 @@ export class Runner {
         if (stop) return stop;
       }
     } finally {
-      this.goal = {};
+      this.goal = NO_GOAL;
       this.refresh();
     }
   }
 
-  /** Executes one instruction. @returns why more must not follow; undefined when all is well. */
+  /** Executes one instruction of the selected processor. @returns why more must not follow; undefined: all is well. */
   step(): Stop | undefined {
-    const outcome = this.judge(this.target.machine.step(), false);
+    const { machine } = this.target;
+    const processor = machine.selected;
+    const reason = machine.step();
+    const elsewhere = machine.selected !== processor;
+    const outcome = this.judge(reason, elsewhere);
+    if (elsewhere && outcome === undefined) machine.select(processor);
     this.flushSerial();
     return outcome === 'reached' ? undefined : outcome;
   }
@@ -195,8 +206,9 @@ export class Runner {
   private atBreakpoint(): Stop | 'reached' | undefined {
     const view = this.target.view();
     const { pc, world } = view;
-    const { address: wanted } = this.goal;
-    if (wanted && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
+    const { address: wanted, processor } = this.goal;
+    const isOwn = processor === this.target.machine.selected;
+    if (wanted && isOwn && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
     const ids: number[] = [];
     for (const breakpoint of this.breakpoints.at(world, pc)) {
       const verdict = breakpoint.trigger.judge((extra) => new TargetEnvironment(this.target, undefined, extra));
@@ -210,7 +222,8 @@ export class Runner {
     this.target.guestRegisters.capture(this.target.machine, exit);
     const verdict = this.filters.judgeExit(exit, (extra) => new TargetEnvironment(this.target, undefined, extra));
     if (verdict.output !== undefined) this.events.output(verdict.output);
-    this.exitIsGoal = !verdict.stop && this.goal.vmExit === true;
+    const isOwn = this.goal.processor === this.target.machine.selected;
+    this.exitIsGoal = !verdict.stop && this.goal.vmExit === true && isOwn;
     return verdict.stop || this.exitIsGoal;
   }
 

@@ -4,9 +4,9 @@ import { BreakpointStore } from './breakpoint-store.ts';
 import { errors, RequestError } from './errors.ts';
 import { ExceptionFilters } from './exception-filters.ts';
 import { FrameTable } from './frame-table.ts';
-import { THREAD_ID } from './handler.ts';
+import { processorOfThread, threadOfProcessor } from './handler.ts';
 import type { CustomEvents, FileReader } from './protocol.ts';
-import { References } from './references.ts';
+import { type Place, References } from './references.ts';
 import { REQUESTS } from './requests.ts';
 import { type Goal, Runner, type Stop } from './runner.ts';
 import { Stepper } from './stepper.ts';
@@ -33,8 +33,10 @@ export class Session {
   readonly createMachine: MachineFactory;
   readonly breakpoints = new BreakpointStore();
   readonly filters = new ExceptionFilters();
-  readonly references = new References();
-  readonly frames = new FrameTable();
+  readonly references: References;
+  readonly frames: FrameTable;
+  /** Number of the processor that requests are about which name none: the one that stopped, or that is looked at. */
+  private focus = 0;
   /** VMCS fields at the previous stop, by encoding. */
   previousFields: ReadonlyMap<number, bigint> = new Map();
   /** Memory references that the client has read: it is told when their contents may have changed. */
@@ -60,6 +62,25 @@ export class Session {
   constructor(host: SessionHost, createMachine: MachineFactory) {
     this.host = host;
     this.createMachine = createMachine;
+    const selected = (): number => this.launched?.target.machine.selected ?? 0;
+    const place: Place = {
+      get processor() {
+        return selected();
+      },
+      goTo: (processor) => this.show(processor),
+    };
+    this.references = new References(place);
+    this.frames = new FrameTable(place);
+  }
+
+  /** Makes the machine show a processor, for the request in hand. */
+  private show(processor: number): void {
+    if (!this.running) this.launched?.target.machine.select(processor);
+  }
+
+  /** Requests that name no processor are about the one that is shown now. */
+  focusHere(): void {
+    this.focus = this.launched?.target.machine.selected ?? 0;
   }
 
   /** Takes any value that a client may send; requests are answered in their order. */
@@ -84,6 +105,7 @@ export class Session {
     try {
       const handle = Object.hasOwn(REQUESTS, command) ? REQUESTS[command] : undefined;
       if (!handle) throw errors.unknownRequest(command);
+      this.show(this.focus);
       const body = await handle(this, args, command);
       this.send({ ...base, success: true, ...(body === undefined ? {} : { body }) });
     } catch (thrown) {
@@ -131,8 +153,12 @@ export class Session {
     return target;
   }
 
+  /** The machine then shows the processor that the thread stands for. @throws unknownThread */
   checkThread(id: number): void {
-    if (id !== THREAD_ID) throw errors.unknownThread(id);
+    const processor = processorOfThread(id);
+    const count = this.launched?.target.machine.processors.length ?? 1;
+    if (!Number.isInteger(id) || processor < 0 || processor >= count) throw errors.unknownThread(id);
+    this.show(processor);
   }
 
   /** Takes a machine that has just been booted; an earlier one of this session is dropped. */
@@ -145,6 +171,7 @@ export class Session {
     this.launched = { target, runner, stepper: new Stepper(target, runner) };
     this.running = false;
     this.ended = false;
+    this.focus = 0;
     this.forgetStop();
     this.previousFields = new Map();
   }
@@ -270,7 +297,9 @@ export class Session {
       return;
     }
     const target = this.target('stopped');
-    this.event('stopped', { ...stoppedBody(stop, target), threadId: THREAD_ID, allThreadsStopped: true });
+    this.focusHere();
+    const threadId = threadOfProcessor(this.focus);
+    this.event('stopped', { ...stoppedBody(stop, target), threadId, allThreadsStopped: true });
     this.memoryChanged();
   }
 

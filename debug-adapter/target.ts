@@ -25,12 +25,19 @@ export class Target {
   readonly launch: LaunchArguments;
   readonly machine: Machine;
   readonly programs: readonly LoadedProgram[];
-  readonly guestRegisters = new GuestRegisters();
+  /** By processor. */
+  private readonly guests: readonly GuestRegisters[];
 
   constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[]) {
     this.launch = launch;
     this.machine = machine;
     this.programs = programs;
+    this.guests = machine.processors.map(() => new GuestRegisters());
+  }
+
+  /** Of the guest that the selected processor runs or has suspended. */
+  get guestRegisters(): GuestRegisters {
+    return this.guests[this.machine.selected] as GuestRegisters;
   }
 
   view(world: World = this.machine.world): WorldView {
@@ -97,7 +104,6 @@ export async function loadTarget(
   if (typeof launch.program !== 'string' || launch.program === '') throw errors.noProgram();
   checkExitNames(launch.breakOnVmExit ?? []);
   const memory = parseSize('machine.memory', launch.machine?.memory ?? DEFAULT_MEMORY);
-  if ((launch.machine?.cpus ?? 1) !== 1) throw errors.badLaunchValue('machine.cpus', 'this version has one processor');
   const image = await readFile(files, 'The program', launch.program);
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
@@ -210,9 +216,10 @@ function makeMachine(
   memory: number,
   devices: readonly DeviceConfig[],
 ): Machine {
-  const { cpuModel, vmx, iommu } = launch.machine ?? {};
+  const { cpus, cpuModel, vmx, iommu } = launch.machine ?? {};
   const config: MachineConfig = {
     memory,
+    ...(cpus === undefined ? {} : { cpus }),
     ...(cpuModel === undefined ? {} : { cpuModel }),
     ...(vmx === undefined ? {} : { vmx }),
     devices,

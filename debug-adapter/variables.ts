@@ -222,6 +222,8 @@ export const variableRequests: HandlerTable = {
   scopes: handler({ frameId: 'number' }, (session, { frameId }, command) => {
     const target = session.stoppedTarget(command);
     const entry = session.frames.entry(frameId);
+    // Clients ask for the scopes of the frame that a person looks at.
+    session.focusHere();
     return { scopes: entry.kind === 'label' ? [] : scopesOf(session, target, entry.frame) };
   }),
 
