@@ -13,6 +13,7 @@ import type { FeatureName } from './features.ts';
 import { destinationInformation, operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086, isCanonicalForModel } from './modes.ts';
+import { lineChanged, MONITOR, watchLine } from './monitor.ts';
 import { readMsr, readTimeStampCounter, writeMsr } from './msrs.ts';
 import {
   effectiveAddress,
@@ -134,19 +135,22 @@ function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   if (typeof linear === 'object') return linear;
   const value = cpu.mmu.read(linear, 1);
   if (typeof value === 'object') return value;
-  state.set32('monitorArmed', 1);
+  watchLine(cpu, linear);
   return NEXT.sequential;
 }
 
-/** Waits for an interrupt; nothing else writes memory while this processor waits, so no store can end it. */
+/** Waits for an interrupt, or for another processor to change the monitored line. With IF = 0 it does not wait. */
 function mwait(cpu: Cpu): Next | Fault {
   const { state } = cpu;
   if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
-  const exit = exitOf(cpu, { kind: 'mwait', armed: state.get32('monitorArmed') !== 0 });
+  const exit = exitOf(cpu, { kind: 'mwait', armed: state.get32('monitorArmed') === MONITOR.armed });
   if (exit) return exit;
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
-  state.set32('monitorArmed', 0);
-  if ((state.get32('rflagsSystem') & RFLAGS.if) !== 0) halt(cpu);
+  const waits = state.get32('monitorArmed') === MONITOR.armed && !lineChanged(state, cpu.mmu.physical);
+  state.set32('monitorArmed', MONITOR.off);
+  if (!waits || (state.get32('rflagsSystem') & RFLAGS.if) === 0) return NEXT.sequential;
+  state.set32('monitorArmed', MONITOR.waiting);
+  halt(cpu);
   return NEXT.sequential;
 }
 

@@ -1,6 +1,7 @@
 /** The machine's logical processors: what belongs to each alone, whose state is loaded, and whose turn it is. */
 
 import type { Cpu } from '../cpu/cpu.ts';
+import { lineChanged, MONITOR } from '../cpu/monitor.ts';
 import { resumeCounters, suspendCounters } from '../cpu/performance-counters.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import { ACTIVITY, CODE_MODE, OFFSET, SEGMENT } from '../state/layout.ts';
@@ -91,7 +92,7 @@ export class Processors {
     return this.all.length === 1 ? Number.POSITIVE_INFINITY : this.state.getFloat('turnEnd');
   }
 
-  /** The processor that runs gives up the rest of its turn (PAUSE: it waits for another one). */
+  /** The processor that runs gives up the rest of its turn: it waits for another one. */
   yieldTurn(): void {
     this.state.set32('turnYielded', 1);
     this.state.set32('attention', 1);
@@ -112,6 +113,7 @@ export class Processors {
     state.setFloat('turnEnd', now + this.quantum);
     for (let i = 1; i < all.length; i++) {
       const next = all[(loaded.number + i) % all.length] as LogicalProcessor;
+      wakeByStore(next);
       if (!mayRun(next.state, now)) continue;
       state.set32('turn', next.number);
       this.load(next.number);
@@ -153,6 +155,14 @@ export function viewOf({ number, state, vmx }: LogicalProcessor): ProcessorView 
 const wakesUp = (state: ProcessorState): boolean =>
   state.get32('activity') === ACTIVITY.hlt &&
   ((state.get32('rflagsSystem') & RFLAGS_IF) !== 0 || state.get32('nonRoot') !== 0);
+
+/** Ends an MWAIT whose line has been changed. */
+function wakeByStore({ state, mmu }: LogicalProcessor): void {
+  if (state.get32('monitorArmed') !== MONITOR.waiting || state.get32('activity') !== ACTIVITY.hlt) return;
+  if (!lineChanged(state, mmu.physical)) return;
+  state.set32('monitorArmed', MONITOR.off);
+  state.set32('activity', ACTIVITY.active);
+}
 
 /** Whether a processor executes instructions, or something has come that may make it do so. */
 function mayRun(state: ProcessorState, now: number): boolean {

@@ -163,6 +163,9 @@ const FIELDS = {
 
   /** 1 from MONITOR to the next MWAIT, event or VM transition. */
   monitorArmed: [4, 1],
+  /** Physical address (Number, as f64; -1: none) of the line that MONITOR watches, and what was in it. */
+  monitorAddress: [8, 1],
+  monitorLine: [4, 16],
   /** One of ACTIVITY. */
   activity: [4, 1],
   /** Interruptibility state in the VMCS format: bit 0 STI, bit 1 MOV SS, bit 3 NMI. */
