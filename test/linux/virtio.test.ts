@@ -1,0 +1,107 @@
+// Expected values: what the same kernel prints on QEMU with -device intel-iommu; arithmetic; the test's own disk.
+import assert from 'node:assert/strict';
+import { createMachine } from '../../sim-core/machine/machine.ts';
+import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
+import { type DebianFiles, debianFiles } from './debian.ts';
+import { makeInitramfs, program } from './initramfs.ts';
+import { Terminal } from './terminal.ts';
+
+const PROMPT = 'guest# ';
+const MEMORY = 256 * 2 ** 20;
+/** In the order in which they need each other. */
+const MODULES = [
+  ...['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'virtio_blk'],
+  ...['failover', 'net_failover', 'virtio_net', 'virtio-rng'],
+];
+const DISK_SIZE = 2 ** 20;
+
+function disk(): Uint8Array {
+  const bytes = new Uint8Array(DISK_SIZE);
+  bytes.set(new TextEncoder().encode('the first sector'));
+  return bytes;
+}
+
+function boot(files: DebianFiles, image: Uint8Array): Terminal {
+  const machine = createMachine({
+    memory: MEMORY,
+    iommu: true,
+    devices: [
+      { kind: 'virtio-blk', disk: memoryImage(image) },
+      { kind: 'virtio-net' },
+      { kind: 'virtio-net' },
+      { kind: 'virtio-rng' },
+      { kind: 'edu' },
+    ],
+  });
+  const modules = MODULES.map((name) => program(`lib/${name}.ko`, files.module(name)));
+  machine.boot({
+    name: 'vmlinuz',
+    image: files.kernel,
+    commandLine: 'console=ttyS0 intel_iommu=on',
+    modules: [{ name: 'initramfs', bytes: makeInitramfs(files.busybox, modules), commandLine: '' }],
+  });
+  return new Terminal(machine);
+}
+
+describe("Debian's cloud kernel behind VT-d", function () {
+  this.timeout(400_000);
+  const image = disk();
+  let terminal: Terminal;
+  const faults: string[] = [];
+
+  before(function () {
+    const files = debianFiles();
+    if (typeof files === 'string') {
+      console.log(`      skipped: ${files}`);
+      this.skip();
+    }
+    terminal = boot(files, image);
+    terminal.machine.onDmaFault = ({ text, access, address }) => {
+      faults.push(`${access} 0x${address.toString(16)}: ${text}`);
+      return false;
+    };
+  });
+
+  /** Types a command. @returns its output */
+  function shell(command: string): string {
+    terminal.type(command);
+    terminal.waitFor('\r\n');
+    return terminal.waitFor(PROMPT).slice(0, -PROMPT.length);
+  }
+
+  it('finds the DMAR table, and turns on DMA and interrupt remapping', () => {
+    const log = terminal.waitFor(PROMPT);
+    assert.match(log, /DMAR: dmar0: reg_base_addr fed90000 ver 1:0/);
+    assert.match(log, /DMAR-IR: Enabled IRQ remapping/);
+    assert.match(log, /DMAR: Intel\(R\) Virtualization Technology for Directed I\/O/);
+    assert.doesNotMatch(log, /DMAR:.*(?:fault|error|failed)/i);
+    assert.ok(terminal.machine.iommu?.translates);
+    assert.ok(terminal.machine.iommu?.remapsInterrupts);
+  });
+
+  it('uses a virtio disk, which keeps its image', () => {
+    shell(`for m in ${MODULES.join(' ')}; do insmod /lib/$m.ko; done`);
+    assert.match(shell('head -c 16 /dev/vda; echo'), /(?:^|\n)the first sector\r\n/);
+    assert.match(shell('cat /sys/block/vda/size'), /^2048\r\n/);
+    shell('echo changed | dd of=/dev/vda bs=512 seek=9 conv=fsync 2> /dev/null; echo 3 > /proc/sys/vm/drop_caches');
+    assert.match(shell('dd if=/dev/vda bs=512 skip=9 count=1 2> /dev/null | head -n 1'), /(?:^|\n)changed\r\n/);
+    assert.deepEqual(image, disk());
+  });
+
+  it('gets numbers from the entropy device', () => {
+    assert.match(shell('cat /sys/class/misc/hw_random/rng_current'), /^virtio_rng/);
+    assert.match(shell('dd if=/dev/hwrng bs=16 count=1 2> /dev/null | wc -c'), /^16\r\n/);
+  });
+
+  it('sends frames from one network card to the other', () => {
+    shell('for i in eth0 eth1; do ifconfig $i up; done');
+    shell('arping -c 2 -I eth0 -U 10.0.0.9 > /dev/null');
+    const packets = shell('cat /sys/class/net/eth1/statistics/rx_packets');
+    assert.ok(Number.parseInt(packets, 10) >= 2, packets);
+  });
+
+  it('lets no device do DMA that it was not told to', () => {
+    assert.deepEqual(faults, []);
+    assert.match(shell('grep -c virtio /proc/interrupts'), /^[1-9]/);
+  });
+});
