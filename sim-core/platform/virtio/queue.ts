@@ -32,7 +32,7 @@ export interface QueueState {
   used: number;
 }
 
-/** The queue is not as the specification wants it, or its memory cannot be reached. The transport answers it at once. */
+/** The queue is not as the specification wants it, or its memory cannot be reached: the transport answers it. */
 export class BrokenQueue extends Error {
   override readonly name = 'BrokenQueue';
 }
