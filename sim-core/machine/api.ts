@@ -145,6 +145,8 @@ export interface Machine {
 export interface SerialPort {
   /** Called with each byte that the guest sends on COM1. */
   onOutput: ((byte: number) => void) | undefined;
+  /** Number of bytes sent since boot: in replays of the past it counts again from where it was. */
+  readonly sent: number;
   /** Queues bytes for the guest to receive. */
   input(bytes: Uint8Array): void;
 }

@@ -41,6 +41,7 @@ import { Tlb } from '../mmu/tlb.ts';
 import type { DmaFault } from '../platform/dma.ts';
 import type { PciFunction } from '../platform/pci/function.ts';
 import { Platform, type PlatformState } from '../platform/platform.ts';
+import type { Uart } from '../platform/uart.ts';
 import { BLOCKING } from '../state/control-bits.ts';
 import { ACTIVITY, type CodeMode } from '../state/layout.ts';
 import { ProcessorState } from '../state/processor-state.ts';
@@ -141,7 +142,14 @@ class SimulatedMachine implements Machine, Rewindable {
     const states = Array.from({ length: this.state.processors }, (_, i) => new ProcessorState(this.state, i));
     const fast = new FastTlb(this.state);
     this.mmus = states.map(({ index }) => new Mmu(this.state, this.physical, new Tlb(this.state, index, fast)));
-    const serial: SerialPort = { onOutput: undefined, input: (bytes) => this.platform.com1.receive(bytes) };
+    const com1 = (): Uart => this.platform.com1;
+    const serial: SerialPort = {
+      onOutput: undefined,
+      get sent() {
+        return com1().sent;
+      },
+      input: (bytes) => com1().receive(bytes),
+    };
     this.serial = serial;
     this.platform = new Platform({
       state: this.state,
@@ -162,6 +170,8 @@ class SimulatedMachine implements Machine, Rewindable {
         onDmaFault: (fault) => {
           if (this.onDmaFault?.(fault)) this.stopWith({ kind: 'dmaFault', fault });
         },
+        // Who interrupts another processor mostly waits for what that does.
+        onInterprocessorInterrupt: () => this.logical.yieldTurn(),
         onMemoryMapChange: () => this.forgetMappings(),
       },
     });
@@ -322,6 +332,10 @@ class SimulatedMachine implements Machine, Rewindable {
     this.stop = undefined;
   }
 
+  marked(): void {
+    for (const mmu of this.mmus) mmu.tlb.fast.wipe();
+  }
+
   memoryReplaced(): void {
     this.logical.stateReplaced();
     this.logical.visit(({ mmu, vmx }) => {
@@ -333,8 +347,13 @@ class SimulatedMachine implements Machine, Rewindable {
   applyEvent(event: OutsideEvent): void {
     if (event.kind === 'input') this.serial.input(event.bytes);
     else if (event.kind === 'memory') this.physical.poke(event.physical, event.bytes);
-    else if (event.kind === 'register') registerByName(event.name)?.write?.(this.cpu, event.value);
-    else this.logical.loaded.vmx.write(event.encoding, event.value);
+    else {
+      const shown = this.selected;
+      this.select(event.processor ?? shown);
+      if (event.kind === 'register') registerByName(event.name)?.write?.(this.cpu, event.value);
+      else this.logical.loaded.vmx.write(event.encoding, event.value);
+      this.select(shown);
+    }
   }
 
   // ---- breakpoints
@@ -395,14 +414,23 @@ class SimulatedMachine implements Machine, Rewindable {
     return this.execute(1, this.selected);
   }
 
-  run(instructions: number): StopReason {
-    return this.execute(Math.max(0, Math.floor(instructions)));
+  run(instructions: number, goesOn = false): StopReason {
+    return this.execute(Math.max(0, Math.floor(instructions)), undefined, goesOn);
   }
 
-  /** @param single of this processor; an event that is delivered at the boundary takes the place of the instruction. */
-  private execute(instructions: number, single?: number): StopReason {
+  advance(): StopReason {
+    return this.execute(1, 'anyone');
+  }
+
+  /**
+   * @param single of this processor, or of whose turn it is; an event that is delivered at the boundary takes the place
+   * of the instruction. @param goesOn a breakpoint at RIP counts
+   */
+  private execute(instructions: number, single?: number | 'anyone', goesOn = false): StopReason {
     this.running = true;
     this.logical.resume();
+    this.startRip = this.processor.linearRip();
+    this.atStart = !goesOn;
     try {
       return this.executeSlices(instructions, single);
     } finally {
@@ -410,9 +438,7 @@ class SimulatedMachine implements Machine, Rewindable {
     }
   }
 
-  private executeSlices(instructions: number, single: number | undefined): StopReason {
-    this.startRip = this.processor.linearRip();
-    this.atStart = true;
+  private executeSlices(instructions: number, single: number | 'anyone' | undefined): StopReason {
     let left = instructions;
     let others = OTHERS_LIMIT;
     let idle = 0;
@@ -421,13 +447,14 @@ class SimulatedMachine implements Machine, Rewindable {
       if (left <= 0 || others <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
       if (this.logical.takeTurn(this.cycles)) this.atStart = false;
-      const counts = single === undefined || single === this.selected;
+      const isSingle = single === 'anyone' || single === this.selected;
+      const counts = single === undefined || isSingle;
       if (this.cycles >= this.state.getFloat('perfDeadline')) updateCounters(this.cpu);
       const rip = this.processor.linearRip();
       const serviced = this.boundary();
       if (serviced) return serviced;
       if (this.stop) continue;
-      if (single === this.selected && this.processor.linearRip() !== rip) return { kind: 'limit' };
+      if (isSingle && this.processor.linearRip() !== rip) return { kind: 'limit' };
       if (this.state.get32('activity') !== ACTIVITY.active) {
         // Everybody is asked once whether what has come for him wakes him.
         if (++idle < this.state.processors && this.logical.pass(this.cycles)) continue;

@@ -37,6 +37,8 @@ export interface UartState {
   received: number[];
   /** Bytes sent to the guest that the receiver has no room for yet: the far end waits, nothing is overrun. */
   waiting: number[];
+  /** Number of bytes that the guest has transmitted. */
+  sent: number;
 }
 
 const powerOn = (): UartState => ({
@@ -50,6 +52,7 @@ const powerOn = (): UartState => ({
   transmitterEmptyPending: false,
   received: [],
   waiting: [],
+  sent: 0,
 });
 
 export class Uart implements PortDevice, Snapshotted<UartState> {
@@ -58,6 +61,11 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
   private state = powerOn();
   /** Called with each byte that the guest transmits. */
   onOutput: ((byte: number) => void) | undefined;
+
+  /** Number of bytes that the guest has transmitted. */
+  get sent(): number {
+    return this.state.sent;
+  }
 
   /** @param irq IRQ4 for COM1, IRQ3 for COM2 */
   constructor(name: string, irq: Line) {
@@ -152,7 +160,10 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
 
   private transmit(value: number): void {
     if (this.loopback) this.state.waiting.push(value);
-    else this.onOutput?.(value);
+    else {
+      this.state.sent++;
+      this.onOutput?.(value);
+    }
     // The holding register is empty again at once, which is a new event.
     this.state.transmitterEmptyPending = true;
   }

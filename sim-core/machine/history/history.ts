@@ -20,6 +20,21 @@ export interface HistoryOptions {
   readonly maxMemory?: number;
   /** Cycles between checkpoints, about. Default 50 million. */
   readonly interval?: number;
+  /** What is known to happen, when a recorded run is repeated: the machine begins in the past. */
+  readonly future?: { readonly events: readonly LoggedEvent[]; readonly end: Position };
+}
+
+/** Between two places of the past. */
+interface Stretch {
+  readonly from: Position;
+  readonly to: Position;
+}
+
+/** Watches something while the machine runs. */
+export interface ChangeWatch {
+  /** Whether it has changed since this was last asked, or since the watch began. */
+  changed(): boolean;
+  end(): void;
 }
 
 interface Checkpoint {
@@ -42,6 +57,11 @@ const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 50_000_000 } as const;
 const NEAR = [1_000_000, 30_000, 1000] as const;
 /** Instructions between two looks at whether a checkpoint is due. */
 const LONGEST_PIECE = 2_000_000;
+/** A stretch in which a change is looked for is divided into so many parts, until single steps do. */
+const PARTS = 64;
+const SINGLE_STEPS = 1000;
+/** Steps between two chances to give up. */
+const STEPS_AT_ONCE = 1000;
 /** Checkpoints closer to the present than this many are never thinned out. */
 const KEPT = 4;
 
@@ -67,15 +87,17 @@ export class History {
     this.maxMemory = options.maxMemory ?? DEFAULTS.maxMemory;
     this.interval = options.interval ?? DEFAULTS.interval;
     this.memory = new MemoryHistory(machine.state, machine.physical);
-    this.end = machine.position;
+    this.log.push(...(options.future?.events ?? []));
+    this.end = options.future?.end ?? machine.position;
     this.checkpoint();
+    this.applyDue();
   }
 
   /** Stops recording. */
   close(): void {
     this.memory.end();
     this.checkpoints.length = 0;
-    this.machine.memoryReplaced();
+    this.machine.marked();
   }
 
   get position(): Position {
@@ -105,13 +127,14 @@ export class History {
   /** As `Machine.run`; in the past it goes on as it went then, up to the present. */
   run(instructions: number): StopReason {
     let left = instructions;
-    for (;;) {
+    for (let goesOn = false; ; goesOn = true) {
       this.checkpointIfDue();
       const portion = Math.min(left, this.piece, this.untilNextEvent());
-      const begun = this.machine.position.instructions;
-      const reason = portion === 0 ? this.pass() : this.machine.run(portion);
+      // At an event's instruction, but before others that no instruction separates from it.
+      const reason = portion === 0 ? this.machine.advance() : this.machine.run(portion, goesOn);
       this.arrived();
-      left -= Math.max(1, this.machine.position.instructions - begun);
+      // A processor that waits uses its portion up, too.
+      left -= Math.max(1, portion);
       if (reason.kind !== 'limit' || left <= 0) return reason;
     }
   }
@@ -142,11 +165,6 @@ export class History {
 
   private checkpointIfDue(): void {
     if (this.machine.cycles >= this.nextCheckpoint) this.checkpoint();
-  }
-
-  /** An event is due at this instruction, but after others that no instruction separates from it. */
-  private pass(): StopReason {
-    return this.machine.step();
   }
 
   private applyDue(): void {
@@ -183,7 +201,7 @@ export class History {
     if (last && same(last.at, at)) return;
     this.memory.mark();
     this.checkpoints.push({ at, outside: this.machine.saveOutside(), events: this.applied });
-    this.machine.memoryReplaced();
+    this.machine.marked();
     this.thinOut();
   }
 
@@ -254,46 +272,163 @@ export class History {
 
   /**
    * The last stop before this place that the machine's stop conditions make, or the start. The machine is there
-   * afterwards. @param wanted which stops count
+   * afterwards. @param wanted which stops count; asked when the machine is there
    */
   findBackwards(wanted: (reason: StopReason) => boolean): PastStop | undefined {
+    const search = this.searchBackwards(wanted);
+    for (;;) {
+      const step = search.next();
+      if (step.done) return step.value;
+    }
+  }
+
+  /** As `findBackwards`, in pieces; when it is ended early, the machine is where it was. */
+  *searchBackwards(wanted: (reason: StopReason) => boolean): Generator<undefined, PastStop | undefined> {
     const here = this.machine.position;
-    let limit = here;
+    let goal = here;
     let found: PastStop | undefined;
-    this.silently(() => {
-      if (before(this.start, limit)) this.leaveCheckpointsBefore(limit);
-      while (!found && before(this.start, limit)) {
-        const from = this.lastCheckpointBefore(limit, false);
-        this.restore(from);
-        found = this.lastStopUpTo(limit, (stop) => wanted(stop.reason) && before(stop.at, here));
-        limit = (this.checkpoints[from] as Checkpoint).at;
+    try {
+      for (const stretch of this.stretchesBackwards()) {
+        this.silently(() => {
+          found = this.lastStopIn(stretch, here, wanted);
+        });
+        if (found) break;
+        yield;
       }
-    });
-    this.goTo(found?.at ?? this.start);
+      goal = found?.at ?? this.start;
+    } finally {
+      this.goTo(goal);
+    }
     return found;
   }
 
-  private lastStopUpTo(limit: Position, isWanted: (stop: PastStop) => boolean): PastStop | undefined {
+  /** The stretches between checkpoints, the latest first; the machine is at the beginning of each. */
+  private *stretchesBackwards(): Generator<Stretch> {
+    let limit = this.machine.position;
+    if (before(this.start, limit)) this.silently(() => this.leaveCheckpointsBefore(limit));
+    while (before(this.start, limit)) {
+      const index = this.lastCheckpointBefore(limit, false);
+      this.silently(() => this.restore(index));
+      const from = (this.checkpoints[index] as Checkpoint).at;
+      yield { from, to: limit };
+      limit = from;
+    }
+  }
+
+  private lastStopIn({ to }: Stretch, here: Position, wanted: (reason: StopReason) => boolean): PastStop | undefined {
     let last: PastStop | undefined;
-    while (before(this.machine.position, limit)) {
-      const reason = this.advanceTowards(limit.instructions);
-      const stop = { at: this.machine.position, reason };
-      if (reason.kind !== 'limit' && isWanted(stop)) last = stop;
+    // A breakpoint at the beginning counts: the stretch before ended in front of it.
+    for (let goesOn = true; before(this.machine.position, to); goesOn = false) {
+      const reason = this.advanceTowards(to.instructions, goesOn);
+      const at = this.machine.position;
+      if (reason.kind !== 'limit' && before(at, here) && wanted(reason)) last = { at, reason };
     }
     return last;
   }
 
+  /**
+   * The last place before this one from which the next instruction or event changes something, with the machine there;
+   * undefined, at the start, when nothing before did. @param watch begins to watch, at some place in the past; what it
+   * returns tells whether a change has been seen since it was last asked. In pieces, as `searchBackwards`.
+   */
+  *searchChange(watch: () => ChangeWatch): Generator<undefined, Position | undefined> {
+    const here = this.machine.position;
+    let goal = here;
+    let found: Position | undefined;
+    try {
+      for (const { to } of this.stretchesBackwards()) {
+        this.silently(() => {
+          found = this.lastChangeBefore(to, watch);
+        });
+        if (found) break;
+        yield;
+      }
+      goal = found ?? this.start;
+    } finally {
+      this.goTo(goal);
+    }
+    return found;
+  }
+
+  /** Divides the stretch from here to `to` again and again, where the last change is. */
+  private lastChangeBefore(to: Position, watch: () => ChangeWatch): Position | undefined {
+    let end = to;
+    for (;;) {
+      const from = this.machine.position;
+      const length = end.instructions - from.instructions;
+      const single = length <= SINGLE_STEPS;
+      const found = this.lastPartWithChange(end, single ? undefined : Math.ceil(length / PARTS), watch);
+      if (!found || single) return found?.from;
+      this.restore(this.lastCheckpointBefore(found.from, true));
+      this.runTo(found.from, true);
+      end = found.to;
+    }
+  }
+
+  /** @param size in instructions; undefined: single steps */
+  private lastPartWithChange(end: Position, size: number | undefined, watch: () => ChangeWatch): Stretch | undefined {
+    const watching = watch();
+    let last: Stretch | undefined;
+    try {
+      while (before(this.machine.position, end)) {
+        const from = this.machine.position;
+        const next = { instructions: Math.min(end.instructions, from.instructions + (size ?? 0)), events: 0 };
+        if (size !== undefined && before(from, next)) this.runTo(next, false);
+        else this.machine.withoutStops(() => this.advance());
+        if (watching.changed()) last = { from, to: this.machine.position };
+      }
+    } finally {
+      watching.end();
+    }
+    return last;
+  }
+
+  /**
+   * Goes back some instructions, and step by step to where the machine was: `visit` is asked at each place on the way,
+   * at the last one, too. In pieces. @returns whether it began at the start of the history
+   */
+  *retrace(instructions: number, visit: () => void): Generator<undefined, boolean> {
+    const here = this.machine.position;
+    const from = { instructions: Math.max(this.start.instructions, here.instructions - instructions), events: 0 };
+    try {
+      this.silently(() => {
+        this.leaveCheckpointsBefore(here);
+        const first = before(from, this.start) ? this.start : from;
+        this.restore(this.lastCheckpointBefore(first, true));
+        this.runTo(first, false);
+      });
+      const isStart = !before(this.start, this.machine.position);
+      visit();
+      while (before(this.machine.position, here)) {
+        this.silently(() => this.retraceSome(here, visit));
+        yield;
+      }
+      return isStart;
+    } finally {
+      this.goTo(here);
+    }
+  }
+
+  private retraceSome(to: Position, visit: () => void): void {
+    this.machine.withoutStops(() => {
+      for (let left = STEPS_AT_ONCE; left > 0 && before(this.machine.position, to); left--) {
+        this.advance();
+        visit();
+      }
+    });
+  }
+
   /** Runs at most to an instruction, or takes a step where only events are left on the way. */
-  private advanceTowards(instructions: number): StopReason {
+  private advanceTowards(instructions: number, goesOn = false): StopReason {
     const portion = Math.min(instructions - this.machine.position.instructions, this.untilNextEvent());
-    const reason = portion <= 0 ? this.machine.step() : this.machine.run(portion);
+    const reason = portion <= 0 ? this.machine.advance() : this.machine.run(portion, goesOn);
     this.applyDue();
     return reason;
   }
 
   /** One step with the logged events that belong to it. */
   private advance(): void {
-    this.machine.step();
+    this.machine.advance();
     this.applyDue();
   }
 

@@ -2,7 +2,10 @@
 export type OutsideEvent =
   /** Bytes for the serial port COM1. */
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
-  /** The debugger wrote physical memory, a register (machine/registers.ts) or a field of the current VMCS. */
+  /**
+   * The debugger wrote physical memory, a register (machine/registers.ts) or a field of the current VMCS: of this
+   * processor, or of the one that is selected.
+   */
   | { readonly kind: 'memory'; readonly physical: number; readonly bytes: Uint8Array }
-  | { readonly kind: 'register'; readonly name: string; readonly value: bigint }
-  | { readonly kind: 'field'; readonly encoding: number; readonly value: bigint };
+  | { readonly kind: 'register'; readonly name: string; readonly value: bigint; readonly processor?: number }
+  | { readonly kind: 'field'; readonly encoding: number; readonly value: bigint; readonly processor?: number };
