@@ -19,7 +19,7 @@ const ENGINE_FIELDS: ReadonlySet<StateField> = new Set([
   'exitRecord', 'codeDropped', 'scratch', 'bounce', 'tlbContext',
 ]); // biome-ignore format: a list reads better in rows
 
-const COMPARED = (Object.keys(OFFSET) as StateField[]).filter((field) => !ENGINE_FIELDS.has(field));
+export const COMPARED_FIELDS = (Object.keys(OFFSET) as StateField[]).filter((field) => !ENGINE_FIELDS.has(field));
 
 const byNumber = (names: Readonly<Record<string, number>>): ReadonlyMap<number, string> =>
   new Map(Object.entries(names).map(([name, number]) => [number, name]));
@@ -70,7 +70,7 @@ function sameBytes(a: State, b: State, start: number, bytes: number): boolean {
 
 /** Whether `processorDifferences` finds nothing, without making anything. */
 function sameProcessor(a: State, b: State): boolean {
-  for (const field of COMPARED) {
+  for (const field of COMPARED_FIELDS) {
     if (!sameBytes(a, b, OFFSET[field], widthOf(field) * countOf(field))) return false;
   }
   return readRflags(a) === readRflags(b);
@@ -82,7 +82,7 @@ export function processorDifferences(a: State, b: State): readonly Difference[] 
   const flags = [BigInt(readRflags(a)), BigInt(readRflags(b))] as const;
   return [
     ...(flags[0] === flags[1] ? [] : [{ name: 'rflags', values: flags }]),
-    ...COMPARED.filter((field) => field !== 'vmcs').flatMap((field) => fieldDifferences(a, b, field)),
+    ...COMPARED_FIELDS.filter((field) => field !== 'vmcs').flatMap((field) => fieldDifferences(a, b, field)),
     ...vmcsDifferences(a, b),
   ];
 }
