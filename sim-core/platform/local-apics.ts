@@ -20,6 +20,8 @@ export interface LocalApicsConfig {
   changed(): void;
   /** A level-triggered interrupt has ended. */
   levelEnded(vector: number): void;
+  /** A processor has sent an interrupt to another one. */
+  sent(): void;
   /** Local APICs moved in physical address space. */
   moved(): void;
 }
@@ -60,7 +62,9 @@ export class LocalApics implements Snapshotted<readonly LocalApicState[]> {
       init: () => signalInit(state),
       levelEnded: (vector) => this.config.levelEnded(vector),
       send: (message, shorthand) => {
-        for (const target of this.named(node, message, shorthand)) accept(target, message);
+        const targets = this.named(node, message, shorthand);
+        for (const target of targets) accept(target, message);
+        if (targets.some((target) => target !== node)) this.config.sent();
       },
     });
     const router = new InterruptRouter(state, pic, apic);

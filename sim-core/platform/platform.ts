@@ -46,6 +46,8 @@ export interface PlatformCallbacks {
   onReset(): void;
   /** An access of a device was refused: by the IOMMU, or because nothing is at its address. */
   onDmaFault?(fault: DmaFault): void;
+  /** A processor has sent an interrupt to another one. */
+  onInterprocessorInterrupt?(): void;
   /** Devices moved in physical address space: whatever caches where RAM is must forget it. */
   onMemoryMapChange?(): void;
 }
@@ -255,6 +257,7 @@ export class Platform implements TimedDevice {
       pic: this.pic,
       changed: () => this.checkDeadline(),
       levelEnded: (vector) => this.ioApic.endOfInterrupt(vector),
+      sent: () => callbacks.onInterprocessorInterrupt?.(),
       moved: () => callbacks.onMemoryMapChange?.(),
     });
   }

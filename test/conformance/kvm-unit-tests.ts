@@ -23,9 +23,21 @@ interface Row {
   readonly cpuModel?: string;
   /** Instructions in millions; default 2000. */
   readonly limit?: number;
+  /** Default 1. */
+  readonly processors?: number;
   /** The test waits in HLT for an interrupt of the test device, IRQ 11. An NMI wakes it instead. */
   readonly wakes?: boolean;
 }
+
+/** Tests of vmx.flat that need a second processor. */
+const VMX_WITH_TWO = [
+  'nmi_hlt',
+  'vmx_eoi_bitmap_ioapic_scan_test',
+  'vmx_posted_interrupts_test',
+  'vmx_apic_passthrough_thread_test',
+  'vmx_init_signal_test',
+  'vmx_sipi_signal_test',
+];
 
 const ROWS: readonly Row[] = [
   { name: 'realmode', file: 'realmode', wakes: true },
@@ -59,11 +71,15 @@ const ROWS: readonly Row[] = [
   { name: 'pmu', file: 'pmu', limit: 20_000 },
   { name: 'cet', file: 'cet' },
   { name: 'lam', file: 'lam' },
+  { name: 'smptest', file: 'smptest', processors: 2 },
+  { name: 'smptest3', file: 'smptest', processors: 3 },
+  ...VMX_WITH_TWO.map((test): Row => ({ name: test, file: 'vmx', commandLine: test, processors: 2, limit: 5000 })),
   { name: 'tsx-ctrl', file: 'tsx-ctrl' },
 ];
 
 /** What the tests read as a multiboot module. */
-const ENVIRONMENT = 'NR_CPUS=1\nMEMSIZE=512\nTEST_DEVICE=0\nBOOTLOADER=1\n';
+const environmentOf = (processors: number): string =>
+  `NR_CPUS=${processors}\nMEMSIZE=512\nTEST_DEVICE=0\nBOOTLOADER=1\n`;
 const MEMORY = 512 * 2 ** 20;
 const MILLION = 1e6;
 
@@ -107,12 +123,14 @@ function describeStop(stop: StopReason): string {
 }
 
 function run(folder: string, row: Row): { text: string; stop: StopReason; instructions: number } {
-  const machine = createMachine({ memory: MEMORY, cpuModel: row.cpuModel ?? 'max' });
+  const { processors = 1 } = row;
+  const machine = createMachine({ memory: MEMORY, cpuModel: row.cpuModel ?? 'max', cpus: processors });
   let text = '';
   machine.serial.onOutput = (byte) => {
     text += String.fromCharCode(byte);
   };
-  const environment = { name: 'environment', bytes: new TextEncoder().encode(ENVIRONMENT), commandLine: 'environment' };
+  const bytes = new TextEncoder().encode(environmentOf(processors));
+  const environment = { name: 'environment', bytes, commandLine: 'environment' };
   const name = `${row.file}.flat`;
   const image = new Uint8Array(readFileSync(join(folder, 'x86', name)));
   addTestDevice(machine);
