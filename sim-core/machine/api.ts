@@ -92,8 +92,8 @@ export interface Machine {
    */
   run(instructions: number): StopReason;
   /**
-   * Executes exactly one instruction (or delivers one event) of the selected processor without looking at breakpoints at
-   * the current RIP. Others run as long as it is their turn. @returns `limit`, also when its turn did not come
+   * Executes exactly one instruction (or delivers one event) of the selected processor without looking at breakpoints
+   * at the current RIP. Others run as long as it is their turn. @returns `limit`, also when its turn did not come
    */
   step(): StopReason;
   /** Makes the running `run` return `paused` at the next event boundary (from device callbacks and hooks). */

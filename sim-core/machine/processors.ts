@@ -98,7 +98,7 @@ export class Processors {
     this.state.set32('attention', 1);
   }
 
-  /** At an instruction boundary: lets the next one run if the turn is over. @returns whether it is another one's turn */
+  /** At an instruction boundary: lets the next one run if the turn is over. @returns whether another one's has begun */
   takeTurn(now: number): boolean {
     const { u32 } = this.state;
     if (this.all.length === 1) return false;
