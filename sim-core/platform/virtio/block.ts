@@ -54,7 +54,8 @@ export class VirtioBlock implements VirtioModel {
   }
 
   serve(queue: number, device: VirtioDevice): void {
-    for (let chain = device.take(queue); chain; chain = device.take(queue)) this.request(queue, chain, device);
+    const chains = device.queues[queue];
+    for (let chain = chains?.take(); chain; chain = chains?.take()) this.request(queue, chain, device);
   }
 
   /** The last byte of the room for the answer is the status. */
@@ -65,7 +66,9 @@ export class VirtioBlock implements VirtioModel {
       device.complete(index, chain, 0);
       return;
     }
-    const { status, data } = this.answer(queue.gather(chain), room - 1);
+    const bytes = queue.gather(chain);
+    if (!bytes) return;
+    const { status, data } = this.answer(bytes, room - 1);
     if (data) queue.scatter(chain, data);
     queue.scatter(chain, Uint8Array.of(status), room - 1);
     device.complete(index, chain, (data?.length ?? 0) + 1);

@@ -48,7 +48,9 @@ export class VirtioConsole implements VirtioModel {
   private transmit(device: VirtioDevice): void {
     const queue = device.queues[TRANSMIT];
     for (let chain = queue?.take(); queue && chain; chain = queue.take()) {
-      this.port.onOutput?.(queue.gather(chain));
+      const bytes = queue.gather(chain);
+      if (!bytes) return;
+      this.port.onOutput?.(bytes);
       device.complete(TRANSMIT, chain, 0);
     }
   }

@@ -69,7 +69,8 @@ export class VirtioNet implements VirtioModel {
   private transmit(device: VirtioDevice): void {
     const queue = device.queues[TRANSMIT];
     for (let chain = queue?.take(); queue && chain; chain = queue.take()) {
-      const frame = queue.gather(chain).slice(HEADER_SIZE);
+      const frame = queue.gather(chain)?.slice(HEADER_SIZE);
+      if (!frame) return;
       device.complete(TRANSMIT, chain, 0);
       if (frame.length >= SHORTEST_FRAME) this.network.forward(this, frame);
     }

@@ -32,16 +32,13 @@ export interface QueueState {
   used: number;
 }
 
-/** The queue is not as the specification wants it, or its memory cannot be reached: the transport answers it. */
-export class BrokenQueue extends Error {
-  override readonly name = 'BrokenQueue';
-}
-
 const total = (segments: readonly Segment[]): number => segments.reduce((sum, { length }) => sum + length, 0);
 
 export class Virtqueue {
   private readonly memory: PciFunction;
   readonly largest: number;
+  /** The queue is not as the specification wants it, or its memory cannot be reached: the transport looks at it. */
+  isBroken = false;
   state: QueueState;
 
   constructor(memory: PciFunction, largest: number) {
@@ -64,57 +61,67 @@ export class Virtqueue {
   }
 
   reset(): void {
+    this.isBroken = false;
     this.state = this.initial();
   }
 
-  private read(address: bigint, length: number): DataView {
+  private read(address: bigint, length: number): DataView | undefined {
     const bytes = this.memory.dmaRead(address, length);
-    if (!bytes) throw new BrokenQueue();
-    return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return bytes ? new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) : this.fail();
   }
 
-  private write(address: bigint, bytes: Uint8Array): void {
-    if (!this.memory.dmaWrite(address, bytes)) throw new BrokenQueue();
+  private write(address: bigint, bytes: Uint8Array): boolean {
+    if (this.memory.dmaWrite(address, bytes)) return true;
+    this.fail();
+    return false;
   }
 
-  /** The next chain; undefined when the driver has given no more. @throws BrokenQueue */
+  private fail(): undefined {
+    this.isBroken = true;
+    return undefined;
+  }
+
+  /** The next chain; undefined when the driver has given no more, or the queue is broken. */
   take(): Chain | undefined {
     const { state } = this;
-    if (!state.enabled) return undefined;
-    if (this.read(state.driver + 2n, 2).getUint16(0, true) === state.available) return undefined;
+    if (!state.enabled || this.isBroken) return undefined;
+    const index = this.read(state.driver + 2n, 2)?.getUint16(0, true);
+    if (index === undefined || index === state.available) return undefined;
     const slot = BigInt(state.available % state.size);
-    const head = this.read(state.driver + 4n + 2n * slot, 2).getUint16(0, true);
+    const head = this.read(state.driver + 4n + 2n * slot, 2)?.getUint16(0, true);
+    if (head === undefined) return undefined;
     state.available = (state.available + 1) & 0xffff;
     return this.follow(head);
   }
 
-  private follow(head: number): Chain {
+  private follow(head: number): Chain | undefined {
     const readable: Segment[] = [];
     const writable: Segment[] = [];
     for (let index = head, count = 0; ; count++) {
       // A chain longer than the queue is a loop; indirect descriptors were not offered.
-      if (index >= this.state.size || count >= this.state.size) throw new BrokenQueue();
+      if (index >= this.state.size || count >= this.state.size) return this.fail();
       const descriptor = this.read(this.state.descriptors + BigInt(DESCRIPTOR.size * index), DESCRIPTOR.size);
+      if (!descriptor) return undefined;
       const flags = descriptor.getUint16(12, true);
-      if (flags & DESCRIPTOR.indirect) throw new BrokenQueue();
+      const outOfOrder = (flags & DESCRIPTOR.write) === 0 && writable.length > 0;
+      if (flags & DESCRIPTOR.indirect || outOfOrder) return this.fail();
       const segment = { address: descriptor.getBigUint64(0, true), length: descriptor.getUint32(8, true) };
-      if (flags & DESCRIPTOR.write) writable.push(segment);
-      else if (writable.length > 0) throw new BrokenQueue();
-      else readable.push(segment);
+      (flags & DESCRIPTOR.write ? writable : readable).push(segment);
       if ((flags & DESCRIPTOR.next) === 0) break;
       index = descriptor.getUint16(14, true);
     }
-    if (total(readable) + total(writable) > LARGEST_CHAIN) throw new BrokenQueue();
+    if (total(readable) + total(writable) > LARGEST_CHAIN) return this.fail();
     return { head, readable, writable };
   }
 
-  /** All bytes that the driver gives. @throws BrokenQueue */
-  gather(chain: Chain): Uint8Array {
+  /** All bytes that the driver gives; undefined when the queue is broken. */
+  gather(chain: Chain): Uint8Array | undefined {
     const out = new Uint8Array(total(chain.readable));
     let at = 0;
     for (const { address, length } of chain.readable) {
-      const { buffer, byteOffset } = this.read(address, length);
-      out.set(new Uint8Array(buffer, byteOffset, length), at);
+      const bytes = this.read(address, length);
+      if (!bytes) return undefined;
+      out.set(new Uint8Array(bytes.buffer, bytes.byteOffset, length), at);
       at += length;
     }
     return out;
@@ -125,7 +132,7 @@ export class Virtqueue {
     return total(chain.writable);
   }
 
-  /** Puts bytes into the room for the answer, from `offset` on; what does not fit is dropped. @throws BrokenQueue */
+  /** Puts bytes into the room for the answer, from `offset` on; what does not fit is dropped. */
   scatter(chain: Chain, bytes: Uint8Array, offset = 0): void {
     let start = 0;
     for (const { address, length } of chain.writable) {
@@ -136,17 +143,19 @@ export class Virtqueue {
     }
   }
 
-  /** Gives a chain back, so many bytes written. @returns whether the driver wants an interrupt @throws BrokenQueue */
+  /** Gives a chain back, so many bytes written. @returns whether the driver wants an interrupt */
   complete(chain: Chain, written: number): boolean {
     const { state } = this;
     const entry = new DataView(new ArrayBuffer(8));
     entry.setUint32(0, chain.head, true);
     entry.setUint32(4, written, true);
+    if (this.isBroken) return false;
     this.write(state.device + 4n + 8n * BigInt(state.used % state.size), new Uint8Array(entry.buffer));
     state.used = (state.used + 1) & 0xffff;
     const index = new DataView(new ArrayBuffer(2));
     index.setUint16(0, state.used, true);
     this.write(state.device + 2n, new Uint8Array(index.buffer));
-    return (this.read(state.driver, 2).getUint16(0, true) & NO_INTERRUPT) === 0;
+    const flags = this.read(state.driver, 2)?.getUint16(0, true) ?? NO_INTERRUPT;
+    return (flags & NO_INTERRUPT) === 0;
   }
 }

@@ -2,7 +2,7 @@
 
 import type { DeviceEnvironment, PciDevice } from '../pci/device.ts';
 import { type BarDevice, PciFunction } from '../pci/function.ts';
-import { BrokenQueue, type Chain, type QueueState, Virtqueue } from './queue.ts';
+import { type Chain, type QueueState, Virtqueue } from './queue.ts';
 
 const VENDOR = 0x1af4;
 const FIRST_DEVICE_ID = 0x1040;
@@ -39,7 +39,7 @@ export interface VirtioModel {
   readonly queueSizes: readonly number[];
   /** Device-specific configuration, as the driver reads it. */
   readonly configuration: Uint8Array;
-  /** Does what there is to do in a queue. @throws BrokenQueue */
+  /** Does what there is to do in a queue, as long as that is not broken. */
   serve(queue: number, device: VirtioDevice): void;
   reset(): void;
   snapshot(): unknown;
@@ -339,21 +339,15 @@ export class VirtioDevice implements PciDevice, BarDevice {
   private serveQueue(index: number): void {
     this.state.pending[index] = false;
     if (!this.isRunning) return;
-    try {
-      this.model.serve(index, this);
-    } catch (error) {
-      if (!(error instanceof BrokenQueue)) throw error;
-      this.state.status |= STATUS.needsReset;
-      this.signal(this.state.configurationVector, INTERRUPT.configuration);
-    }
+    this.model.serve(index, this);
+    const queue = this.queues[index];
+    if (!queue?.isBroken) return;
+    queue.isBroken = false;
+    this.state.status |= STATUS.needsReset;
+    this.signal(this.state.configurationVector, INTERRUPT.configuration);
   }
 
-  /** The next chain of a queue. @throws BrokenQueue */
-  take(queue: number): Chain | undefined {
-    return this.queues[queue]?.take();
-  }
-
-  /** Gives a chain back, and interrupts unless the driver does not want that. @throws BrokenQueue */
+  /** Gives a chain back, and interrupts unless the driver does not want that. */
   complete(index: number, chain: Chain, written: number): void {
     const queue = this.queues[index];
     if (queue?.complete(chain, written)) this.signal(queue.state.vector, INTERRUPT.queue);
