@@ -143,7 +143,7 @@ describe('vmxray run', function () {
       [['run', path.join(folder, 'absent')], /absent: there is no such file/],
       [['run', folder], /that is a folder/],
       [['run', path.join(folder, 'empty')], /the file is empty\. Build the program again/],
-      [['run', path.join(folder, 'text')], /neither a multiboot kernel nor an ELF.*--format flat/],
+      [['run', path.join(folder, 'text')], /neither a kernel of a known boot protocol nor an ELF.*--format flat/],
       [['run', path.join(folder, 'empty'), '--memory', '1'], /--memory 1: give a size/],
       [['debug'], /no command 'debug'; choose from run, dap/],
       [[], /no command is given/],

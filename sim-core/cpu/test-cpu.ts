@@ -85,10 +85,10 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
       },
       getTaskPriority: () => cpu.taskPriority,
       endOfInterrupt: () => {},
+      initialize: () => {},
       performanceMonitoringInterrupt: () => {
         log.push('performance-monitoring interrupt');
       },
-      initialize: () => {},
       setTaskPriority: (priority) => {
         cpu.taskPriority = priority;
       },

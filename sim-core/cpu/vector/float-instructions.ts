@@ -169,20 +169,25 @@ const dotProduct =
     const result = new Uint8Array(size);
     const perHalf = 128 / format.width;
     const products = Array.from({ length: size / bytesOf(format) }, (_, lane) =>
-      (control & (16 << lane % perHalf)) === 0
+      (control & (16 << (lane % perHalf))) === 0
         ? 0n
         : float.mul(format, readLane(format, a, lane), readLane(format, b, lane)),
     );
     const sums = sumsOfPairs(float, format, products, size / 16);
     products.forEach((_, lane) => {
       const sum = sums[Math.floor(lane / perHalf)] ?? 0n;
-      writeLane(format, result, lane, (control & (1 << lane % perHalf)) === 0 ? 0n : sum);
+      writeLane(format, result, lane, (control & (1 << (lane % perHalf))) === 0 ? 0n : sum);
     });
     return settle(cpu.state, float) ?? writeResult(cpu.state, instruction, result);
   };
 
 /** Neighbours summed, and sums of neighbours, down to `count` numbers; steps after an unmasked exception are left out. */
-function sumsOfPairs(float: SoftFloat, format: FloatFormat, terms: readonly bigint[], count: number): readonly bigint[] {
+function sumsOfPairs(
+  float: SoftFloat,
+  format: FloatFormat,
+  terms: readonly bigint[],
+  count: number,
+): readonly bigint[] {
   if (terms.length === count || !float.endStep()) return terms;
   const sums: bigint[] = [];
   for (let i = 0; i < terms.length; i += 2) sums.push(float.add(format, terms[i] as bigint, terms[i + 1] as bigint));
