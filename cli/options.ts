@@ -50,6 +50,12 @@ export interface DapOptions {
   readonly port: number | undefined;
 }
 
+export interface GdbOptions {
+  readonly run: RunOptions;
+  /** 0: any free one. */
+  readonly port: number;
+}
+
 /** The first model is the default. */
 const DEFAULT_MODEL = MODEL_NAMES[0] ?? '';
 
@@ -133,40 +139,46 @@ const parse: typeof parseArgs = (config) => {
   }
 };
 
+/** What every command that runs an image takes. */
+const RUN_OPTIONS = {
+  cmdline: { type: 'string', default: '' },
+  module: { type: 'string', multiple: true, default: [] as string[] },
+  initrd: { type: 'string' },
+  format: { type: 'string', default: 'auto' },
+  memory: { type: 'string', default: '512M' },
+  cpus: { type: 'string', default: '1' },
+  cpu: { type: 'string', default: DEFAULT_MODEL },
+  device: { type: 'string', multiple: true, default: [] as string[] },
+  disk: { type: 'string', multiple: true, default: [] as string[] },
+  cdrom: { type: 'string', multiple: true, default: [] as string[] },
+  bios: { type: 'string' },
+  'debug-console': { type: 'boolean', default: false },
+  'start-time': { type: 'string' },
+  iommu: { type: 'boolean', default: false },
+  interpret: { type: 'boolean', default: false },
+  verify: { type: 'boolean', default: false },
+  'stop-on-stale': { type: 'boolean', default: false },
+  'max-instructions': { type: 'string' },
+  timeout: { type: 'string' },
+  json: { type: 'boolean', default: false },
+} as const;
+
+/** The values that parseArgs gives for RUN_OPTIONS. */
+type RunValues = ReturnType<typeof parseArgs<{ options: typeof RUN_OPTIONS }>>['values'];
+
 /** @throws UsageError */
 export function parseRun(args: readonly string[]): RunOptions {
-  const { values, positionals } = parse({
-    args: [...args],
-    allowPositionals: true,
-    options: {
-      cmdline: { type: 'string', default: '' },
-      module: { type: 'string', multiple: true, default: [] },
-      initrd: { type: 'string' },
-      format: { type: 'string', default: 'auto' },
-      memory: { type: 'string', default: '512M' },
-      cpus: { type: 'string', default: '1' },
-      cpu: { type: 'string', default: DEFAULT_MODEL },
-      device: { type: 'string', multiple: true, default: [] },
-      disk: { type: 'string', multiple: true, default: [] },
-      cdrom: { type: 'string', multiple: true, default: [] },
-      bios: { type: 'string' },
-      'debug-console': { type: 'boolean', default: false },
-      'start-time': { type: 'string' },
-      iommu: { type: 'boolean', default: false },
-      interpret: { type: 'boolean', default: false },
-      verify: { type: 'boolean', default: false },
-      'stop-on-stale': { type: 'boolean', default: false },
-      'max-instructions': { type: 'string' },
-      timeout: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
-  });
+  const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: RUN_OPTIONS });
+  return runOptions('run', values, positionals);
+}
+
+function runOptions(command: string, values: RunValues, positionals: readonly string[]): RunOptions {
   const [image, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
-  if (image === undefined) throw new UsageError('run needs an image: vmxray run kernel.elf');
+  if (image === undefined) throw new UsageError(`${command} needs an image: vmxray ${command} kernel.elf`);
   if (rest.length > 0) {
     throw new UsageError(
       values.bios === undefined
-        ? `run takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`
+        ? `${command} takes one image, not also '${rest.join("', '")}': the kernel's arguments go to --cmdline`
         : `--bios boots what is on a disk, not '${rest.join("', '")}': give that to --disk`,
     );
   }
@@ -199,10 +211,23 @@ export function parseRun(args: readonly string[]): RunOptions {
 /** @throws UsageError */
 export function parseDap(args: readonly string[]): DapOptions {
   const { values } = parse({ args: [...args], options: { port: { type: 'string' } } });
-  if (values.port === undefined) return { port: undefined };
-  const port = Number(values.port);
-  if (!Number.isInteger(port) || values.port === '' || port < 0 || port > 65_535) {
-    throw new UsageError(`--port ${values.port}: give a TCP port from 0 (any free one) to 65535`);
-  }
-  return { port };
+  return { port: values.port === undefined ? undefined : parsePort(values.port) };
+}
+
+const GDB_OPTIONS = { ...RUN_OPTIONS, port: { type: 'string', default: '1234' } } as const;
+
+/** @throws UsageError */
+export function parseGdb(args: readonly string[]): GdbOptions {
+  const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: GDB_OPTIONS });
+  const unfit = (['verify', 'stop-on-stale', 'json', 'timeout', 'max-instructions'] as const).find(
+    (name) => values[name] !== undefined && values[name] !== false,
+  );
+  if (unfit) throw new UsageError(`--${unfit} has no meaning while gdb runs the machine`);
+  return { run: runOptions('gdb', values, positionals), port: parsePort(values.port) };
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (Number.isInteger(port) && text !== '' && port >= 0 && port <= 65_535) return port;
+  throw new UsageError(`--port ${text}: give a TCP port from 0 (any free one) to 65535`);
 }
