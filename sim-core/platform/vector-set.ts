@@ -1,4 +1,4 @@
-/** Sets of interrupt vectors, as the local APIC's IRR, ISR and TMR have them: 8 words, vector 0 is the first one's bit 0. */
+/** Sets of interrupt vectors, as IRR, ISR and TMR of a local APIC: 8 words, vector 0 in bit 0 of the first. */
 
 export const noVectors = (): number[] => new Array<number>(8).fill(0);
 
