@@ -128,6 +128,15 @@ function mtrrRows(): [number, MsrRow][] {
   return rows;
 }
 
+/** Last branch records, of which kernels expect 16 on processors with performance monitoring. None is ever made. */
+function branchRecordRows(): [number, MsrRow][] {
+  const records = Array.from({ length: 16 }, (_, i): [number, MsrRow][] => [
+    [0x680 + i, inert(`MSR_LASTBRANCH_${i}_FROM_IP`)],
+    [0x6c0 + i, inert(`MSR_LASTBRANCH_${i}_TO_IP`)],
+  ]);
+  return [[0x1c8, inert('MSR_LBR_SELECT')], [0x1c9, inert('MSR_LASTBRANCH_TOS')], ...records.flat()];
+}
+
 /** Revision in the upper half: what IA32_BIOS_SIGN_ID reads after CPUID. */
 const MICROCODE_REVISION = 0x1fn << 32n;
 /**
@@ -179,6 +188,7 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x1a0, stored('IA32_MISC_ENABLE', 'msrMiscEnable', within(MISC_ENABLE_WRITABLE))],
   [0x1d9, stored('IA32_DEBUGCTL', 'msrDebugctl', within(DEBUGCTL_WRITABLE))],
   [0x1fc, inert('MSR_POWER_CTL')],
+  ...branchRecordRows(),
   ...mtrrRows(),
   ...PERFORMANCE_MSRS,
   ...CAPABILITY_MSRS.map(([index, row]): [number, MsrRow] => [index, { ...row, feature: 'pdcm' }]),
