@@ -116,7 +116,9 @@ describe('RTC', () => {
 
   it('interrupts at the alarm; cells from C0h match anything', () => {
     const { rtc, line, read, write, pass } = makeRtc();
-    for (const [cell, value] of [[5, 0x00], [3, 0x00], [1, 0x10]] as const) write(cell, value); // biome-ignore format: pairs
+    write(5, 0x00);
+    write(3, 0x00);
+    write(1, 0x10);
     write(11, 0x22);
     assert.equal(rtc.nextDeadline(), 12 * FREQUENCY);
     pass(11);

@@ -1,4 +1,4 @@
-// A GRUB image on a disk, as Debian's SeaBIOS boots it: what it prints is what the same kernel prints when QEMU boots it.
+// A GRUB image on a disk, booted by Debian's SeaBIOS. Expected: what SeaBIOS, GRUB and the kernel print under QEMU.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** The ACPI tables of a machine (ACPI specification 5.0; MCFG: PCI Firmware; SPCR: Microsoft; DMAR: VT-d; HPET: Intel). */
+/**
+ * The ACPI tables of a machine (ACPI specification 5.0; MCFG: PCI Firmware specification; SPCR: Microsoft; DMAR: VT-d
+ * specification; HPET: IA-PC HPET specification).
+ */
 
 import { ACPI_PORT, SCI_IRQ } from '../acpi-registers.ts';
 import { HPET_BLOCK_ID } from '../hpet.ts';

@@ -1,6 +1,6 @@
 /**
  * Boots Debian's kernel to a shell on VMXray and on QEMU's TCG, in turns, with the same kernel, initial RAM file system
- * and command line: `node bench/linux.ts [RUNS]`. Times are from the start of the process, and from its first output.
+ * and command line: `node test/linux/speed.ts [RUNS]`. Times are from the start of the process, and from its first output.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -8,13 +8,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { debianFiles } from '../test/linux/debian.ts';
-import { makeInitramfs } from '../test/linux/initramfs.ts';
+import { debianFiles } from './debian.ts';
+import { makeInitramfs } from './initramfs.ts';
 
 const PROMPT = 'guest# ';
 const COMMAND_LINE = 'console=ttyS0';
 const MEMORY = 256;
-const CLI = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
+const CLI = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 
 interface Boot {
   /** Seconds. */
