@@ -63,7 +63,10 @@ export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   const count = vmcs.get32(F.VM_EXIT_MSR_STORE_COUNT);
   const unsaved = count === 0 ? undefined : storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), count);
   if (unsaved) abortVmx(unit, 'savingGuestMsrs', describeMsrFailure(unsaved));
-  else if (loadHost(unit, details.nmi ?? false)) announce(unit, record);
+  else if (loadHost(unit, details.nmi ?? false)) {
+    unit.known.exited(state, Number(record.vmcs));
+    announce(unit, record);
+  }
 }
 
 /**

@@ -185,6 +185,7 @@ function vmptrld(unit: VmxUnit, instruction: DecodedInstruction): Outcome {
   if (pointer === unit.state.get64('vmxonPointer')) return vmFail(unit, ERROR.vmptrldVmxon);
   if (!unit.vmcs.hasRevision(pointer, true)) return vmFail(unit, ERROR.vmptrldRevision);
   unit.vmcs.load(pointer);
+  unit.known.loaded(Number(pointer));
   return vmSucceed(unit);
 }
 

@@ -3,6 +3,7 @@
 import type { FaultStep } from '../cpu/fault-step.ts';
 import type { InterceptQuery, VectoredEvent } from '../cpu/intercepts.ts';
 import type { ExceptionFault, VmExitFault } from '../mmu/fault.ts';
+import type { KnownVmcs } from './known-vmcses.ts';
 
 /** One VM exit, as the VMM can read it from the VMCS, plus what it cannot. Field values are the VMCS's. */
 export interface VmExitRecord {
@@ -74,6 +75,8 @@ export interface VmxView {
   read(encoding: number): bigint | undefined;
   /** Writes a field without VMWRITE's rules (the debugger may write read-only fields). False when there is none. */
   write(encoding: number, value: bigint): boolean;
+  /** The VMCSs that VMPTRLD has made current here since boot, in the order in which it first did. */
+  readonly knownVmcses: readonly KnownVmcs[];
   readonly lastExit: VmExitRecord | undefined;
   readonly lastEntryFailure: VmEntryFailure | undefined;
   /** VM exits by basic exit reason. */

@@ -4,6 +4,7 @@ import type { Cpu } from '../cpu/cpu.ts';
 import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
+import type { KnownVmcses } from './known-vmcses.ts';
 import type { PageModificationLog } from './page-log.ts';
 import type { VmEntryFailure, VmExitRecord, VmxAbort } from './records.ts';
 import type { VirtualApic } from './virtual-apic.ts';
@@ -27,6 +28,7 @@ export interface VmxUnit {
   readonly virtualApic: VirtualApic;
   readonly pageLog: PageModificationLog;
   readonly callbacks: VmxCallbacks;
+  readonly known: KnownVmcses;
   readonly exitCounts: Map<number, number>;
   lastExit: VmExitRecord | undefined;
   lastEntryFailure: VmEntryFailure | undefined;

@@ -20,6 +20,7 @@ import { entryRemedies } from './explain-entry.ts';
 import { FIELD_OFFSET as F, fieldByEncoding } from './fields.ts';
 import { vmxInstructions } from './instructions.ts';
 import { eventCause, INTERCEPTS } from './intercepts.ts';
+import { type KnownVmcs, KnownVmcses } from './known-vmcses.ts';
 import { PageModificationLog } from './page-log.ts';
 import type { EntryRemedy, FailedCheck, VmEntryFailure, VmExitRecord, VmxView } from './records.ts';
 import { shadowExitCause } from './shadow-vmcs.ts';
@@ -45,12 +46,14 @@ export interface VmxHistory {
   readonly exited: VmxUnit['exited'];
   readonly lastExit: VmExitRecord | undefined;
   readonly lastEntryFailure: VmEntryFailure | undefined;
+  readonly known: readonly KnownVmcs[];
 }
 
 /** Built before its processor, which needs it; `attach` joins the two. */
 export class Vmx implements Intercepts, VmxView, VmxUnit {
   readonly callbacks: VmxCallbacks;
   readonly instructions: SlowInstructionTable = vmxInstructions(() => this);
+  readonly known = new KnownVmcses();
   readonly exitCounts = new Map<number, number>();
   lastExit: VmExitRecord | undefined;
   lastEntryFailure: VmEntryFailure | undefined;
@@ -93,7 +96,8 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   snapshot(): VmxHistory {
     const { exitCounts, exitCycles, entries, exited, lastExit, lastEntryFailure } = this;
-    return { exitCounts: [...exitCounts], exitCycles: [...exitCycles], entries, exited, lastExit, lastEntryFailure };
+    const counts = { exitCounts: [...exitCounts], exitCycles: [...exitCycles], entries, exited };
+    return { ...counts, lastExit, lastEntryFailure, known: this.known.list };
   }
 
   /** Puts back what `snapshot` gave; the processor's state must have been replaced. */
@@ -106,6 +110,7 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
     this.exited = saved.exited;
     this.lastExit = saved.lastExit;
     this.lastEntryFailure = saved.lastEntryFailure;
+    this.known.replace(saved.known);
   }
 
   /** The processor's state was replaced from outside (checkpoint): forgets what is derived from it. */
@@ -309,6 +314,10 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   }
 
   // ---- VmxView
+
+  get knownVmcses(): readonly KnownVmcs[] {
+    return this.known.list;
+  }
 
   get currentVmcs(): bigint | undefined {
     return this.state.get32('vmxOn') !== 0 && this.vmcs.exists ? this.vmcs.pointer : undefined;
