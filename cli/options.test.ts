@@ -13,6 +13,7 @@ describe('command line', () => {
       timeout: Number.POSITIVE_INFINITY,
       cpu: 'westmere',
       cpus: 1,
+      quantum: 20_000,
       devices: [],
       iommu: false,
       debugConsole: false,
@@ -26,7 +27,7 @@ describe('command line', () => {
 
   it('takes every option', () => {
     const text =
-      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 4 --max-instructions 5000 --timeout 0.5 --cpu max';
+      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 4 --quantum 500 --max-instructions 5000 --timeout 0.5 --cpu max';
     const options = parseRun([
       ...text.split(' '),
       '--format',
@@ -55,6 +56,7 @@ describe('command line', () => {
       json: true,
       cpu: 'max',
       cpus: 4,
+      quantum: 500,
       devices: ['edu', 'virtio-rng,seed=1', 'virtio-blk,file=a.img'],
       iommu: true,
       debugConsole: false,

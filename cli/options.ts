@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly cpu: string;
   /** Number of processors. */
   readonly cpus: number;
+  /** Cycles of a processor's turn. */
+  readonly quantum: number;
   /** End the run at the first access through a TLB entry that the tables no longer bear out. */
   readonly stopOnStale: boolean;
   /** PCI devices as text (sim-core/platform/device-text.ts). */
@@ -69,6 +71,7 @@ export const HELP = `Usage: vmxray <command> [options]
                                 (flat is raw code: 32-bit mode at 1 MiB)
     --memory N                  RAM, as 512M or 1G (default 512M; 1M to 3G, a multiple of 64K)
     --cpus N                    processors (default 1, at most ${MOST_PROCESSORS})
+    --quantum N                 cycles that a processor runs before the next one's turn (default 20000)
     --cpu MODEL                 processor model: ${MODEL_NAMES.join(', ')} (default ${DEFAULT_MODEL})
     --device D                  PCI device, may be repeated: ${DEVICE_KINDS.join(', ')};
                                 options behind commas, as in edu,dma_mask=0xffffffff
@@ -198,6 +201,7 @@ function runOptions(command: string, values: RunValues, positionals: readonly st
     json: values.json,
     cpu: values.cpu,
     cpus,
+    quantum: positive('--quantum', values.quantum, true),
     devices: [...values.device, ...[...values.disk, ...values.cdrom].map((file) => `virtio-blk,file=${file}`)],
     debugConsole: values['debug-console'],
     startTime: values['start-time'] === undefined ? undefined : parseTime(values['start-time']),
