@@ -1,6 +1,7 @@
 import { GPR } from '../sim-core/state/layout.ts';
-import type { FrameRules, RegisterRule } from './symbols/call-frames.ts';
-import { RETURN_ADDRESS_64 } from './symbols/call-frames.ts';
+import { FormatError } from './symbols/byte-reader.ts';
+import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from './symbols/call-frames.ts';
+import { compute, type ExpressionContext, Unavailable } from './symbols/dwarf/location-expressions.ts';
 import type { Target } from './target.ts';
 import { vmcsField, type WorldView } from './world-view.ts';
 
@@ -17,11 +18,19 @@ export interface Frame {
   readonly callerSp: bigint | undefined;
   /** Registers as this activation has them; others are as the world has them. */
   readonly restored: ReadonlyMap<string, bigint>;
+  /** Where on the stack the activations that it has called have put its registers: linear addresses. */
+  readonly saved: ReadonlyMap<string, bigint>;
 }
 
-/** DWARF's register numbers (x86-64 psABI figure 3.36; i386 psABI table 2.14). */
-const NAMES_64 = 'rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip'.split(' ');
+const vectorNames = Array.from({ length: 16 }, (_, number) => `xmm${number}`);
+/** DWARF's register numbers (x86-64 psABI figure 3.36; i386 psABI table 2.14, whose vector registers begin at 21). */
+const NAMES_64 = ['rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip'.split(' '), vectorNames].flat();
 const NAMES_32 = 'rax rcx rdx rbx rsp rbp rsi rdi rip'.split(' ');
+const FIRST_VECTOR_32 = 21;
+
+/** The name of a register by DWARF's number in code with addresses of so many bytes. */
+export const registerName = (number: number, addressSize: number): string | undefined =>
+  addressSize === 8 ? NAMES_64[number] : (NAMES_32[number] ?? vectorNames[number - FIRST_VECTOR_32]);
 
 const DEEPEST = 100;
 
@@ -30,23 +39,30 @@ export function frameRegister(frame: Frame, name: string): bigint | undefined {
   return frame.restored.get(name) ?? frame.view.register(name);
 }
 
+/** Where a world executes. */
+export function innermostFrame(view: WorldView): Frame {
+  const { pc } = view;
+  return { view, depth: 0, pc, lookupPc: pc, callerSp: undefined, restored: new Map(), saved: new Map() };
+}
+
 /** The activations of a world, the innermost first: by call-frame information, else by frame pointers. */
 export function unwind(target: Target, view: WorldView): Frame[] {
   const frames: Frame[] = [];
-  let pc = view.pc;
-  let restored: Map<string, bigint> = new Map();
-  while (frames.length < DEEPEST) {
-    const depth = frames.length;
-    const lookupPc = depth === 0 ? pc : pc - 1n;
-    const here: Frame = { view, depth, pc, lookupPc, callerSp: undefined, restored };
-    const caller = isOutermost(target, here) ? undefined : findCaller(target, here);
-    const sound = caller !== undefined && caller.sp > (frameRegister(here, 'rsp') ?? 0n);
-    frames.push({ ...here, callerSp: sound ? caller.sp : undefined });
-    if (!caller || !sound) break;
-    pc = caller.pc;
-    restored = caller.restored;
+  let next: Frame | undefined = innermostFrame(view);
+  while (next && frames.length < DEEPEST) {
+    const caller: Frame | undefined = callerOf(target, next);
+    frames.push({ ...next, callerSp: caller && frameRegister(caller, 'rsp') });
+    next = caller;
   }
   return frames;
+}
+
+/** The activation that called another one; undefined when it cannot be found. */
+export function callerOf(target: Target, frame: Frame): Frame | undefined {
+  const caller = isOutermost(target, frame) ? undefined : findCaller(target, frame);
+  if (!caller || caller.sp <= (frameRegister(frame, 'rsp') ?? 0n)) return undefined;
+  const { pc, restored, saved } = caller;
+  return { view: frame.view, depth: frame.depth + 1, pc, lookupPc: pc - 1n, callerSp: undefined, restored, saved };
 }
 
 /** The function that VM exits enter has no caller: its stack begins at HOST_RSP. */
@@ -62,6 +78,7 @@ interface Caller {
   readonly pc: bigint;
   readonly sp: bigint;
   readonly restored: Map<string, bigint>;
+  readonly saved: Map<string, bigint>;
 }
 
 function findCaller(target: Target, frame: Frame): Caller | undefined {
@@ -79,37 +96,91 @@ export function readWord(view: WorldView, address: bigint, size: 4 | 8): bigint 
   return size === 8 ? data.getBigUint64(0, true) : BigInt(data.getUint32(0, true));
 }
 
+const addressSizeOf = (rules: FrameRules): 4 | 8 => (rules.returnRegister === RETURN_ADDRESS_64 ? 8 : 4);
+
+/** What expressions of call-frame information may ask: registers and memory only. */
+function ruleContext(frame: Frame, addressSize: 4 | 8): ExpressionContext {
+  const none = (): never => {
+    throw new Unavailable('call-frame information refers to itself');
+  };
+  return {
+    unit: undefined,
+    addressSize,
+    offset: 0n,
+    register: (number) => requiredRegister(frame, number, addressSize),
+    read: (address, bytes) => {
+      const found = frame.view.read(address, bytes);
+      if (found.length < bytes) throw new Unavailable('unreadable');
+      return found;
+    },
+    frameBase: none,
+    cfa: none,
+    entryValue: none,
+  };
+}
+
+/** A register of a frame by DWARF's number. @throws Unavailable when it is not known. */
+export function requiredRegister(frame: Frame, number: number, addressSize: number): bigint {
+  const name = registerName(number, addressSize);
+  const value = name === undefined ? undefined : frameRegister(frame, name);
+  if (value === undefined) throw new Unavailable('not saved');
+  return value;
+}
+
+/** The canonical frame address; undefined where the call-frame information does not lead to it. */
+export function frameCfa(target: Target, frame: Frame): bigint | undefined {
+  const rules = target.programAt(frame.view.world, frame.lookupPc)?.frameRules(frame.lookupPc);
+  return rules && attempt(() => cfaOf(frame, rules));
+}
+
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Unavailable || error instanceof FormatError) return undefined;
+    throw error;
+  }
+}
+
+function cfaOf(frame: Frame, { cfa, ...rules }: FrameRules): bigint {
+  const size = addressSizeOf({ cfa, ...rules });
+  if (!cfa) throw new Unavailable('there is no rule for the canonical frame address');
+  if ('expression' in cfa) return compute(cfa.expression, ruleContext(frame, size));
+  return BigInt.asUintN(8 * size, requiredRegister(frame, cfa.register, size) + cfa.offset);
+}
+
 function byRules(frame: Frame, rules: FrameRules): Caller | undefined {
-  const wide = rules.returnRegister === RETURN_ADDRESS_64;
-  const names = wide ? NAMES_64 : NAMES_32;
-  const size = wide ? 8 : 4;
-  const base = rules.cfa && frameRegister(frame, names[rules.cfa.register] ?? '');
-  if (base === undefined || !rules.cfa) return undefined;
-  const cfa = BigInt.asUintN(8 * size, base + rules.cfa.offset);
+  const size = addressSizeOf(rules);
+  const cfa = attempt(() => cfaOf(frame, rules));
+  if (cfa === undefined) return undefined;
   const restored = new Map(frame.restored);
+  const saved = new Map(frame.saved);
   for (const [number, rule] of rules.registers) {
-    const name = names[number];
+    const name = registerName(number, size);
     if (name === undefined) continue;
-    const value = applyRule(frame, rule, cfa, size, names);
+    const address = attempt(() => savedAddress(frame, rule, cfa, size));
+    const value =
+      address === undefined ? attempt(() => ruleValue(frame, rule, cfa, size)) : readWord(frame.view, address, size);
+    if (address !== undefined) saved.set(name, address);
     if (value === undefined) restored.delete(name);
     else restored.set(name, value);
   }
   const pc = restored.get('rip');
   if (pc === undefined || pc === 0n) return undefined;
   restored.set('rsp', cfa);
-  return { pc, sp: cfa, restored };
+  return { pc, sp: cfa, restored, saved };
 }
 
-function applyRule(
-  frame: Frame,
-  rule: RegisterRule,
-  cfa: bigint,
-  size: 4 | 8,
-  names: readonly string[],
-): bigint | undefined {
-  if (rule.kind === 'offset') return readWord(frame.view, cfa + rule.offset, size);
+/** Where on the stack a rule finds a register; undefined when the rule gives the value itself. */
+function savedAddress(frame: Frame, rule: RegisterRule, cfa: bigint, size: 4 | 8): bigint | undefined {
+  if (rule.kind === 'offset') return BigInt.asUintN(8 * size, cfa + rule.offset);
+  return rule.kind === 'expression' ? compute(rule.expression, ruleContext(frame, size), cfa) : undefined;
+}
+
+function ruleValue(frame: Frame, rule: RegisterRule, cfa: bigint, size: 4 | 8): bigint | undefined {
   if (rule.kind === 'value') return cfa + rule.offset;
-  return rule.kind === 'register' ? frameRegister(frame, names[rule.register] ?? '') : undefined;
+  if (rule.kind === 'valueExpression') return compute(rule.expression, ruleContext(frame, size), cfa);
+  return rule.kind === 'register' ? requiredRegister(frame, rule.register, size) : undefined;
 }
 
 const ENDBR = [0xf3, 0x0f, 0x1e];
@@ -152,11 +223,15 @@ function callerAt(frame: Frame, at: bigint, size: 4 | 8, rbp: bigint | undefined
   const pc = readWord(frame.view, at, size);
   if (pc === undefined || !followsCall(frame.view, pc)) return undefined;
   const restored = new Map(frame.restored);
+  const saved = new Map(frame.saved);
   const sp = at + BigInt(size);
   restored.set('rip', pc);
   restored.set('rsp', sp);
-  if (rbp !== undefined) restored.set('rbp', rbp);
-  return { pc, sp, restored };
+  if (rbp !== undefined) {
+    restored.set('rbp', rbp);
+    saved.set('rbp', at - BigInt(size));
+  }
+  return { pc, sp, restored, saved };
 }
 
 /** Whether the bytes before an address can be a call: CALL rel, or CALL r/m (FF /2) of 2 to 7 bytes. */

@@ -63,36 +63,48 @@ export class ByteReader {
     if (size === 1) return BigInt(this.u8());
     throw new FormatError(`number of ${size} bytes`);
   }
-  /** LEB128 (DWARF 5, 7.6). */
+  /** LEB128 (DWARF 5, 7.6). @throws FormatError beyond 128 bits, which no producer writes. */
   uleb(): bigint {
-    let value = 0n;
-    for (let shift = 0n; ; shift += 7n) {
-      const byte = this.u8();
-      value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
+    return this.leb()[0];
   }
   sleb(): bigint {
+    const [value, bits] = this.leb();
+    return BigInt.asIntN(bits, value);
+  }
+  /** The value without a sign, and the bits that its bytes hold. */
+  private leb(): [bigint, number] {
     let value = 0n;
-    for (let shift = 0n; ; ) {
+    for (let shift = 0; shift < 128; shift += 7) {
       const byte = this.u8();
-      value |= BigInt(byte & 0x7f) << shift;
-      shift += 7n;
-      if (byte < 0x80) return byte & 0x40 ? value - (1n << shift) : value;
+      value |= BigInt(byte & 0x7f) << BigInt(shift);
+      if (byte < 0x80) return [value, shift + 7];
     }
+    throw new FormatError(`LEB128 before ${this.at} is too long`);
+  }
+  skipLeb(): void {
+    while (this.u8() >= 0x80);
   }
   /** ULEB128 that must be a sensible count, index or length. */
   count(): number {
-    const value = this.uleb();
-    if (value > 0xffff_ffffn) throw new FormatError(`count 0x${value.toString(16)} is too large`);
-    return Number(value);
+    let value = 0;
+    let factor = 1;
+    for (;;) {
+      const byte = this.u8();
+      value += (byte & 0x7f) * factor;
+      if (value > 0xffff_ffff) throw new FormatError(`count 0x${value.toString(16)} is too large`);
+      if (byte < 0x80) return value;
+      factor *= 128;
+    }
+  }
+  skipString(): void {
+    const zero = this.bytes.indexOf(0, this.at);
+    if (zero < 0 || zero >= this.end) throw new FormatError(`string at ${this.at} has no end`);
+    this.at = zero + 1;
   }
   string(): string {
     const start = this.at;
-    const zero = this.bytes.indexOf(0, start);
-    if (zero < 0 || zero >= this.end) throw new FormatError(`string at ${start} has no end`);
-    this.at = zero + 1;
-    return utf8.decode(this.bytes.subarray(start, zero));
+    this.skipString();
+    return utf8.decode(this.bytes.subarray(start, this.at - 1));
   }
   /** A length field and the offset size it announces (DWARF 5, 7.4): 4 bytes, or 12 with the 64-bit escape. */
   unitLength(): { length: number; offsetSize: 4 | 8 } {

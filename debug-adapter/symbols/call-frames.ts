@@ -1,15 +1,22 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
+import { lastAtOrBelow } from './line-index.ts';
 
-/** Where a caller's register is: at CFA + offset in memory, CFA + offset itself, in another register, or lost. */
+/**
+ * Where a caller's register is: at CFA + offset in memory, CFA + offset itself, where a DWARF expression says, what one
+ * gives, in another register, or lost.
+ */
 export type RegisterRule =
   | { readonly kind: 'offset' | 'value'; readonly offset: bigint }
+  | { readonly kind: 'expression' | 'valueExpression'; readonly expression: Uint8Array }
   | { readonly kind: 'register'; readonly register: number }
   | { readonly kind: 'lost' };
 
+export type CfaRule = { readonly register: number; readonly offset: bigint } | { readonly expression: Uint8Array };
+
 /** How to leave the frame of one instruction (DWARF 5, 6.4). Register numbers are DWARF's. */
 export interface FrameRules {
-  /** Canonical frame address = register + offset; undefined when an expression gives it. */
-  readonly cfa: { readonly register: number; readonly offset: bigint } | undefined;
+  /** Canonical frame address: register + offset, or what an expression gives. */
+  readonly cfa: CfaRule | undefined;
   /** Registers not listed keep their values. */
   readonly registers: ReadonlyMap<number, RegisterRule>;
   /** The column that holds the return address: 16 in 64-bit code, 8 in 32-bit code. */
@@ -51,8 +58,9 @@ export class CallFrames {
 
   /** The rules at `address`; undefined where the program has none. */
   rules(address: bigint): FrameRules | undefined {
-    const entry = this.entries.find(({ start, end }) => address >= start && address < end);
-    return entry && runInstructions(entry, address);
+    const index = lastAtOrBelow(this.entries, address, ({ start }) => start);
+    const entry = this.entries[index];
+    return entry && address < entry.end ? runInstructions(entry, address) : undefined;
   }
 }
 
@@ -228,12 +236,20 @@ function defineCfa(state: Execution, register: number, offset: bigint): void {
 function lose(state: Execution): void {
   state.row.registers.set(state.reader.count(), { kind: 'lost' });
 }
-/** A rule by DWARF expression: read over; the register counts as lost. */
-function loseByExpression(state: Execution): void {
-  lose(state);
-  state.reader.skip(state.reader.count());
+function readExpression({ reader }: Execution): Uint8Array {
+  const length = reader.count();
+  const start = reader.at;
+  reader.skip(length);
+  return reader.bytes.subarray(start, start + length);
 }
-const cfaRegister = (state: Execution): number => state.row.cfa?.register ?? 0;
+function byExpression(state: Execution, kind: 'expression' | 'valueExpression'): void {
+  const register = state.reader.count();
+  state.row.registers.set(register, { kind, expression: readExpression(state) });
+}
+/** The rule that is changed in part: one by an expression has neither register nor offset. */
+function simpleCfa({ row }: Execution): { readonly register: number; readonly offset: bigint } {
+  return row.cfa && 'register' in row.cfa ? row.cfa : { register: 0, offset: 0n };
+}
 const factored = (state: Execution, signed: boolean): bigint =>
   (signed ? state.reader.sleb() : state.reader.uleb()) * state.common.dataAlignment;
 
@@ -265,19 +281,18 @@ const CFA_OPCODES: Readonly<Record<number, (state: Execution) => void>> = {
     state.row.registers = saved.registers;
   },
   12: (state) => defineCfa(state, state.reader.count(), state.reader.uleb()),
-  13: (state) => defineCfa(state, state.reader.count(), state.row.cfa?.offset ?? 0n),
-  14: (state) => defineCfa(state, cfaRegister(state), state.reader.uleb()),
+  13: (state) => defineCfa(state, state.reader.count(), simpleCfa(state).offset),
+  14: (state) => defineCfa(state, simpleCfa(state).register, state.reader.uleb()),
   15: (state) => {
-    state.reader.skip(state.reader.count());
-    state.row.cfa = undefined;
+    state.row.cfa = { expression: readExpression(state) };
   },
-  16: loseByExpression,
+  16: (state) => byExpression(state, 'expression'),
   17: (state) => savedAt(state, state.reader.count(), factored(state, true)),
   18: (state) => defineCfa(state, state.reader.count(), factored(state, true)),
-  19: (state) => defineCfa(state, cfaRegister(state), factored(state, true)),
+  19: (state) => defineCfa(state, simpleCfa(state).register, factored(state, true)),
   20: (state) => savedAt(state, state.reader.count(), factored(state, false), 'value'),
   21: (state) => savedAt(state, state.reader.count(), factored(state, true), 'value'),
-  22: loseByExpression,
+  22: (state) => byExpression(state, 'valueExpression'),
   46: (state) => {
     state.reader.uleb();
   },

@@ -1,5 +1,6 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
-import { type FormValue, readForm, type StringSections } from './dwarf-forms.ts';
+import { type FormValue, readForm, type UnitSizes } from './dwarf/forms.ts';
+import type { FileImage } from './file-image.ts';
 
 /** One row of the line-number matrix (DWARF 5, 6.2.2) that begins or ends a statement's code. */
 export interface LineRow {
@@ -30,16 +31,29 @@ interface Header {
   readonly files: string[];
 }
 
+/** The text of an attribute or of a file's name; undefined when it is none. */
+export type TextOf = (value: FormValue) => string | undefined;
+
 /** Runs the line-number program at `offset` of .debug_line (versions 2 to 5). */
-export function readLineTable(section: Uint8Array, offset: number, strings: StringSections): LineTable {
-  const start = new ByteReader(section, offset);
-  const { length, offsetSize } = start.unitLength();
-  const reader = new ByteReader(section, start.at, start.at + length);
-  const header = readHeader(reader, offsetSize, strings);
+export function readLineTable(section: FileImage, offset: number, textOf: TextOf): LineTable {
+  const { reader, offsetSize } = openTable(section, offset);
+  const header = readHeader(reader, offsetSize, textOf);
   return { files: header.files, rows: runProgram(reader, header) };
 }
 
-function readHeader(reader: ByteReader, offsetSize: 4 | 8, strings: StringSections): Header {
+/** Only the files of the table at `offset`, as readLineTable gives them. */
+export function readLineFiles(section: FileImage, offset: number, textOf: TextOf): readonly string[] {
+  const { reader, offsetSize } = openTable(section, offset);
+  return readHeader(reader, offsetSize, textOf).files;
+}
+
+function openTable(section: FileImage, offset: number): { reader: ByteReader; offsetSize: 4 | 8 } {
+  const start = new ByteReader(section.read(offset, Math.min(12, Math.max(section.size - offset, 0))));
+  const { length, offsetSize } = start.unitLength();
+  return { reader: new ByteReader(section.read(offset + start.at, length)), offsetSize };
+}
+
+function readHeader(reader: ByteReader, offsetSize: 4 | 8, textOf: TextOf): Header {
   const version = reader.u16();
   if (version < 2 || version > 5) throw new FormatError(`DWARF version ${version} in .debug_line`);
   const addressSize = version >= 5 ? reader.u8() : 0;
@@ -55,7 +69,7 @@ function readHeader(reader: ByteReader, offsetSize: 4 | 8, strings: StringSectio
   const opcodeBase = reader.u8();
   const opcodeLengths = Array.from({ length: opcodeBase - 1 }, () => reader.u8());
   const sizes = { offsetSize, addressSize };
-  const files = version >= 5 ? readEntries5(reader, sizes, strings) : readEntries4(reader);
+  const files = version >= 5 ? readEntries5(reader, sizes, textOf) : readEntries4(reader);
   reader.at = program;
   return { minimumInstructionLength, defaultIsStatement, lineBase, lineRange, opcodeBase, opcodeLengths, files };
 }
@@ -77,25 +91,21 @@ function readEntries4(reader: ByteReader): string[] {
 const CONTENT = { path: 1, directory: 2 } as const;
 
 /** Version 5: both lists describe their own format and count from 0; directory 0 is the unit's. */
-function readEntries5(
-  reader: ByteReader,
-  sizes: { offsetSize: 4 | 8; addressSize: number },
-  strings: StringSections,
-): string[] {
+function readEntries5(reader: ByteReader, sizes: UnitSizes, textOf: TextOf): string[] {
   const list = (): Map<number, FormValue>[] => {
     const format = Array.from({ length: reader.u8() }, () => ({ content: reader.count(), form: reader.count() }));
     return Array.from({ length: reader.count() }, () => {
       const entry = new Map<number, FormValue>();
-      for (const { content, form } of format) entry.set(content, readForm(reader, form, sizes, strings));
+      for (const { content, form } of format) entry.set(content, readForm(reader, form, sizes));
       return entry;
     });
   };
-  const textOf = (value: FormValue): string => (typeof value === 'string' ? value : '');
-  const directories = list().map((entry) => textOf(entry.get(CONTENT.path)));
+  const nameOf = (value: FormValue | undefined): string => (value && textOf(value)) ?? '';
+  const directories = list().map((entry) => nameOf(entry.get(CONTENT.path)));
   return list().map((entry) => {
-    const index = entry.get(CONTENT.directory);
+    const index = entry.get(CONTENT.directory)?.raw;
     const directory = directories[typeof index === 'bigint' ? Number(index) : 0] ?? '';
-    return join(join(directories[0] ?? '', directory), textOf(entry.get(CONTENT.path)));
+    return join(join(directories[0] ?? '', directory), nameOf(entry.get(CONTENT.path)));
   });
 }
 

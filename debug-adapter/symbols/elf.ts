@@ -1,6 +1,7 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
+import { type FileImage, partOf } from './file-image.ts';
 
-/** An ELF section with its contents (empty for NOBITS). */
+/** An ELF section. */
 export interface ElfSection {
   readonly name: string;
   readonly type: number;
@@ -9,7 +10,8 @@ export interface ElfSection {
   readonly offset: number;
   readonly size: number;
   readonly link: number;
-  readonly bytes: Uint8Array;
+  /** Empty for NOBITS. */
+  readonly content: FileImage;
 }
 
 export interface ElfSegment {
@@ -52,14 +54,15 @@ const EM_X86_64 = 62;
  * code are ordinary ELF32 here: their DWARF says its own address size.
  * @throws FormatError when it is not a little-endian x86 ELF file, or is cut.
  */
-export function parseElf(file: Uint8Array): ElfFile {
-  if (file.length === 0) throw new FormatError('the file is empty');
+export function parseElf(file: FileImage): ElfFile {
+  if (file.size === 0) throw new FormatError('the file is empty');
+  const head = file.read(0, Math.min(HEADER_SIZE, file.size));
   const magic = [0x7f, 0x45, 0x4c, 0x46];
-  if (magic.some((byte, index) => file[index] !== byte)) throw new FormatError('it is not an ELF file');
-  const is64 = file[4] === 2;
-  if (!is64 && file[4] !== 1) throw new FormatError(`ELF class ${file[4]} is neither 32 nor 64 bits`);
-  if (file[5] !== 1) throw new FormatError('it is a big-endian ELF file');
-  const header = new ByteReader(file, 16);
+  if (magic.some((byte, index) => head[index] !== byte)) throw new FormatError('it is not an ELF file');
+  const is64 = head[4] === 2;
+  if (!is64 && head[4] !== 1) throw new FormatError(`ELF class ${head[4]} is neither 32 nor 64 bits`);
+  if (head[5] !== 1) throw new FormatError('it is a big-endian ELF file');
+  const header = new ByteReader(head, 16);
   header.skip(2);
   const machine = header.u16();
   if (machine !== EM_386 && machine !== EM_X86_64) throw new FormatError(`it is for ELF machine ${machine}, not x86`);
@@ -79,10 +82,13 @@ export function parseElf(file: Uint8Array): ElfFile {
   return { bits: is64 ? 64 : 32, entry, sections, segments, symbols: readSymbols(sections, is64) };
 }
 
-function readSegments(file: Uint8Array, is64: boolean, offset: number, size: number, count: number): ElfSegment[] {
+/** Of ELF64. */
+const HEADER_SIZE = 64;
+
+function readSegments(file: FileImage, is64: boolean, offset: number, size: number, count: number): ElfSegment[] {
   const segments: ElfSegment[] = [];
   for (let index = 0; index < count; index++) {
-    const reader = new ByteReader(file, offset + index * size, offset + (index + 1) * size);
+    const reader = new ByteReader(file.read(offset + index * size, size));
     const type = reader.u32();
     let flags = is64 ? reader.u32() : 0;
     const width = is64 ? 8 : 4;
@@ -97,7 +103,7 @@ function readSegments(file: Uint8Array, is64: boolean, offset: number, size: num
 }
 
 function readSections(
-  file: Uint8Array,
+  file: FileImage,
   is64: boolean,
   offset: number,
   size: number,
@@ -106,7 +112,7 @@ function readSections(
 ): ElfSection[] {
   const raw: { nameAt: number; section: Omit<ElfSection, 'name'> }[] = [];
   for (let index = 0; index < count; index++) {
-    const reader = new ByteReader(file, offset + index * size, offset + (index + 1) * size);
+    const reader = new ByteReader(file.read(offset + index * size, size));
     const nameAt = reader.u32();
     const type = reader.u32();
     const width = is64 ? 8 : 4;
@@ -116,14 +122,16 @@ function readSections(
     const length = is64 ? reader.size64() : reader.u32();
     const link = reader.u32();
     const stored = type === 0 || type === SHT.nobits ? 0 : length;
-    if (stored > 0 && start + stored > file.length)
+    if (stored > 0 && start + stored > file.size)
       throw new FormatError(`section ${index} reaches beyond the end of the file`);
-    const bytes = stored > 0 ? file.subarray(start, start + stored) : new Uint8Array();
-    raw.push({ nameAt, section: { type, flags, address, offset: start, size: length, link, bytes } });
+    const content = partOf(file, stored > 0 ? start : 0, stored);
+    raw.push({ nameAt, section: { type, flags, address, offset: start, size: length, link, content } });
   }
-  const names = raw[namesIndex]?.section.bytes ?? new Uint8Array();
+  const names = wholeOf(raw[namesIndex]?.section.content);
   return raw.map(({ nameAt, section }) => ({ ...section, name: stringAt(names, nameAt) }));
 }
+
+const wholeOf = (content: FileImage | undefined): Uint8Array => content?.read(0, content.size) ?? new Uint8Array();
 
 /** String table entry; '' where the table does not reach. */
 function stringAt(table: Uint8Array, at: number): string {
@@ -133,8 +141,8 @@ function stringAt(table: Uint8Array, at: number): string {
 function readSymbols(sections: readonly ElfSection[], is64: boolean): ElfSymbol[] {
   const table = sections.find((section) => section.type === SHT.symtab);
   if (!table) return [];
-  const names = sections[table.link]?.bytes ?? new Uint8Array();
-  const reader = new ByteReader(table.bytes);
+  const names = wholeOf(sections[table.link]?.content);
+  const reader = new ByteReader(wholeOf(table.content));
   const symbols: ElfSymbol[] = [];
   while (!reader.done) {
     const symbol = is64 ? readSymbol64(reader) : readSymbol32(reader);
@@ -178,10 +186,10 @@ function readSymbol32(reader: ByteReader): RawSymbol {
 }
 
 /** Contents of a section by name; undefined when there is none. @throws FormatError when it is compressed. */
-export function sectionBytes(elf: ElfFile, name: string): Uint8Array | undefined {
+export function sectionNamed(elf: ElfFile, name: string): FileImage | undefined {
   const section = elf.sections.find((candidate) => candidate.name === name);
   if (section === undefined) return undefined;
   if (section.flags & SHF_COMPRESSED)
     throw new FormatError(`${name} is compressed: link with --compress-debug-sections=none`);
-  return section.bytes;
+  return section.content;
 }

@@ -1,27 +1,14 @@
 import { FormatError } from './byte-reader.ts';
 import { CallFrames, type FrameRules, type FrameSection } from './call-frames.ts';
-import type { StringSections } from './dwarf-forms.ts';
-import { type LineRow, readLineTable } from './dwarf-lines.ts';
-import { type CompilationUnit, LANGUAGE_ASSEMBLER, readCompilationUnits } from './dwarf-units.ts';
-import { type ElfFile, type ElfSymbol, parseElf, sectionBytes } from './elf.ts';
-import { comparable, directoryOf, resolvePath } from './paths.ts';
+import { DebugInformation } from './dwarf/debug-information.ts';
+import { type Activation, Scopes } from './dwarf/scopes.ts';
+import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
+import { type FileImage, memoryFile } from './file-image.ts';
+import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './line-index.ts';
+import { baseName, comparable, directoryOf, resolvePath } from './paths.ts';
 import { isSystemMap, parseSystemMap } from './system-map.ts';
 
-/** A place in a source file. */
-export interface SourceLine {
-  readonly file: string;
-  readonly line: number;
-  readonly column: number;
-}
-
-/** Code between two rows of the line table: [start, end) belongs to `line`. */
-export interface LineRange extends SourceLine {
-  readonly start: bigint;
-  readonly end: bigint;
-  readonly isStatement: boolean;
-  /** From assembly language: its functions have no prologue. */
-  readonly assembly: boolean;
-}
+export type { LineRange } from './line-index.ts';
 
 export interface FunctionRange {
   readonly name: string;
@@ -43,18 +30,14 @@ export class Program {
   /** Run-time address minus link-time address. */
   readonly offset: bigint;
   /** Parts of the debug information that could not be read, for people. */
-  readonly problems: readonly string[];
+  readonly problems: string[] = [];
   /** Functions by rising start; assembly labels reach to the next label. */
   readonly functions: readonly FunctionRange[];
   private readonly symbolsByName: ReadonlyMap<string, SymbolPlace>;
   private readonly symbolsByAddress: readonly SymbolPlace[];
-  /** Ranges that hold code, by rising start. */
-  private readonly ranges: readonly LineRange[];
-  /** Ranges without code, by start. */
-  private readonly emptyRanges: ReadonlyMap<bigint, readonly LineRange[]>;
-  /** All ranges by file, also empty ones: a line whose code begins with that of a line inlined there. */
-  private readonly byFile: ReadonlyMap<string, readonly LineRange[]>;
-  private readonly frames: CallFrames;
+  private readonly lines: LineIndex;
+  private readonly debug: Scopes;
+  private knownFrames: CallFrames | undefined;
 
   /**
    * @param path of the file: relative names in its debug information are seen from its folder.
@@ -65,28 +48,19 @@ export class Program {
   constructor(
     name: string,
     path: string,
-    bytes: Uint8Array,
+    file: Uint8Array | FileImage,
     loadAddress?: bigint,
     mapPath: (path: string) => string = (unmapped) => unmapped,
   ) {
     this.name = name;
     this.path = path;
-    this.elf = isSystemMap(bytes) ? parseSystemMap(bytes) : parseElf(bytes);
+    const image = file instanceof Uint8Array ? memoryFile(file) : file;
+    this.elf = isSystemMap(image) ? parseSystemMap(image) : parseElf(image);
     const lowest = this.elf.segments.reduce<bigint | undefined>(
       (low, { address }) => (low === undefined || address < low ? address : low),
       undefined,
     );
     this.offset = loadAddress === undefined || lowest === undefined ? 0n : loadAddress - lowest;
-    const problems: string[] = [];
-    const attempt = <T>(what: string, fallback: T, read: () => T): T => {
-      try {
-        return read();
-      } catch (error) {
-        if (!(error instanceof FormatError)) throw error;
-        problems.push(`${name}: ${what} cannot be used: ${error.message}`);
-        return fallback;
-      }
-    };
     this.symbolsByAddress = this.elf.symbols
       .map((symbol) => ({ symbol, address: symbol.address + this.offset }))
       .sort(bySymbolAddress);
@@ -95,18 +69,48 @@ export class Program {
     );
     this.functions = functionRanges(this.symbolsByAddress, (address) => this.sectionEnd(address));
     const folder = directoryOf(path);
-    const ranges = attempt<LineRange[]>('its line table', [], () =>
-      readRanges(this.elf, (file) => mapPath(resolvePath(folder, file)), this.offset),
-    );
-    this.ranges = ranges.filter((range) => range.end > range.start);
-    this.emptyRanges = groupBy(
-      ranges.filter((range) => range.end === range.start && range.isStatement),
-      (range) => range.start,
-    );
-    this.byFile = groupBy(ranges, (range) => comparable(range.file));
-    const frames = attempt<FrameSection[]>('its call-frame information', [], () => frameSections(this.elf));
-    this.frames = attempt('its call-frame information', new CallFrames([]), () => new CallFrames(frames));
-    this.problems = problems;
+    const info = new DebugInformation((section) => sectionNamed(this.elf, section));
+    this.lines = new LineIndex(info, (source) => mapPath(resolvePath(folder, source)), this.offset);
+    this.debug = new Scopes(info);
+    // What can be read quickly is read at once, so that problems are told when the program is loaded.
+    this.attempt('its call-frame information', undefined, () => this.frames);
+    this.attempt(LINE_TABLE, undefined, () => this.lines.isSmall && this.lines.files);
+  }
+
+  /** Reads a part of the debug information; one that makes no sense is told of once, and does without. */
+  attempt<T>(what: string, fallback: T, read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      const problem = `${this.name}: ${what} cannot be used: ${error.message}`;
+      if (!this.problems.includes(problem)) this.problems.push(problem);
+      return fallback;
+    }
+  }
+
+  private get frames(): CallFrames {
+    if (!this.knownFrames) {
+      this.knownFrames = new CallFrames([]);
+      this.knownFrames = new CallFrames(frameSections(this.elf));
+    }
+    return this.knownFrames;
+  }
+
+  /** The variables and types of its sources; what it gives throws FormatError where they make no sense. */
+  get scopes(): Scopes {
+    return this.debug;
+  }
+
+  /** The functions under way at an address, the innermost inlined one first; none without debug information. */
+  activationsAt(address: bigint): readonly Activation[] {
+    return this.attempt(VARIABLES, [], () => this.debug.activationsAt(address - this.offset));
+  }
+
+  /** Where the function that inlined an activation calls it. @param address inside the activation. */
+  callLine({ call }: Activation, address: bigint): SourceLine | undefined {
+    const file = call && this.attempt(LINE_TABLE, undefined, () => this.lines.fileAt(address, call.file));
+    return call && file !== undefined ? { file, line: call.line, column: call.column } : undefined;
   }
 
   /** Where the section of an address ends: as far as its last label can reach. */
@@ -121,7 +125,7 @@ export class Program {
 
   /** Source files with code, as the debug information names them. */
   get files(): string[] {
-    return [...this.byFile.values()].flatMap((ranges) => ranges[0]?.file ?? []);
+    return this.attempt(LINE_TABLE, [], () => this.lines.files);
   }
 
   /** Every symbol with a place, by rising address. */
@@ -135,8 +139,7 @@ export class Program {
   }
 
   lineAt(address: bigint): LineRange | undefined {
-    const range = this.ranges[lastAtOrBelow(this.ranges, address, (candidate) => candidate.start)];
-    return range && address < range.end ? range : undefined;
+    return this.attempt(LINE_TABLE, undefined, () => this.lines.rangeAt(address));
   }
 
   /**
@@ -149,7 +152,7 @@ export class Program {
     if (range?.start !== address || !home) return range;
     const ownFile = this.lineAt(home.start)?.file;
     if (range.file === ownFile) return range;
-    const call = this.emptyRanges.get(address)?.findLast((candidate) => candidate.file === ownFile);
+    const call = this.lines.emptyRangesAt(address).findLast((candidate) => candidate.file === ownFile);
     return call ? { ...range, file: call.file, line: call.line, column: call.column } : range;
   }
 
@@ -182,10 +185,11 @@ export class Program {
   /** The ranges of the file that `path` names: exactly, or by the longest common ending when only one file has it. */
   rangesOfFile(path: string): readonly LineRange[] {
     const wanted = comparable(path);
-    const exact = this.byFile.get(wanted);
+    const byFile = this.attempt(LINE_TABLE, NO_FILES, () => this.lines.filesNamed(baseName(wanted)));
+    const exact = byFile.get(wanted);
     if (exact) return exact;
     const parts = wanted.split('/').reverse();
-    const scored = [...this.byFile.entries()]
+    const scored = [...byFile.entries()]
       .map(([file, ranges]) => ({ score: commonEnding(parts, file.split('/').reverse()), ranges }))
       .sort((a, b) => b.score - a.score);
     const [best, second] = scored;
@@ -212,14 +216,14 @@ export class Program {
 
   /** Addresses in [start, end) where an instruction is known to begin: entry, functions, labels, statements. */
   instructionStarts(start: bigint, end: bigint): bigint[] {
-    const within = <T extends { readonly start: bigint }>(list: readonly T[]): bigint[] =>
-      list
-        .slice(lastAtOrBelow(list, start - 1n, (entry) => entry.start) + 1, countBelow(list, end))
-        .map((e) => e.start);
-    const countBelow = <T extends { readonly start: bigint }>(list: readonly T[], bound: bigint): number =>
-      lastAtOrBelow(list, bound - 1n, (entry) => entry.start) + 1;
+    const key = (range: FunctionRange): bigint => range.start;
+    const functions = this.functions.slice(
+      lastAtOrBelow(this.functions, start - 1n, key) + 1,
+      lastAtOrBelow(this.functions, end - 1n, key) + 1,
+    );
+    const lines = this.attempt<readonly LineRange[]>(LINE_TABLE, [], () => this.lines.rangesIn(start, end));
     const entry = this.elf.entry + this.offset;
-    return [...within(this.functions), ...within(this.ranges), ...(entry >= start && entry < end ? [entry] : [])];
+    return [...[...functions, ...lines].map((range) => range.start), ...(entry >= start && entry < end ? [entry] : [])];
   }
 
   /** Lines of a file between two lines (inclusive) that have code. */
@@ -234,13 +238,17 @@ export class Program {
   afterPrologue(address: bigint): bigint {
     const home = this.functionAt(address);
     if (home?.start !== address) return address;
-    const index = lastAtOrBelow(this.ranges, address, (candidate) => candidate.start);
-    const first = this.ranges[index];
+    const first = this.lineAt(address);
     if (!first || first.assembly) return address;
-    const next = this.ranges[index + 1];
+    const next = this.attempt(LINE_TABLE, undefined, () => this.lines.rangeAfter(address));
     return next && next.start < home.end ? next.start : address;
   }
 }
+
+/** Parts of the debug information as problems name them. */
+const LINE_TABLE = 'its line table';
+const VARIABLES = 'its description of variables';
+const NO_FILES: ReadonlyMap<string, readonly LineRange[]> = new Map();
 
 const bySymbolAddress = (a: SymbolPlace, b: SymbolPlace): number =>
   a.address < b.address ? -1 : a.address > b.address ? 1 : SYMBOL_RANK[a.symbol.kind] - SYMBOL_RANK[b.symbol.kind];
@@ -248,18 +256,6 @@ const bySymbolAddress = (a: SymbolPlace, b: SymbolPlace): number =>
 const SYMBOL_RANK = { label: 0, object: 1, function: 2 } as const;
 /** So that a map made of the list keeps the global one of equal names. */
 const globalsLast = (a: SymbolPlace, b: SymbolPlace): number => Number(a.symbol.global) - Number(b.symbol.global);
-
-/** Index of the last element whose key is at or below `address`; -1 when all are above. */
-function lastAtOrBelow<T>(list: readonly T[], address: bigint, key: (element: T) => bigint): number {
-  let low = 0;
-  let high = list.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (key(list[middle] as T) <= address) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
 
 function commonEnding(a: readonly string[], b: readonly string[]): number {
   let count = 0;
@@ -285,72 +281,6 @@ function functionRanges(symbols: readonly SymbolPlace[], sectionEnd: (address: b
   return ranges;
 }
 
-function readRanges(elf: ElfFile, place: (file: string) => string, offset: bigint): LineRange[] {
-  const line = sectionBytes(elf, '.debug_line');
-  const info = sectionBytes(elf, '.debug_info');
-  const abbreviations = sectionBytes(elf, '.debug_abbrev');
-  if (!line || !info || !abbreviations) return [];
-  const strings: StringSections = {
-    str: sectionBytes(elf, '.debug_str'),
-    lineStr: sectionBytes(elf, '.debug_line_str'),
-  };
-  const ranges: LineRange[] = [];
-  const seen = new Set<number>();
-  for (const unit of readCompilationUnits(info, abbreviations, strings)) {
-    if (unit.lineOffset === undefined || seen.has(unit.lineOffset)) continue;
-    seen.add(unit.lineOffset);
-    const table = readLineTable(line, unit.lineOffset, strings);
-    const files = table.files.map((file) => place(resolvePath(unit.directory, file)));
-    appendRanges(ranges, table.rows, files, unit, offset);
-  }
-  return ranges.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
-}
-
-/**
- * Of several rows at one address one gets the code, and as in gdb that is the last statement, or the last row when
- * none is a statement; the others become empty ranges.
- */
-function appendRanges(
-  ranges: LineRange[],
-  rows: readonly LineRow[],
-  files: readonly string[],
-  unit: CompilationUnit,
-  offset: bigint,
-): void {
-  for (let first = 0; first < rows.length; ) {
-    const address = (rows[first] as LineRow).address;
-    let next = first + 1;
-    while (rows[next - 1]?.endSequence === false && rows[next]?.address === address) next++;
-    const group = rows.slice(first, next).filter((row) => !row.endSequence && row.line !== 0);
-    const owner = group.findLast((row) => row.isStatement) ?? group.at(-1);
-    const end = rows[next - 1]?.endSequence ? address : (rows[next]?.address ?? address);
-    for (const row of group) {
-      const file = files[row.file];
-      if (file === undefined) continue;
-      ranges.push({
-        start: address + offset,
-        end: (row === owner && end > address ? end : address) + offset,
-        file,
-        line: row.line,
-        column: row.column,
-        isStatement: row.isStatement,
-        assembly: unit.language === LANGUAGE_ASSEMBLER,
-      });
-    }
-    first = next;
-  }
-}
-
-function groupBy<Key>(ranges: readonly LineRange[], key: (range: LineRange) => Key): Map<Key, LineRange[]> {
-  const groups = new Map<Key, LineRange[]>();
-  for (const range of ranges) {
-    const group = groups.get(key(range));
-    if (group) group.push(range);
-    else groups.set(key(range), [range]);
-  }
-  return groups;
-}
-
 function frameSections(elf: ElfFile): FrameSection[] {
   const kinds = [
     ['.debug_frame', 'debug'],
@@ -358,8 +288,8 @@ function frameSections(elf: ElfFile): FrameSection[] {
   ] as const;
   return kinds.flatMap(([name, kind]): FrameSection[] => {
     const section = elf.sections.find((candidate) => candidate.name === name);
-    const bytes = sectionBytes(elf, name);
-    if (!section || !bytes) return [];
-    return [{ bytes, address: section.address, kind }];
+    const content = sectionNamed(elf, name);
+    if (!section || !content) return [];
+    return [{ bytes: content.read(0, content.size), address: section.address, kind }];
   });
 }

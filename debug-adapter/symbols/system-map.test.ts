@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FormatError } from './byte-reader.ts';
+import { memoryFile } from './file-image.ts';
 import { Program } from './program.ts';
 import { isSystemMap } from './system-map.ts';
 
@@ -43,7 +44,7 @@ describe('System.map', () => {
       const link = ['-nostdlib', '-static', '-no-pie', '-fno-asynchronous-unwind-tables', '-Wl,-Ttext=0x400000'];
       execFileSync('gcc', ['-O0', ...link, '-o', elf, source], { stdio: 'pipe' });
       const list = execFileSync('nm', ['-n', elf]);
-      assert.ok(isSystemMap(list));
+      assert.ok(isSystemMap(memoryFile(list)));
       const [map, real] = [new Program('map', '/map', list), new Program('elf', elf, readFileSync(elf))];
       const functions = ['f', 'g', '_start'].map((name) => real.symbolNamed(name)?.address ?? 0n);
       for (const start of functions) {

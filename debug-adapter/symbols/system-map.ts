@@ -2,6 +2,7 @@
 
 import { FormatError } from './byte-reader.ts';
 import type { ElfFile, ElfSymbol } from './elf.ts';
+import type { FileImage } from './file-image.ts';
 
 /** Address, kind, name; /proc/kallsyms adds a module's name in brackets. */
 const LINE = /^([0-9a-f]{8,16}) ([A-Za-z?]) (\S+)(?:\s+\[\S+\])?$/;
@@ -17,15 +18,15 @@ const PAGE = 4096n;
 const decoder = new TextDecoder();
 
 /** Whether the first line is one of such a list. */
-export function isSystemMap(file: Uint8Array): boolean {
-  const [first = ''] = decoder.decode(file.subarray(0, 512)).split('\n', 1);
+export function isSystemMap(file: FileImage): boolean {
+  const [first = ''] = decoder.decode(file.read(0, Math.min(file.size, 512))).split('\n', 1);
   return LINE.test(first.trimEnd());
 }
 
 /** @throws FormatError that names the line that is not of this form */
-export function parseSystemMap(file: Uint8Array): ElfFile {
+export function parseSystemMap(file: FileImage): ElfFile {
   const symbols: ElfSymbol[] = [];
-  const lines = decoder.decode(file).split('\n');
+  const lines = decoder.decode(file.read(0, file.size)).split('\n');
   lines.forEach((line, index) => {
     if (line.trim() === '') return;
     const [, address = '', kind = '', name = ''] = LINE.exec(line.trimEnd()) ?? [];

@@ -1,0 +1,206 @@
+/** What a name means at a place of the program: functions, blocks, and the variables and types that they declare. */
+
+import { AT, TAG } from './constants.ts';
+import type { DebugInformation } from './debug-information.ts';
+import { covers, entryPoint, rangesOf } from './lists.ts';
+import { unitsNaming } from './name-search.ts';
+import { isTypeTag, qualified, type Type, TypeReader } from './types.ts';
+import type { Entry, Unit } from './unit.ts';
+
+/** A function as it runs at an address: by itself, or inlined into the next one of the list. */
+export interface Activation {
+  /** DW_TAG_subprogram, or DW_TAG_inlined_subroutine. */
+  readonly entry: Entry;
+  /** The function's outermost block, and those inside it that cover the address. */
+  readonly blocks: readonly Entry[];
+  readonly name: string;
+  /** Where it was inlined: line and column, and the file's number in the unit's line table. */
+  readonly call: { readonly file: number; readonly line: number; readonly column: number } | undefined;
+  /** Its first instruction. */
+  readonly start: bigint | undefined;
+}
+
+export interface VariableEntry {
+  readonly name: string;
+  readonly entry: Entry;
+  readonly isParameter: boolean;
+}
+
+interface FunctionEntry {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly entry: Entry;
+}
+
+const BLOCKS: readonly number[] = [TAG.lexicalBlock, TAG.inlinedSubroutine];
+
+export class Scopes {
+  readonly info: DebugInformation;
+  readonly types: TypeReader;
+  private readonly functions = new WeakMap<Unit, readonly FunctionEntry[]>();
+  private readonly globalsByUnit = new WeakMap<Unit, readonly VariableEntry[]>();
+  private readonly found = new Map<string, Entry | undefined>();
+
+  constructor(info: DebugInformation) {
+    this.info = info;
+    this.types = new TypeReader((entry) => this.definitionOf(entry));
+  }
+
+  /** Functions of a unit with code. */
+  private functionsOf(unit: Unit): readonly FunctionEntry[] {
+    const known = this.functions.get(unit);
+    if (known) return known;
+    const functions: FunctionEntry[] = [];
+    for (let index = 0; index < unit.length; index++) {
+      if (unit.abbreviation(index).tag !== TAG.subprogram) continue;
+      const entry = unit.entry(index);
+      functions.push(...rangesOf(entry).map((range) => ({ ...range, entry })));
+    }
+    this.functions.set(unit, functions);
+    return functions;
+  }
+
+  functionAt(address: bigint): Entry | undefined {
+    const unit = this.info.unitAt(address);
+    if (!unit) return undefined;
+    // Of functions inside functions the inner one follows the outer one.
+    return this.functionsOf(unit).findLast(({ start, end }) => address >= start && address < end)?.entry;
+  }
+
+  /** The functions that are under way at an address, the innermost inlined one first; none where nothing is known. */
+  activationsAt(address: bigint): Activation[] {
+    const home = this.functionAt(address);
+    if (!home) return [];
+    const chain: Entry[][] = [[home]];
+    for (let at: Entry | undefined = home; at; ) {
+      at = at.children.find((child) => BLOCKS.includes(child.tag) && covers(child, address));
+      if (at?.tag === TAG.inlinedSubroutine) chain.push([at]);
+      else if (at) chain.at(-1)?.push(at);
+    }
+    return chain.reverse().flatMap((blocks) => (blocks[0] ? [activation(blocks[0], blocks)] : []));
+  }
+
+  /** Variables of an activation, those of inner blocks first; of equal names the innermost one only. */
+  variablesOf({ blocks }: Activation): VariableEntry[] {
+    const byName = new Map<string, VariableEntry>();
+    for (const block of blocks.toReversed()) {
+      for (const variable of variablesIn(block)) {
+        if (!byName.has(variable.name)) byName.set(variable.name, variable);
+      }
+    }
+    return [...byName.values()];
+  }
+
+  /** Variables that a unit defines outside of functions. */
+  globalsOf(unit: Unit): readonly VariableEntry[] {
+    const known = this.globalsByUnit.get(unit);
+    if (known) return known;
+    const globals = topLevel(unit.root)
+      .filter((entry) => entry.tag === TAG.variable && hasPlace(entry))
+      .map((entry) => ({ name: qualified(entry), entry, isParameter: false }));
+    this.globalsByUnit.set(unit, globals);
+    return globals;
+  }
+
+  /** A variable outside of functions: of the unit that covers an address, else of any other. */
+  globalNamed(name: string, address: bigint): Entry | undefined {
+    const unit = this.info.unitAt(address);
+    const own = unit && this.globalsOf(unit).find((global) => global.name === name || global.entry.name === name);
+    return own?.entry ?? this.search(name, 'variable', (entry) => entry.tag === TAG.variable && hasPlace(entry));
+  }
+
+  /** A type by its name with or without 'struct', 'union', 'enum' or 'class' in front of it. */
+  typeNamed(text: string, address: bigint): Type | undefined {
+    const [, keyword, name = ''] = /^(?:(struct|union|enum|class)\s+)?(.+)$/.exec(text) ?? [];
+    const fits = (entry: Entry): boolean =>
+      isTypeTag(entry.tag) &&
+      !entry.flag(AT.declaration) &&
+      (keyword === undefined || (KEYWORD_TAGS[keyword] ?? []).includes(entry.tag)) &&
+      (entry.name === name || (name.includes('::') && qualified(entry) === name));
+    const unit = this.info.unitAt(address);
+    const entry = (unit && topLevel(unit.root).find(fits)) ?? this.search(name, keyword ?? 'type', fits);
+    return entry && this.types.type(entry);
+  }
+
+  private definitionOf(entry: Entry): Entry | undefined {
+    const { name } = entry;
+    if (name === undefined) return undefined;
+    return this.search(
+      name,
+      `definition ${entry.tag}`,
+      (other) => other.tag === entry.tag && !other.flag(AT.declaration),
+    );
+  }
+
+  /** @param kind what is looked for: the answer is remembered by kind and name. */
+  private search(name: string, kind: string, fits: (entry: Entry) => boolean): Entry | undefined {
+    const key = `${kind} ${name}`;
+    if (this.found.has(key)) return this.found.get(key);
+    const plain = name.slice(name.lastIndexOf('::') + 1).replace(/^:/, '');
+    let found: Entry | undefined;
+    for (const header of unitsNaming(this.info, plain)) {
+      found = topLevel(this.info.unit(header).root).find((entry) => fits(entry) && names(entry, name));
+      if (found) break;
+    }
+    this.found.set(key, found);
+    return found;
+  }
+}
+
+const names = (entry: Entry, name: string): boolean =>
+  name.includes('::') ? qualified(entry) === name : entry.name === name;
+
+const KEYWORD_TAGS: Readonly<Record<string, readonly number[]>> = {
+  struct: [TAG.structureType, TAG.classType],
+  class: [TAG.structureType, TAG.classType],
+  union: [TAG.unionType],
+  enum: [TAG.enumerationType],
+};
+const CONTAINERS: readonly number[] = [TAG.namespace];
+
+/** Entries outside of functions: of the unit and of the namespaces in it. */
+function topLevel(root: Entry): Entry[] {
+  return root.children.flatMap((entry) => (CONTAINERS.includes(entry.tag) ? [entry, ...topLevel(entry)] : [entry]));
+}
+
+/** Whether an entry defines a variable, and does not only declare it. */
+const hasPlace = (entry: Entry): boolean =>
+  entry.own(AT.location) !== undefined || entry.own(AT.constantValue) !== undefined;
+
+function activation(entry: Entry, blocks: readonly Entry[]): Activation {
+  const line = entry.own(AT.callLine)?.raw;
+  const number = (name: number): number => {
+    const raw = entry.own(name)?.raw;
+    return typeof raw === 'bigint' ? Number(raw) : 0;
+  };
+  const call =
+    typeof line === 'bigint'
+      ? { file: number(AT.callFile), line: Number(line), column: number(AT.callColumn) }
+      : undefined;
+  return { entry, blocks, name: functionName(entry), call, start: entryPoint(entry) };
+}
+
+/** With the namespaces around its declaration. */
+export function functionName(entry: Entry): string {
+  return qualified(entry.origin);
+}
+
+function variablesIn(block: Entry): VariableEntry[] {
+  const own = block.children;
+  const variables = own.filter(isVariable);
+  const origin = block.reference(AT.abstractOrigin);
+  const abstract = origin ? leftOut(origin, own) : [];
+  return [...variables, ...abstract].flatMap((entry) => {
+    const { name } = entry;
+    return name === undefined ? [] : [{ name, entry, isParameter: entry.tag === TAG.formalParameter }];
+  });
+}
+
+const isVariable = (entry: Entry): boolean =>
+  entry.tag === TAG.formalParameter || (entry.tag === TAG.variable && !entry.flag(AT.declaration));
+
+/** Variables of the abstract function that this instance of it does not mention: they have been optimised out. */
+function leftOut(origin: Entry, concrete: readonly Entry[]): Entry[] {
+  const mentioned = new Set(concrete.map((entry) => entry.reference(AT.abstractOrigin)?.offset));
+  return origin.children.filter((entry) => isVariable(entry) && !mentioned.has(entry.offset));
+}
