@@ -13,7 +13,7 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 export class SerialConsole {
   /** Set when the user asked for the end with Ctrl-A x. */
   interrupted = false;
-  private readonly machine: Machine;
+  private readonly serial: Machine['serial'];
   private readonly buffer = Buffer.alloc(BUFFER_SIZE);
   private used = 0;
   private afterEscape = false;
@@ -28,9 +28,9 @@ export class SerialConsole {
   };
   private wake: () => void = () => {};
 
-  constructor(machine: Machine) {
-    this.machine = machine;
-    machine.serial.onOutput = (byte) => this.transmit(byte);
+  constructor({ serial }: Pick<Machine, 'serial'>) {
+    this.serial = serial;
+    serial.onOutput = (byte) => this.transmit(byte);
   }
 
   /** Connects standard input; a terminal is put into raw mode so that the guest gets every key. */
@@ -80,7 +80,7 @@ export class SerialConsole {
 
   private receive(chunk: Buffer): void {
     const bytes = process.stdin.isTTY ? this.unescape(chunk) : chunk;
-    this.machine.serial.input(bytes);
+    this.serial.input(bytes);
     this.received += bytes.length;
     this.wake();
   }

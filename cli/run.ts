@@ -1,43 +1,31 @@
 /** `vmxray run`: an image from its start to its end. */
 
 import type { Machine } from '../sim-core/machine/api.ts';
-import { createMachine } from '../sim-core/machine/machine.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
-import { makeDeviceConfigs } from './devices.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
+import { inputCanWake, machineOf } from './machines.ts';
 import type { RunOptions } from './options.ts';
 import { describeStop, summary } from './report.ts';
+import { nextTurn, Slices } from './slices.ts';
 
-const FIRST_SLICE = 200_000;
-const LARGEST_SLICE = 2 ** 30;
 /** Between slices input arrives and limits are looked at. */
 const SLICE_MILLISECONDS = 40;
-const COM1_INTERRUPT_ENABLE = 0x3f9;
 
 class Runner {
   private readonly options: RunOptions;
   private readonly machine: Machine;
   private readonly console: SerialConsole;
   private readonly started = performance.now();
-  private slice = FIRST_SLICE;
+  private readonly slices = new Slices(SLICE_MILLISECONDS);
   /** The last VM entry failed, and when: entries that succeeded since clear it. */
   private entryFailure: { failure: VmEntryFailure; entries: number } | undefined;
 
   constructor(options: RunOptions) {
     this.options = options;
-    this.machine = createMachine({
-      memory: options.memory,
-      cpuModel: options.cpu,
-      cpus: options.cpus,
-      compile: !options.interpret,
-      devices: makeDeviceConfigs(options.devices),
-      iommu: options.iommu,
-      ...(options.startTime === undefined ? {} : { startTime: options.startTime }),
-    });
-    if (options.debugConsole) this.machine.onDebugConsole = (byte) => process.stderr.write(Uint8Array.of(byte));
+    this.machine = machineOf(options);
     this.console = new SerialConsole(this.machine);
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };
@@ -70,8 +58,8 @@ class Runner {
     for (;;) {
       const left = options.maxInstructions - machine.instructions;
       if (left <= 0 || this.secondsLeft <= 0) return { kind: 'limit' };
-      const stop = this.runSlice(Math.min(left, this.slice));
-      if (stop.kind === 'halted' && this.inputCanWake()) {
+      const stop = this.runSlice(left);
+      if (stop.kind === 'halted' && inputCanWake(machine)) {
         const outcome = await this.console.waitForInput(this.secondsLeft * 1000);
         if (outcome === 'end') return stop;
       } else if (stop.kind !== 'limit' && stop.kind !== 'paused') {
@@ -82,23 +70,11 @@ class Runner {
     }
   }
 
-  /** Runs a slice and fits the next one's length to the time that this one took. */
-  private runSlice(instructions: number): StopReason {
-    const before = performance.now();
-    const stop = this.machine.run(instructions);
+  /** @param most instructions that are left */
+  private runSlice(most: number): StopReason {
+    const stop = this.slices.run((instructions) => this.machine.run(instructions), most);
     this.console.flush();
-    const milliseconds = Math.max(performance.now() - before, 0.1);
-    if (instructions === this.slice) {
-      const factor = Math.min(2, Math.max(0.25, SLICE_MILLISECONDS / milliseconds));
-      this.slice = Math.round(Math.min(LARGEST_SLICE, Math.max(1000, this.slice * factor)));
-    }
     return stop;
-  }
-
-  /** A halted processor that takes interrupts goes on when COM1 is set to interrupt for received bytes. */
-  private inputCanWake(): boolean {
-    const { processors, cpu } = this.machine;
-    return processors.some(({ wakesUp }) => wakesUp) && (cpu.ports.read(COM1_INTERRUPT_ENABLE, 1) & 1) !== 0;
   }
 
   private report(stop: FinalStop | 'interrupted'): number {
@@ -141,10 +117,5 @@ export function asFinal(stop: StopReason): FinalStop {
       return stop;
   }
 }
-
-const nextTurn = (): Promise<void> =>
-  new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 
 export const run = (options: RunOptions): Promise<number> => new Runner(options).run();
