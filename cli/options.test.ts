@@ -27,7 +27,8 @@ describe('command line', () => {
 
   it('takes every option', () => {
     const text =
-      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 4 --quantum 500 --max-instructions 5000 --timeout 0.5 --cpu max';
+      '--cmdline quiet --module a.img --module=b --memory 1G --cpus 4 --quantum 500 --cpu max ' +
+      '--max-instructions 5000 --timeout 0.5';
     const options = parseRun([
       ...text.split(' '),
       '--format',

@@ -150,6 +150,7 @@ const RUN_OPTIONS = {
   format: { type: 'string', default: 'auto' },
   memory: { type: 'string', default: '512M' },
   cpus: { type: 'string', default: '1' },
+  quantum: { type: 'string', default: '20000' },
   cpu: { type: 'string', default: DEFAULT_MODEL },
   device: { type: 'string', multiple: true, default: [] as string[] },
   disk: { type: 'string', multiple: true, default: [] as string[] },
