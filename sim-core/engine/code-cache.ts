@@ -24,8 +24,8 @@ export class CodeCache {
   generation = 0;
   /** Told of each physical page that holds decoded code from now on: writes to it must be noticed. */
   onHold: ((page: number) => void) | undefined;
-  /** Told of each physical page whose records became stale. */
-  onDrop: ((page: number) => void) | undefined;
+  /** Told of each physical page whose records became stale, and whether that was because its code was written. */
+  onDrop: ((page: number, written: boolean) => void) | undefined;
   private readonly state: State;
   private readonly tables = new Map<number, number>();
   private readonly pages = new Map<number, CodePage>();
@@ -91,11 +91,20 @@ export class CodeCache {
     for (let at = physical; at < end; at = (Math.floor(at / PAGE) + 1) * PAGE) {
       const page = Math.floor(at / PAGE);
       const info = this.holds[page] === 1 ? this.pages.get(page) : undefined;
-      if (info && touches(info.chunks, at % PAGE, Math.min(end - page * PAGE, PAGE))) this.drop(page, info);
+      if (info && touches(info.chunks, at % PAGE, Math.min(end - page * PAGE, PAGE))) this.drop(page, info, true);
     }
   }
 
-  private drop(page: number, info: CodePage): void {
+  /** Drops the pages that have a record at one of these page offsets: what is in front of it is to change. */
+  dropAt(offsets: readonly number[]): void {
+    for (const [key, table] of this.tables) {
+      const page = Math.floor(key / MODES);
+      const info = this.pages.get(page);
+      if (info && offsets.some((offset) => this.state.u32[(table >>> 2) + offset] !== 0)) this.drop(page, info, false);
+    }
+  }
+
+  private drop(page: number, info: CodePage, written: boolean): void {
     const { u32 } = this.state;
     for (const record of info.records) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
     for (let mode = 0; mode < MODES; mode++) {
@@ -105,7 +114,7 @@ export class CodeCache {
     this.pages.delete(page);
     this.holds[page] = 0;
     this.state.set32('codeDropped', 1);
-    this.onDrop?.(page);
+    this.onDrop?.(page, written);
   }
 
   /** Forgets everything. Must not be called while a record is executing unless its handler does not continue to it. */

@@ -161,11 +161,11 @@ export class HandlerTable {
     return this.dropped.get(page) ?? 0;
   }
 
-  /** Forgets the regions of a page whose records are stale. */
-  dropRegions(page: number): void {
+  /** Forgets the regions of a page whose records are stale. @param written its code was written: that may go on */
+  dropRegions(page: number, written: boolean): void {
     for (const [table, regions] of this.regions) {
       if (regions[0]?.page !== page) continue;
-      this.dropped.set(page, this.drops(page) + 1);
+      if (written) this.dropped.set(page, this.drops(page) + 1);
       this.releaseAll(table, regions);
     }
   }

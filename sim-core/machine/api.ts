@@ -14,6 +14,7 @@ import type { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import type { Rewindable } from './history/rewindable.ts';
 import type { StopReason } from './stop-reason.ts';
+import type { InstructionStop, Watch, WatchHit } from './watch.ts';
 
 export interface MachineConfig {
   /** Guest RAM in bytes (multiple of 64 KiB, 1 MiB … 3 GiB). */
@@ -106,6 +107,14 @@ export interface Machine {
 
   /** Replaces all instruction breakpoints. */
   setBreakpoints(locations: readonly BreakpointLocation[]): void;
+  /** Replaces the kinds of instructions that stop the machine in front of them, as a breakpoint does. */
+  setInstructionStops(stops: readonly InstructionStop[]): void;
+  /** Those that the instruction in front of the processor is one of. */
+  instructionStopsHere(): readonly InstructionStop[];
+  /** Replaces all data watchpoints. Code that accesses nothing watched runs as fast as without. */
+  setWatches(watches: readonly Watch[]): void;
+  /** Told, behind an instruction, of what it has done to something watched; true stops the machine. */
+  onWatch: ((hits: readonly WatchHit[]) => boolean) | undefined;
   /** Asked after every VM exit; true stops the machine. Undefined: never stop. */
   onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
   /** Asked after every VM entry that succeeded; true stops the machine. */

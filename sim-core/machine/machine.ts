@@ -1,10 +1,11 @@
-import { Mnemonic } from 'iced-x86';
+import { type Instruction, Mnemonic } from 'iced-x86';
 import {
   type Clock,
   type Cpu,
   type CpuModel,
   type InterruptController,
   NEXT,
+  type PortBus,
   type SlowInstruction,
 } from '../cpu/cpu.ts';
 import {
@@ -66,6 +67,8 @@ import { Processor } from './processor.ts';
 import { type LogicalProcessor, Processors, viewOf } from './processors.ts';
 import { registerByName } from './registers.ts';
 import type { StopReason } from './stop-reason.ts';
+import type { InstructionStop, Watch, WatchHit } from './watch.ts';
+import { Watcher } from './watcher.ts';
 
 const DEFAULT_QUANTUM = 20_000;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
@@ -107,10 +110,12 @@ class SimulatedMachine implements Machine, Rewindable {
   onDebugConsole: ((byte: number) => void) | undefined;
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
+  onWatch: ((hits: readonly WatchHit[]) => boolean) | undefined;
   private readonly platform: Platform;
   private readonly processor: Processor;
   private readonly mmus: readonly Mmu[];
   private readonly logical: Processors;
+  private readonly watcher: Watcher;
   private breakpoints: readonly BreakpointLocation[] = [];
   private breakpointOffsets = new Set<number>();
   /** Page offsets at which the guest's own debug registers have ever had an instruction breakpoint. */
@@ -175,6 +180,7 @@ class SimulatedMachine implements Machine, Rewindable {
         onMemoryMapChange: () => this.forgetMappings(),
       },
     });
+    this.watcher = this.makeWatcher();
     const { quantum = DEFAULT_QUANTUM } = config;
     const all = states.map((state) => this.makeProcessor(state, model, clock));
     this.logical = new Processors(this.state, all, quantum, (processor) => this.processor.use(processor.cpu));
@@ -182,7 +188,8 @@ class SimulatedMachine implements Machine, Rewindable {
     if (all.length > 1) slow.set(Mnemonic.Pause, this.yieldingPause(slow.get(Mnemonic.Pause)));
     const hooks = {
       mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset) || this.guestBreakpointOffsets.has(offset),
-      stopsHere: () => this.stopsHere(),
+      mayBreakOn: (instruction: Instruction) => this.watcher.wants(instruction),
+      stopsHere: (instruction: () => DecodedInstruction) => this.stopsHere(instruction),
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
@@ -192,16 +199,63 @@ class SimulatedMachine implements Machine, Rewindable {
     this.logical.visit(({ number, cpu }) => powerUp(cpu, number));
   }
 
+  private makeWatcher(): Watcher {
+    const machine = this;
+    const watcher = new Watcher({
+      get cpu() {
+        return machine.cpu;
+      },
+      get vmx() {
+        return machine.vmx;
+      },
+      get world() {
+        return machine.world;
+      },
+      get selected() {
+        return machine.selected;
+      },
+      instructionAddress: () => this.processor.linearOfInstruction(),
+      interrupt: () => {
+        this.state.set32('attention', 1);
+        this.processor.kick();
+      },
+    });
+    this.platform.dma.onAccess = (requester, address, physical, length, write) =>
+      watcher.deviceAccessed({ requester, address, physical, length, write });
+    return watcher;
+  }
+
+  /** The platform's ports, with a look at each access. */
+  private watchedPorts(): PortBus {
+    const { ports } = this.platform;
+    return {
+      read: (port, size) => {
+        const value = ports.read(port, size);
+        this.watcher.portAccessed(port, size, value, false);
+        return value;
+      },
+      write: (port, size, value) => {
+        this.watcher.portAccessed(port, size, value, true);
+        ports.write(port, size, value);
+      },
+    };
+  }
+
   private makeProcessor(state: ProcessorState, model: CpuModel, clock: Clock): LogicalProcessor {
     const number = state.index;
     const mmu = this.mmus[number] as Mmu;
     mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
-    mmu.onContextChanged = () => noteRing(this.cpu);
+    mmu.onContextChanged = () => {
+      noteRing(this.cpu);
+      this.watcher.noteContext();
+    };
     const vmx = new Vmx({
       onExit: (exit) => {
+        this.watcher.afterExit();
         if (this.onVmExit?.(exit)) this.stopWith({ kind: 'vmExit', exit });
       },
       onEntry: () => {
+        this.watcher.afterEntry();
         if (this.onVmEntry?.()) this.stopWith({ kind: 'vmEntry' });
       },
       onEntryFailure: (failure) => {
@@ -209,7 +263,7 @@ class SimulatedMachine implements Machine, Rewindable {
       },
       onAbort: (abort) => this.stopWith({ kind: 'vmxAbort', abort }),
     });
-    const { ports } = this.platform;
+    const ports = this.watchedPorts();
     const interrupts = this.platform.interrupts[number] as InterruptController;
     const topology = { number, processors: this.state.processors };
     const vmxMsrs = vmx.msrs;
@@ -338,9 +392,11 @@ class SimulatedMachine implements Machine, Rewindable {
 
   memoryReplaced(): void {
     this.logical.stateReplaced();
+    this.watcher.forgetState();
     this.logical.visit(({ mmu, vmx }) => {
       mmu.forgetFastTranslations();
       vmx.stateReplaced();
+      this.watcher.adoptState();
     });
   }
 
@@ -359,27 +415,65 @@ class SimulatedMachine implements Machine, Rewindable {
   // ---- breakpoints
 
   setBreakpoints(locations: readonly BreakpointLocation[]): void {
+    const before = this.breakpointOffsets;
+    const now = new Set(locations.map(({ address }) => Number(address & 0xfffn)));
     this.breakpoints = locations;
-    this.breakpointOffsets = new Set(locations.map(({ address }) => Number(address & 0xfffn)));
-    this.processor.flush();
+    this.breakpointOffsets = now;
+    const changed = [...before, ...now].filter((offset) => before.has(offset) !== now.has(offset));
+    if (changed.length > 0) this.processor.forgetAt(changed);
   }
 
-  /** Asked in front of an instruction whose page offset has a breakpoint. */
-  private stopsHere(): boolean {
-    this.debuggerStops = this.stopsForDebugger();
+  setInstructionStops(stops: readonly InstructionStop[]): void {
+    if (this.watcher.setStops(stops)) this.processor.flush();
+  }
+
+  instructionStopsHere(): readonly InstructionStop[] {
+    const instruction = this.watcher.hasRules ? this.decodeAt(this.processor.linearRip()) : undefined;
+    return instruction ? this.watcher.stopsAt(instruction) : [];
+  }
+
+  setWatches(watches: readonly Watch[]): void {
+    const { writeWatches } = this.physical;
+    const former = this.watcher.accessWatch;
+    if (former) writeWatches.splice(writeWatches.indexOf(former), 1);
+    if (this.watcher.setWatches(watches)) this.processor.flush();
+    const { accessWatch } = this.watcher;
+    if (accessWatch) writeWatches.push(accessWatch);
+    if (former || accessWatch) for (const mmu of this.mmus) mmu.watchAccesses(accessWatch);
+    this.logical.visit(() => this.watcher.adoptState());
+  }
+
+  /** Asked in front of an instruction that something is to be done about. */
+  private stopsHere(instruction: () => DecodedInstruction): boolean {
+    this.debuggerStops = this.stopsForDebugger(instruction);
     if (this.debuggerStops) return true;
     const ignored = this.resuming && this.processor.executed <= 1;
-    return this.mmu.breakpoints.code.length > 0 && !ignored && !isResuming(this.state) && this.hitsGuest() !== 0;
+    const { code } = this.mmu.breakpoints;
+    if (code.length > 0 && !ignored && !isResuming(this.state) && this.hitsGuest() !== 0) return true;
+    if (this.watcher.hasRules && !this.ignoresStops) this.watcher.before(instruction());
+    return false;
   }
 
-  private stopsForDebugger(): boolean {
+  private stopsForDebugger(instruction: () => DecodedInstruction): boolean {
     if (this.ignoresStops) return false;
     const rip = this.processor.linearRip();
     if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
+    if (this.watcher.hasRules && this.watcher.stopsAt(instruction()).length > 0) return true;
     return this.breakpoints.some(
       ({ address, world = this.world, processor = this.selected }) =>
         address === rip && world === this.world && processor === this.selected,
     );
+  }
+
+  /** Judges what has happened to something watched since the last boundary. */
+  private settleWatches(): void {
+    if (!this.watcher.isPending) return;
+    if (this.ignoresStops) {
+      this.watcher.discard();
+      return;
+    }
+    const hits = this.watcher.settle();
+    if (hits.length > 0 && this.onWatch?.(hits)) this.stopWith({ kind: 'watchpoint', hits });
   }
 
   /** DR6 bits of the guest's own instruction breakpoints at RIP. */
@@ -431,6 +525,8 @@ class SimulatedMachine implements Machine, Rewindable {
     this.logical.resume();
     this.startRip = this.processor.linearRip();
     this.atStart = !goesOn;
+    // What the debugger itself has done to something watched is nothing to tell.
+    this.watcher.discard();
     try {
       return this.executeSlices(instructions, single);
     } finally {
@@ -443,6 +539,7 @@ class SimulatedMachine implements Machine, Rewindable {
     let others = OTHERS_LIMIT;
     let idle = 0;
     for (;;) {
+      this.settleWatches();
       if (this.stop) return this.takeStop();
       if (left <= 0 || others <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
@@ -453,6 +550,7 @@ class SimulatedMachine implements Machine, Rewindable {
       const rip = this.processor.linearRip();
       const serviced = this.boundary();
       if (serviced) return serviced;
+      this.settleWatches();
       if (this.stop) continue;
       if (isSingle && this.processor.linearRip() !== rip) return { kind: 'limit' };
       if (this.state.get32('activity') !== ACTIVITY.active) {
@@ -546,6 +644,7 @@ class SimulatedMachine implements Machine, Rewindable {
     if (completed && stepping) trapSingleStep(state);
     if (completed && monitored) trapMonitored(state);
     if (exit === EXIT.breakpoint) return this.breakpoint();
+    if (exit === EXIT.fault) this.watcher.faulted();
     if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
     const { outcome } = this;
     this.outcome = undefined;

@@ -1,4 +1,4 @@
-import { Mnemonic, Register } from 'iced-x86';
+import { type Instruction, Mnemonic, Register } from 'iced-x86';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
 import { meaningOn } from '../cpu/instruction-features.ts';
 import { CodeCache } from '../engine/code-cache.ts';
@@ -35,8 +35,10 @@ interface SlowRecord {
 export interface ProcessorHooks {
   /** Whether an instruction breakpoint may lie at this page offset. */
   mayBreakAt(pageOffset: number): boolean;
+  /** Whether `stopsHere` is to be asked in front of every execution of an instruction: by what it is. Default: never. */
+  mayBreakOn?(instruction: Instruction): boolean;
   /** Whether to stop in front of the instruction at `state.rip`. */
-  stopsHere(): boolean;
+  stopsHere(instruction: () => DecodedInstruction): boolean;
   /**
    * Delivers a fault in the middle of a slice (never the slice's last instruction). @returns whether to go on at
    * `state.rip`; else the slice ends with EXIT.attention. Without it every fault ends the slice with EXIT.fault.
@@ -97,7 +99,7 @@ export class Processor {
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),
-      breakpoint: (_record: number) => (this.hooks.stopsHere() ? 1 : 0),
+      breakpoint: (record: number) => (this.hooks.stopsHere(() => this.instructionOf(record).instruction) ? 1 : 0),
       link: (record: number) => this.link(record),
       access: (low: number, high: number, what: number, record: number) => this.access(low, high, what, record),
       touch: (low: number, high: number, what: number) => this.touch(low, high, what),
@@ -109,7 +111,7 @@ export class Processor {
     const { lookup, fault, storeFlags } = this.core;
     this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
-    this.cache.onDrop = (page) => this.handlers.dropRegions(page);
+    this.cache.onDrop = (page, written) => this.handlers.dropRegions(page, written);
     this.attach(cpu);
     cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
   }
@@ -131,6 +133,11 @@ export class Processor {
     this.handlers.dropAllRegions();
     this.crossings.clear();
     this.instructions = [undefined];
+  }
+
+  /** Decodes anew what lies at these page offsets: whether to ask `stopsHere` there has changed. */
+  forgetAt(offsets: readonly number[]): void {
+    this.cache.dropAt(offsets);
   }
 
   /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
@@ -309,11 +316,17 @@ export class Processor {
     if (truncated) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.crossing;
     else if (outcome === 'invalid') this.fillInvalid(record, decoder);
     else this.fill(record, decoder);
-    if (this.hooks.mayBreakAt(offset)) {
-      u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
-      u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.breakpoint;
+    if (this.hooks.mayBreakAt(offset) || (outcome === 'ok' && this.hooks.mayBreakOn?.(decoder.instruction))) {
+      this.askBefore(record);
     }
     return record;
+  }
+
+  /** Has `stopsHere` asked in front of a record. */
+  private askBefore(record: number): void {
+    const { u32 } = this.state;
+    u32[(record + RECORD.original) >>> 2] = u32[(record + RECORD.handler) >>> 2] as number;
+    u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.breakpoint;
   }
 
   /** Sets handler and operands from the instruction that the decoder has just decoded. */
@@ -562,6 +575,7 @@ export class Processor {
     u32[(record + RECORD.instruction) >>> 2] = this.remember(decoder.decoded());
     u32[(record + RECORD.next) >>> 2] = this.gotoRecord(page, offset + length);
     u32[(record + RECORD.target) >>> 2] = LINK.lookup;
+    if (this.hooks.mayBreakOn?.(decoder.instruction)) this.askBefore(record);
     decoder.free();
     this.handlers.compile(this.handlerImports);
     return record;

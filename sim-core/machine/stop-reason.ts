@@ -4,13 +4,14 @@ import type { FaultStep } from '../cpu/fault-step.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import type { DmaFault } from '../platform/dma.ts';
 import type { VmEntryFailure, VmExitRecord, VmxAbort } from '../vmx/records.ts';
+import type { WatchHit } from './watch.ts';
 
 export type StopReason =
   /** The instruction limit given to `run` is used up. */
   | { readonly kind: 'limit' }
   /** `stopRequested` was called (pause). */
   | { readonly kind: 'paused' }
-  /** An instruction breakpoint, before the instruction executes. */
+  /** An instruction breakpoint, or a kind of instruction to stop at, before the instruction executes. */
   | { readonly kind: 'breakpoint'; readonly address: bigint }
   /** After a VM exit whose filter asked for a stop: the state is the host's, at HOST_RIP. */
   | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
@@ -42,5 +43,5 @@ export type StopReason =
   | { readonly kind: 'reset' }
   /** A device's access was refused, and the debugger waits for that: at the next instruction boundary. */
   | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
-  /** Reserved for data breakpoints (a later issue). */
-  | { readonly kind: 'watchpoint'; readonly address: bigint };
+  /** Something watched was accessed, and `onWatch` asked for a stop: the machine is behind the instruction. */
+  | { readonly kind: 'watchpoint'; readonly hits: readonly WatchHit[] };

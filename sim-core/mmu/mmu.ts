@@ -1,5 +1,6 @@
 import { countOf, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import type { AccessWatch } from './access-watch.ts';
 import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
@@ -102,6 +103,7 @@ export class Mmu {
   private world: World = this.worlds[0];
   private readonly walker: Walker;
   private watch: TableWatch | undefined;
+  private accessWatch: AccessWatch | undefined;
   private readonly key: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0, processor: 0 };
   /** RIGHT bits of the translation that `translate` returned last. */
   private rights = 0;
@@ -156,6 +158,12 @@ export class Mmu {
     this.watch = hooks && new TableWatch(this, hooks);
     this.walker.watch = this.watch;
     if (this.watch) writeWatches.push(this.watch);
+  }
+
+  /** Begins, or with undefined ends, to tell of accesses to watched memory. All processors share the watch. */
+  watchAccesses(watch: AccessWatch | undefined): void {
+    this.accessWatch = watch;
+    this.tlb.fast.wipe();
   }
 
   /** What is known of a stale TLB entry's past: only while tables are watched. */
@@ -223,6 +231,7 @@ export class Mmu {
     this.walker.accessSize = size;
     const physical = this.translate(low, high, write ? ACCESS.write : ACCESS.read, user, implicit);
     if (physical < 0) return 0;
+    if (this.accessWatch) this.tellAccess(this.accessWatch, low, high, physical, size, write, implicit);
     if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) {
       return this.accessApic(this.apic, physical % 4096, size, write);
     }
@@ -256,7 +265,8 @@ export class Mmu {
   private fillFast(low: number, high: number, physical: number, user: boolean, holdsCode: boolean): void {
     const { rights } = this;
     const blocked = this.watch?.blocked ?? 0;
-    const readable = (blocked & (1 << ACCESS.read)) === 0 && this.allows(rights, ACCESS.read, user, false);
+    const mayRead = (blocked & (1 << ACCESS.read)) === 0 && !this.accessWatch?.watchesReads(physical);
+    const readable = mayRead && this.allows(rights, ACCESS.read, user, false);
     const mayWrite = !holdsCode && (blocked & (1 << ACCESS.write)) === 0;
     const writable = mayWrite && this.allows(rights, ACCESS.write, user, false);
     this.tlb.fast.fill(low, high, this.physical.host(physical - (physical % 4096)), readable, writable);
@@ -280,7 +290,7 @@ export class Mmu {
     if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return -1;
     if (!this.physical.isRamPage(physical)) return -1;
     const holdsCode = this.holdsCode(physical);
-    if (write && holdsCode) return -1;
+    if (write ? holdsCode : this.accessWatch?.watchesReads(physical)) return -1;
     this.fillFast(low, high, physical, world.user, holdsCode);
     return this.physical.host(physical);
   }
@@ -300,8 +310,35 @@ export class Mmu {
     this.onDataBreakpoint?.();
   }
 
+  /** Whether accesses through the linear page of an address are watched, by the guest's breakpoints or from outside. */
   private isWatched(low: number, high: number): boolean {
-    return this.breakpoints.data.length !== 0 && this.breakpoints.watchesPage(low, high);
+    if (this.breakpoints.data.length !== 0 && this.breakpoints.watchesPage(low, high)) return true;
+    const { accessWatch } = this;
+    if (accessWatch === undefined) return false;
+    if (accessWatch.watchesLinear(toLinear(low, high))) return true;
+    const guestPhysical = this.guestPhysicalOf(accessWatch, low, high);
+    return guestPhysical !== undefined && accessWatch.watchesGuestPhysical(guestPhysical);
+  }
+
+  /** The guest-physical address behind a linear one, where somebody wants to know. */
+  private guestPhysicalOf(watch: AccessWatch, low: number, high: number): bigint | undefined {
+    if (!watch.wantsGuestPhysical || !this.world.eptOn) return undefined;
+    const { guestPhysical } = this.explain(toLinear(low, high), 'read');
+    return guestPhysical === undefined ? undefined : BigInt(guestPhysical);
+  }
+
+  private tellAccess(
+    watch: AccessWatch,
+    low: number,
+    high: number,
+    physical: number,
+    size: number,
+    write: boolean,
+    implicit: boolean,
+  ): void {
+    const gpa = this.guestPhysicalOf(watch, low, high);
+    const at = { linear: toLinear(low, high), gpa, hpa: BigInt(physical) };
+    watch.accessed(at, size, write, implicit ? 'processor' : 'instruction');
   }
 
   /** Must be called after any change of DR0…DR3 and DR7. */
@@ -328,7 +365,7 @@ export class Mmu {
 
   /** Linear address of the access in hand. */
   private get accessed(): bigint {
-    return (BigInt(this.accessedHigh) << 32n) | BigInt(this.accessedLow);
+    return toLinear(this.accessedLow, this.accessedHigh);
   }
 
   private accessAcross(
@@ -353,6 +390,10 @@ export class Mmu {
     this.walker.accessSize = size - inFirst;
     const second = this.translate(nextLow, nextHigh, access, user, implicit);
     if (second < 0) return 0;
+    if (this.accessWatch) {
+      this.tellAccess(this.accessWatch, low, high, first, inFirst, write, implicit);
+      this.tellAccess(this.accessWatch, nextLow, nextHigh, second, size - inFirst, write, implicit);
+    }
     const page = this.apic?.page;
     if (page !== undefined && (first - (first % 4096) === page || second - (second % 4096) === page)) {
       return this.accessApic(this.apic as ApicAccess, first % 4096, size, write);
@@ -645,6 +686,7 @@ export const pdpteReserved = (physicalAddressBits: number): bigint =>
 const unitAt = (physical: number, left: number): 1 | 2 | 4 =>
   physical % 4 === 0 && left >= 4 ? 4 : physical % 2 === 0 && left >= 2 ? 2 : 1;
 
+const toLinear = (low: number, high: number): bigint => (BigInt(high) << 32n) | BigInt(low);
 const lowHalf = (linear: bigint): number => Number(linear & 0xffff_ffffn);
 const highHalf = (linear: bigint): number => Number((linear >> 32n) & 0xffff_ffffn);
 

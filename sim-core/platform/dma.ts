@@ -61,6 +61,10 @@ export class DmaBus {
   private readonly deliver: DeliverInterrupt;
   /** The IOMMU; undefined: addresses of devices are host-physical ones. */
   remapper: DmaRemapper | undefined;
+  /** Told of accesses that reach memory, page by page, before they are done. */
+  onAccess:
+    | ((requester: number, address: bigint, physical: number, length: number, write: boolean) => void)
+    | undefined;
   /** Told of accesses to addresses where there is no memory. */
   onFault: ((fault: DmaFault) => void) | undefined;
 
@@ -115,6 +119,7 @@ export class DmaBus {
         const where = this.remapper ? ` (host-physical 0x${physical.toString(16)})` : '';
         return this.refuse(requester, at, write ? 'write' : 'read', `there is no memory at the address${where}`);
       }
+      this.onAccess?.(requester, at, Number(physical), count, write);
       use(Number(physical), offset, count);
       offset += count;
     }

@@ -1,0 +1,472 @@
+/**
+ * Watches memory, registers, MSRs, VMCS fields, ports and devices' accesses for the debugger. What is accessed is noted
+ * while an instruction executes and judged at the boundary behind it, when the new values are there. Only pages that
+ * hold watched bytes and instructions that name what is watched cost anything.
+ */
+
+import { Decoder, type Instruction, Mnemonic } from 'iced-x86';
+import type { Cpu } from '../cpu/cpu.ts';
+import { readMsr } from '../cpu/msrs.ts';
+import { BITNESS } from '../isa/decoder.ts';
+import type { DecodedInstruction } from '../isa/instruction.ts';
+import { AccessWatch, type WatchedAccess, type WatchedRange } from '../mmu/access-watch.ts';
+import type { CodeMode } from '../state/layout.ts';
+import { fieldByEncoding } from '../vmx/fields.ts';
+import type { VmxView } from '../vmx/records.ts';
+import type { World } from './api.ts';
+import { ARGUMENTS, decodesAs, stopsNow } from './instruction-stops.ts';
+import { modifiesMemory, registerUse } from './register-use.ts';
+import { registerByName } from './registers.ts';
+import type { InstructionStop, Watch, WatchHit } from './watch.ts';
+
+/** What the watcher asks and tells the machine; everything is the selected processor's. */
+export interface WatchedMachine {
+  readonly cpu: Cpu;
+  readonly vmx: VmxView;
+  readonly world: World;
+  readonly selected: number;
+  /** Linear address of the instruction in hand. */
+  instructionAddress(): bigint;
+  /** Ends the slice behind the instruction in hand. */
+  interrupt(): void;
+}
+
+/** An access of a device on its way to memory. */
+export interface DeviceAccess {
+  readonly requester: number;
+  /** As the device says it, and where it leads; it lies in one page. */
+  readonly address: bigint;
+  readonly physical: number;
+  readonly length: number;
+  readonly write: boolean;
+}
+
+type WatchOf<Kind extends Watch['kind']> = Extract<Watch, { kind: Kind }>;
+
+/** What an instruction may do to something watched, as its encoding tells. */
+interface Use {
+  readonly reads: boolean;
+  readonly writes: boolean;
+  /** It may write without naming it: told when the value is another one afterwards. */
+  readonly mayChange?: boolean;
+}
+
+/** An instruction-wise watch or stop. */
+type Rule =
+  | { readonly watch: WatchOf<'register' | 'msr' | 'field'>; readonly use: (instruction: Instruction) => Use }
+  | { readonly stop: InstructionStop; readonly use: (instruction: Instruction) => Use };
+
+interface Note {
+  readonly hit: Omit<WatchHit, 'before' | 'after'>;
+  readonly before: Uint8Array | undefined;
+  /** The same bytes now. */
+  readonly read: () => Uint8Array | undefined;
+  /** Told only when the value is another one, whatever the watch asks. */
+  readonly onlyChanges: boolean;
+  /** Void when the instruction does not complete. */
+  readonly ofInstruction: boolean;
+}
+
+const PAGE = 4096n;
+/** Watches up to this many bytes are shown as a whole. */
+const SHOWN = 16;
+const NONE: Use = { reads: false, writes: false };
+/** Instructions beside WRMSR that write MSRs, by MSR index. */
+const MSR_WRITERS: ReadonlyMap<number, readonly Mnemonic[]> = new Map([
+  [0xc000_0100, [Mnemonic.Wrfsbase]],
+  [0xc000_0101, [Mnemonic.Wrgsbase, Mnemonic.Swapgs]],
+  [0xc000_0102, [Mnemonic.Swapgs]],
+]);
+/** VMX instructions that may change fields of the current VMCS without naming them. */
+const VMX_INSTRUCTIONS: ReadonlySet<Mnemonic> = new Set([
+  Mnemonic.Vmread,
+  Mnemonic.Vmwrite,
+  Mnemonic.Vmlaunch,
+  Mnemonic.Vmresume,
+  Mnemonic.Vmptrld,
+  Mnemonic.Vmclear,
+  Mnemonic.Vmxon,
+  Mnemonic.Invept,
+  Mnemonic.Invvpid,
+  Mnemonic.Vmcall,
+]);
+
+const bytesOf = (value: bigint, length: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+const numberIn = (bytes: Uint8Array | undefined): bigint | undefined =>
+  bytes === undefined || bytes.length > 64
+    ? undefined
+    : bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+const sameBytes = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
+  a === b || (a !== undefined && a.length === b?.length && a.every((byte, i) => byte === b[i]));
+
+function useFor(watch: WatchOf<'register' | 'msr' | 'field'>): (instruction: Instruction) => Use {
+  if (watch.kind === 'register') return registerUse(watch.name);
+  if (watch.kind === 'field') {
+    return ({ mnemonic }) => ({
+      reads: mnemonic === Mnemonic.Vmread,
+      writes: mnemonic === Mnemonic.Vmwrite,
+      mayChange: VMX_INSTRUCTIONS.has(mnemonic),
+    });
+  }
+  const writers = MSR_WRITERS.get(watch.index) ?? [];
+  return ({ mnemonic }) => ({
+    reads: mnemonic === Mnemonic.Rdmsr,
+    writes: mnemonic === Mnemonic.Wrmsr || writers.includes(mnemonic),
+  });
+}
+
+export class Watcher {
+  private readonly machine: WatchedMachine;
+  private watches: readonly Watch[] = [];
+  private rules: readonly Rule[] = [];
+  private fields: readonly WatchOf<'field'>[] = [];
+  private events: readonly WatchOf<'event'>[] = [];
+  private ports: readonly WatchOf<'port'>[] = [];
+  private devices: readonly WatchOf<'dma'>[] = [];
+  private stops: readonly InstructionStop[] = [];
+  private ranges = new Map<WatchedRange, WatchOf<'memory'>>();
+  /** Of memory; undefined when none is watched. */
+  accessWatch: AccessWatch | undefined;
+  /** Rules that fit decoded instructions. */
+  private fitting = new WeakMap<DecodedInstruction, readonly { readonly rule: Rule; readonly use: Use }[]>();
+  private notes: Note[] = [];
+  /** Watched fields at the last VM entry, by processor. */
+  private readonly entered = new Map<number, readonly (bigint | undefined)[]>();
+  /** CPL and CR3 when a processor was last seen in a world. */
+  private readonly contexts = new Map<string, { readonly cpl: number; readonly cr3: bigint }>();
+  private contextChanged = false;
+
+  constructor(machine: WatchedMachine) {
+    this.machine = machine;
+  }
+
+  /** Replaces what is watched. @returns whether instructions must be decoded anew. */
+  setWatches(watches: readonly Watch[]): boolean {
+    const of = <Kind extends Watch['kind']>(kind: Kind): WatchOf<Kind>[] =>
+      watches.filter((watch): watch is WatchOf<Kind> => watch.kind === kind);
+    this.watches = watches;
+    this.fields = of('field');
+    this.events = of('event');
+    this.ports = of('port');
+    this.devices = of('dma');
+    this.ranges = new Map(of('memory').map((watch) => [{ ...watch, reads: readsCount(watch) }, watch]));
+    const tell = (access: WatchedAccess): void => this.memoryAccessed(access);
+    this.accessWatch = this.ranges.size > 0 ? new AccessWatch([...this.ranges.keys()], tell) : undefined;
+    this.notes = [];
+    this.forgetState();
+    return this.setRules();
+  }
+
+  /** Replaces the kinds of instructions to stop at. @returns whether instructions must be decoded anew. */
+  setStops(stops: readonly InstructionStop[]): boolean {
+    this.stops = stops;
+    return this.setRules();
+  }
+
+  private setRules(): boolean {
+    const had = this.rules.length > 0;
+    const watched = this.watches.filter((watch): watch is WatchOf<'register' | 'msr' | 'field'> =>
+      ['register', 'msr', 'field'].includes(watch.kind),
+    );
+    this.rules = [
+      ...watched.map((watch) => ({ watch, use: useFor(watch) })),
+      ...this.stops.map((stop) => {
+        const fits = decodesAs(stop);
+        return { stop, use: (instruction: Instruction): Use => ({ reads: false, writes: fits(instruction) }) };
+      }),
+    ];
+    this.fitting = new WeakMap();
+    return had || this.rules.length > 0;
+  }
+
+  // ---- instructions
+
+  /** Whether `before` is to be asked in front of an instruction. */
+  wants(instruction: Instruction): boolean {
+    return this.rules.some(({ use }) => isUse(use(instruction)));
+  }
+
+  get hasRules(): boolean {
+    return this.rules.length > 0;
+  }
+
+  private rulesFor(instruction: DecodedInstruction): readonly { readonly rule: Rule; readonly use: Use }[] {
+    const known = this.fitting.get(instruction);
+    if (known) return known;
+    const mode = this.machine.cpu.state.get32('codeMode') as CodeMode;
+    const decoder = new Decoder(BITNESS[mode], instruction.bytes, 0);
+    const decoded = decoder.decode();
+    const rules = this.rules.map((rule) => ({ rule, use: rule.use(decoded) })).filter(({ use }) => isUse(use));
+    decoded.free();
+    decoder.free();
+    this.fitting.set(instruction, rules);
+    return rules;
+  }
+
+  /** The kinds to stop at that the instruction in front of the processor is one of. */
+  stopsAt(instruction: DecodedInstruction): InstructionStop[] {
+    return this.rulesFor(instruction).flatMap(({ rule }) =>
+      'stop' in rule && stopsNow(rule.stop, this.machine.cpu, instruction) ? [rule.stop] : [],
+    );
+  }
+
+  /** The instruction is about to execute: notes what it does to watched registers, MSRs and fields. */
+  before(instruction: DecodedInstruction): void {
+    for (const { rule, use } of this.rulesFor(instruction)) {
+      if ('stop' in rule || !this.isHere(rule.watch)) continue;
+      const { reads, writes, mayChange = false } = this.useNow(rule.watch, use, instruction);
+      if (writes || mayChange) this.noteValue(rule.watch, 'write', !writes);
+      if (reads) this.noteValue(rule.watch, 'read', false);
+    }
+  }
+
+  /** What registers decide: whether the MSR or field that the instruction names is the one that is watched. */
+  private useNow(watch: WatchOf<'register' | 'msr' | 'field'>, use: Use, instruction: DecodedInstruction): Use {
+    if (watch.kind === 'register' || !(use.reads || use.writes)) return use;
+    const { cpu } = this.machine;
+    const argument = ARGUMENTS.get(instruction.mnemonic)?.read(cpu, instruction);
+    if (watch.kind === 'msr') return argument === undefined || Number(argument) === watch.index ? use : NONE;
+    // A guest's VMREAD and VMWRITE are about its shadow VMCS.
+    const named = cpu.state.get32('nonRoot') === 0 && argument !== undefined && argument < 0x1_0000n;
+    const field = named ? fieldByEncoding(Number(argument))?.field : undefined;
+    return field?.encoding === watch.encoding ? use : { ...NONE, mayChange: use.mayChange ?? false };
+  }
+
+  private noteValue(
+    watch: WatchOf<'register' | 'msr' | 'field'>,
+    access: 'read' | 'write',
+    onlyChanges: boolean,
+    before = this.valueOf(watch),
+  ): void {
+    const vmcs = this.machine.vmx.currentVmcs;
+    const read = (): Uint8Array | undefined =>
+      watch.kind === 'field' && this.machine.vmx.currentVmcs !== vmcs ? before : this.valueOf(watch);
+    this.note({
+      hit: { watch, access, by: 'instruction', ...this.here() },
+      before,
+      read,
+      onlyChanges,
+      ofInstruction: watch.kind !== 'field',
+    });
+  }
+
+  private valueOf(watch: WatchOf<'register' | 'msr' | 'field'>): Uint8Array | undefined {
+    const { cpu, vmx } = this.machine;
+    if (watch.kind === 'register') {
+      const register = registerByName(watch.name);
+      return register && bytesOf(register.read(cpu.state), Math.ceil(register.bits / 8));
+    }
+    const value = watch.kind === 'msr' ? readMsr(cpu, watch.index) : vmx.read(watch.encoding);
+    return value === undefined ? undefined : bytesOf(value, 8);
+  }
+
+  /** The instruction in hand has faulted: it has done nothing. */
+  faulted(): void {
+    if (this.notes.length > 0) this.notes = this.notes.filter(({ ofInstruction }) => !ofInstruction);
+  }
+
+  // ---- VM entries and VM exits
+
+  /** The guest begins to run. */
+  afterEntry(): void {
+    if (this.fields.length > 0) this.sampleFields();
+  }
+
+  /** The VMCS as it is while a guest runs: only the VM exit changes it. */
+  private sampleFields(): void {
+    const { selected, vmx } = this.machine;
+    this.entered.set(
+      selected,
+      this.fields.map(({ encoding }) => vmx.read(encoding)),
+    );
+  }
+
+  /** The host runs again: the processor has written fields, and the instruction in hand did not complete. */
+  afterExit(): void {
+    if (this.notes.length > 0) {
+      this.notes = this.notes.filter(({ hit }) => hit.watch.kind !== 'register' && hit.watch.kind !== 'msr');
+    }
+    const before = this.entered.get(this.machine.selected);
+    this.entered.delete(this.machine.selected);
+    this.fields.forEach((watch, i) => {
+      const value = before?.[i];
+      if (value === undefined || !this.isHere(watch)) return;
+      const read = (): Uint8Array | undefined => this.valueOf(watch);
+      if (sameBytes(bytesOf(value, 8), read())) return;
+      const hit = { watch, access: 'write', by: 'processor', ...this.here() } as const;
+      this.note({ hit, before: bytesOf(value, 8), read, onlyChanges: true, ofInstruction: false });
+    });
+  }
+
+  /** CPL, CR3 or the world may have changed. */
+  noteContext(): void {
+    if (this.events.length === 0) return;
+    this.contextChanged = true;
+    this.machine.interrupt();
+  }
+
+  private judgeContext(): WatchHit[] {
+    this.contextChanged = false;
+    const { cpu, selected, world } = this.machine;
+    const key = `${selected} ${world}`;
+    const before = this.contexts.get(key);
+    const now = { cpl: cpu.state.get32('cpl'), cr3: cpu.state.get64('cr3') };
+    this.contexts.set(key, now);
+    if (!before) return [];
+    const happened = { ring3: now.cpl === 3 && before.cpl !== 3, addressSpace: now.cr3 !== before.cr3 };
+    return this.events.flatMap((watch): WatchHit[] => {
+      if (!happened[watch.event] || !this.isHere(watch)) return [];
+      const [old, value] = watch.event === 'ring3' ? [BigInt(before.cpl), 3n] : [before.cr3, now.cr3];
+      return [{ watch, access: 'write', by: 'instruction', ...this.here(), before: old, after: value }];
+    });
+  }
+
+  /** State was put back, or watching begins: what is known of the past is forgotten, the present is taken as it is. */
+  forgetState(): void {
+    this.notes = [];
+    this.entered.clear();
+    this.contexts.clear();
+    this.contextChanged = false;
+  }
+
+  /** For each processor after `forgetState`, while it is the selected one. */
+  adoptState(): void {
+    if (this.fields.length > 0 && this.machine.world === 'guest') this.sampleFields();
+    if (this.events.length > 0) this.judgeContext();
+  }
+
+  // ---- memory, devices, ports
+
+  private memoryAccessed({ range, at, length, write, by }: WatchedAccess): void {
+    const watch = this.ranges.get(range);
+    const address = at[range.space];
+    if (!watch || address === undefined || !this.isHere(watch)) return;
+    const alsoReads = write && watch.access === 'read';
+    if (alsoReads && !(by === 'instruction' && this.modifiesMemory())) return;
+    const access = write && !alsoReads ? 'write' : 'read';
+    const from = by === 'instruction' ? by : 'processor';
+    this.noteMemory(watch, access, from, address, Number(at.hpa), length);
+  }
+
+  /** Whether the instruction in hand reads the memory that it writes. */
+  private modifiesMemory(): boolean {
+    const { cpu } = this.machine;
+    const bytes: number[] = [];
+    for (let i = 0n; i < 15n; i++) {
+      const { physical } = cpu.mmu.explain(this.machine.instructionAddress() + i, 'execute');
+      if (physical === undefined) break;
+      bytes.push(cpu.mmu.physical.peek(physical, 1)[0] ?? 0);
+    }
+    return modifiesMemory(Uint8Array.from(bytes), BITNESS[cpu.state.get32('codeMode') as CodeMode]);
+  }
+
+  /** A device is about to access memory. */
+  deviceAccessed({ requester, address, physical, length, write }: DeviceAccess): void {
+    for (const watch of this.devices) {
+      const touches = address < watch.address + BigInt(watch.length) && watch.address < address + BigInt(length);
+      if (watch.requester !== requester || !touches || !asks(watch, write)) continue;
+      this.noteMemory(watch, write ? 'write' : 'read', 'device', address, physical, length);
+    }
+    for (const [range, watch] of this.ranges) {
+      const hpa = BigInt(physical);
+      const touches = hpa < range.address + BigInt(range.length) && range.address < hpa + BigInt(length);
+      if (watch.space !== 'hpa' || watch.world !== undefined || !touches || !asks(watch, write)) continue;
+      this.noteMemory(watch, write ? 'write' : 'read', 'device', hpa, physical, length);
+    }
+  }
+
+  /** @param address of the access in the watch's space, at host-physical address `physical` */
+  private noteMemory(
+    watch: WatchOf<'memory' | 'dma'>,
+    access: 'read' | 'write',
+    by: WatchHit['by'],
+    address: bigint,
+    physical: number,
+    length: number,
+  ): void {
+    const shown = shownPart(watch, address, length);
+    const start = physical + Number(shown.address - address);
+    const memory = this.machine.cpu.mmu.physical;
+    const read = (): Uint8Array | undefined =>
+      memory.isRam(start, shown.length) ? memory.peek(start, shown.length) : undefined;
+    const known = this.notes.some(
+      ({ hit }) => hit.watch === watch && hit.access === access && hit.address === shown.address,
+    );
+    if (known) return;
+    const hit = { watch, access, by, ...this.here(), ...shown };
+    this.note({ hit, before: read(), read, onlyChanges: false, ofInstruction: by === 'instruction' });
+  }
+
+  /** Ports were accessed, with this value. */
+  portAccessed(port: number, size: number, value: number, write: boolean): void {
+    for (const watch of this.ports) {
+      if (port >= watch.port + watch.ports || watch.port >= port + size || !this.isHere(watch)) continue;
+      if (!asks(watch, write)) continue;
+      const access = write ? 'write' : 'read';
+      const hit = { watch, access, by: 'instruction', ...this.here(), address: BigInt(port), length: size } as const;
+      const read = (): Uint8Array => bytesOf(BigInt(value), size);
+      this.note({ hit, before: undefined, read, onlyChanges: false, ofInstruction: false });
+    }
+  }
+
+  // ---- at the boundary
+
+  private isHere(watch: Watch): boolean {
+    return watch.world === undefined || watch.world === this.machine.world;
+  }
+
+  private here(): Pick<WatchHit, 'at' | 'world' | 'processor'> {
+    return {
+      at: this.machine.instructionAddress(),
+      world: this.machine.world,
+      processor: this.machine.selected,
+    };
+  }
+
+  private note(note: Note): void {
+    this.notes.push(note);
+    this.machine.interrupt();
+  }
+
+  /** Whether `settle` has something to judge. */
+  get isPending(): boolean {
+    return this.notes.length > 0 || this.contextChanged;
+  }
+
+  /** What has happened since the last boundary. */
+  settle(): WatchHit[] {
+    const events = this.contextChanged ? this.judgeContext() : [];
+    const hits = this.notes.flatMap(({ hit, before, read, onlyChanges }): WatchHit[] => {
+      const after = read();
+      const isSame = sameBytes(before, after);
+      if ((onlyChanges || hit.watch.access === 'change') && isSame) return [];
+      if (hit.watch.kind !== 'event' && !asks(hit.watch, hit.access === 'write')) return [];
+      return [{ ...hit, before: numberIn(before), after: numberIn(after) }];
+    });
+    this.notes = [];
+    return [...hits, ...events];
+  }
+
+  /** Forgets what has happened: in replays, and when the debugger itself did it. */
+  discard(): void {
+    this.notes = [];
+    if (this.contextChanged) this.judgeContext();
+  }
+}
+
+const isUse = ({ reads, writes, mayChange }: Use): boolean => reads || writes || mayChange === true;
+
+const readsCount = ({ access }: Watch): boolean => access === 'read' || access === 'readWrite';
+const asks = (watch: Watch, write: boolean): boolean => (write ? watch.access !== 'read' : readsCount(watch));
+
+/** What to show of a watch that was accessed: all of it that lies in the page, or what was accessed where that is much. */
+function shownPart(watch: WatchOf<'memory' | 'dma'>, address: bigint, length: number) {
+  const page = address - (address % PAGE);
+  const end = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+  const start = (a: bigint, b: bigint): bigint => (a > b ? a : b);
+  const [first, last] = [start(watch.address, page), end(watch.address + BigInt(watch.length), page + PAGE)];
+  if (last - first <= BigInt(SHOWN)) return { address: first, length: Number(last - first) };
+  const from = start(first, address);
+  return { address: from, length: Number(end(last, address + BigInt(length)) - from) };
+}
