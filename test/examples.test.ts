@@ -33,6 +33,9 @@ describe('examples', () => {
       'first-vmm/first-vmm.elf',
       'first-vmm/guest.elf',
       'stale-tlb/stale-tlb.elf',
+      'two-guests/collatz.elf',
+      'two-guests/primes.elf',
+      'two-guests/two-guests.elf',
     ]);
   });
 

@@ -5,6 +5,8 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
+import { EXIT } from '../../sim-core/vmx/exit-reasons.ts';
+import { ENCODING } from '../../sim-core/vmx/fields.ts';
 import { SAMPLES, type Sample } from './samples.ts';
 
 const MEMORY = 64 * 2 ** 20;
@@ -39,6 +41,21 @@ describe('samples on the whole machine', () => {
     const machine = boot(SAMPLES.firstVmm);
     machine.run(INSTRUCTION_LIMIT);
     assert.deepEqual(Object.fromEntries(machine.vmx.exitCounts), FIRST_VMM_EXITS);
+  });
+
+  it('two-guests runs both guests, each under its VPID, by turns that the preemption timer ends', () => {
+    const machine = boot(SAMPLES.twoGuests);
+    const turns: bigint[] = [];
+    machine.onVmEntry = () => {
+      const vpid = machine.vmx.read(ENCODING.VIRTUAL_PROCESSOR_ID) ?? 0n;
+      if (turns.at(-1) !== vpid) turns.push(vpid);
+      return false;
+    };
+    machine.run(INSTRUCTION_LIMIT);
+    assert.deepEqual(turns.slice(0, 4), [1n, 2n, 1n, 2n]);
+    assert.equal(machine.vmx.exitCounts.get(EXIT.HLT), 2);
+    assert.ok((machine.vmx.exitCounts.get(EXIT.VMX_PREEMPTION_TIMER) ?? 0) > 20);
+    assert.equal(machine.vmx.knownVmcses.length, 2);
   });
 
   it('broken-entry fails the check on the host TR selector and no other', () => {

@@ -17,6 +17,8 @@ export interface Sample {
 
 const GUEST = join(EXAMPLES, 'first-vmm/guest.elf');
 
+const twoGuests = (name: string): string => join(EXAMPLES, `two-guests/${name}.elf`);
+
 const sample = (name: string, exitValue: number, modules = [GUEST]): Sample => ({
   name,
   kernel: join(EXAMPLES, name, `${name}.elf`),
@@ -29,4 +31,5 @@ export const SAMPLES = {
   firstVmm: sample('first-vmm', 0),
   brokenEntry: sample('broken-entry', 1),
   staleTlb: sample('stale-tlb', 0, []),
+  twoGuests: sample('two-guests', 0, ['primes', 'collatz'].map(twoGuests)),
 } as const satisfies Record<string, Sample>;
