@@ -7,7 +7,7 @@ import { AT, CODE, TestProcessor } from './test-processor.ts';
 describe('VMCSs that a processor has worked with', () => {
   const inTwo = (): TestProcessor => {
     const processor = new TestProcessor();
-    processor.enter({ GUEST_RIP: 0x1234 });
+    processor.enter({ GUEST_RIP: 0x1234n });
     processor.setGpr('r15', 0xfeed_0000_0000_beefn);
     processor.execute(CODE.cpuid);
     processor.setGpr('r15', 0n);
