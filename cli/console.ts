@@ -10,10 +10,13 @@ const BUFFER_SIZE = 4096;
 /** What setTimeout can count. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+/** The guest's side. */
+export type ConsolePort = Pick<Machine['serial'], 'onOutput' | 'input'>;
+
 export class SerialConsole {
   /** Set when the user asked for the end with Ctrl-A x. */
   interrupted = false;
-  private readonly serial: Machine['serial'];
+  private readonly serial: ConsolePort;
   private readonly buffer = Buffer.alloc(BUFFER_SIZE);
   private used = 0;
   private afterEscape = false;
@@ -28,7 +31,7 @@ export class SerialConsole {
   };
   private wake: () => void = () => {};
 
-  constructor({ serial }: Pick<Machine, 'serial'>) {
+  constructor({ serial }: { readonly serial: ConsolePort }) {
     this.serial = serial;
     serial.onOutput = (byte) => this.transmit(byte);
   }

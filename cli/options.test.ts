@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { parseDap, parseMemory, parseRun, UsageError } from './options.ts';
+import { parseDap, parseGdb, parseMemory, parseRun, UsageError } from './options.ts';
 
 describe('command line', () => {
   it('has defaults for everything but the image', () => {
@@ -118,5 +118,13 @@ describe('command line', () => {
   it('takes a TCP port for dap', () => {
     assert.deepEqual([parseDap([]).port, parseDap(['--port', '4711']).port], [undefined, 4711]);
     for (const port of ['', '-1', '65536', 'x']) assert.throws(() => parseDap([`--port=${port}`]), UsageError);
+  });
+
+  it('takes the options of run for gdb, but for those that gdb takes over', () => {
+    assert.deepEqual(parseGdb(['a.elf', '--memory', '1G']), { run: parseRun(['a.elf', '--memory', '1G']), port: 1234 });
+    assert.equal(parseGdb(['a.elf', '--port', '0']).port, 0);
+    assert.throws(() => parseGdb(['a.elf', '--port', '99999']), UsageError);
+    assert.throws(() => parseGdb(['a.elf', '--verify']), /--verify has no meaning/);
+    assert.throws(() => parseGdb([]), /gdb needs an image/);
   });
 });

@@ -89,6 +89,9 @@ export const HELP = `Usage: vmxray <command> [options]
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
     --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
+  vmxray gdb IMAGE [options]    the same machine for gdb's 'target remote', which also steps it backwards;
+                                the options are those of run, and:
+    --port N                    TCP port on 127.0.0.1 (default 1234; 0 takes any free one)
   vmxray dap [--port N]         Debug Adapter Protocol on standard input and output, or on 127.0.0.1:N
   vmxray --help | --version
 
