@@ -2,6 +2,7 @@ import { GPR } from '../sim-core/state/layout.ts';
 import { FormatError } from './symbols/byte-reader.ts';
 import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from './symbols/call-frames.ts';
 import { compute, type ExpressionContext, Unavailable } from './symbols/dwarf/location-expressions.ts';
+import type { Activation } from './symbols/dwarf/scopes.ts';
 import type { Target } from './target.ts';
 import { vmcsField, type WorldView } from './world-view.ts';
 
@@ -20,6 +21,9 @@ export interface Frame {
   readonly restored: ReadonlyMap<string, bigint>;
   /** Where on the stack the activations that it has called have put its registers: linear addresses. */
   readonly saved: ReadonlyMap<string, bigint>;
+  /** Of the functions inlined here the one that is meant, and the one inlined into it that is under way. */
+  readonly activation?: Activation;
+  readonly inlined?: Activation;
 }
 
 const vectorNames = Array.from({ length: 16 }, (_, number) => `xmm${number}`);

@@ -1,11 +1,28 @@
 import { errors } from '../errors.ts';
 import { type Place, type Space, wrap64 } from '../memory-reference.ts';
+import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
+import { strip, type Type } from '../symbols/dwarf/types.ts';
+import type { TypedValue } from '../typed-value.ts';
 import type { Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
+import { evaluateProgramNode, memberChain, pointerSum } from './program-values.ts';
 
 /** A number, and the address space that it is an address of when the expression says one. */
 export interface Value {
+  /** @throws RequestError when it is a value of the program that is no number. */
   readonly number: bigint;
   readonly space?: Space | undefined;
+  /** A value of the program. */
+  readonly typed?: TypedValue | undefined;
+}
+
+/** What names mean by the debug information of the program. */
+export interface ProgramNames {
+  /** A variable of the program that has this name here. */
+  variable(name: string): TypedValue | undefined;
+  /** A type of the program, without asterisks behind it. */
+  type(name: string): Type | undefined;
+  /** A value of a type that lies in memory. */
+  valueAt(type: Type, place: Place): TypedValue;
 }
 
 /** What names and memory stand for while an expression is evaluated. */
@@ -16,6 +33,8 @@ export interface Environment {
   lookup(name: string): bigint | undefined;
   /** @returns why it cannot be assigned, or undefined when it was. */
   assign(name: string, value: bigint): string | undefined;
+  /** Absent where there is no program with types. */
+  readonly program?: ProgramNames;
   /** Little-endian bytes. @throws unreadable. */
   readMemory(place: Place, bytes: number): Uint8Array;
   /** @throws notWritable. */
@@ -51,6 +70,47 @@ const UNARY: Readonly<Record<string, (a: bigint) => bigint>> = {
   '!': (a) => truth(a === 0n),
 };
 
+/** A value of the program as one of an expression. */
+export const ofProgram = (typed: TypedValue, at: number): Value => ({
+  typed,
+  get number() {
+    try {
+      return typed.number();
+    } catch (error) {
+      if (error instanceof Unavailable)
+        throw errors.badExpression(`'${typed.expression ?? 'It'}': ${error.message}`, at);
+      throw error;
+    }
+  },
+});
+
+/** Inside [ ] and u32( ) names of the program's global variables are addresses, but where a member of one is meant. */
+function forAddresses(environment: Environment): Environment {
+  const { program } = environment;
+  if (!program) return environment;
+  const variable = (name: string): TypedValue | undefined => {
+    const found = program.variable(name);
+    return found?.isGlobal && strip(found.type).kind !== 'record' ? undefined : found;
+  };
+  return {
+    wordBytes: environment.wordBytes,
+    program: { variable, type: (name) => program.type(name), valueAt: (type, place) => program.valueAt(type, place) },
+    lookup: (name) => environment.lookup(name),
+    assign: (name, value) => environment.assign(name, value),
+    readMemory: (place, bytes) => environment.readMemory(place, bytes),
+    writeMemory: (place, bytes) => environment.writeMemory(place, bytes),
+  };
+}
+
+function evaluateName({ name, at }: Extract<Node, { kind: 'name' }>, environment: Environment): Value {
+  const [first = '', ...members] = name.split('.');
+  const variable = name.startsWith('$') ? undefined : environment.program?.variable(first);
+  if (variable) return ofProgram(memberChain(variable, members, at), at);
+  const number = environment.lookup(name);
+  if (number === undefined) throw errors.badExpression(`'${name}' is no register, field, variable or symbol`, at);
+  return { number };
+}
+
 function evaluateBinary(node: Extract<Node, { kind: 'binary' }>, environment: Environment): Value {
   const left = evaluate(node.left, environment);
   if (node.operator === '&&' && left.number === 0n) return { number: 0n };
@@ -60,13 +120,15 @@ function evaluateBinary(node: Extract<Node, { kind: 'binary' }>, environment: En
   if ((node.operator === '/' || node.operator === '%') && right.number === 0n) {
     throw errors.badExpression('Division by zero', node.at);
   }
+  const sum = pointerSum(node.operator, left, right);
+  if (sum) return sum;
   const number = BINARY[node.operator]?.(left.number, right.number) ?? 0n;
   const keepsSpace = node.operator === '+' || node.operator === '-' || node.operator === '&';
   return { number, space: keepsSpace ? (left.space ?? right.space) : undefined };
 }
 
 function placeOf(node: MemoryNode, environment: Environment): Place {
-  const address = evaluate(node.address, environment);
+  const address = evaluate(node.address, forAddresses(environment));
   return { space: address.space ?? 'linear', address: wrap64(address.number) };
 }
 
@@ -81,11 +143,8 @@ export function evaluate(node: Node, environment: Environment): Value {
   switch (node.kind) {
     case 'number':
       return { number: node.value };
-    case 'name': {
-      const number = environment.lookup(node.name);
-      if (number === undefined) throw errors.badExpression(`'${node.name}' is no register, field or symbol`, node.at);
-      return { number };
-    }
+    case 'name':
+      return evaluateName(node, environment);
     case 'unary':
       return { number: UNARY[node.operator]?.(evaluate(node.operand, environment).number) ?? 0n };
     case 'binary':
@@ -96,6 +155,8 @@ export function evaluate(node: Node, environment: Environment): Value {
       return { number: BigInt.asIntN(64, evaluate(node.operand, environment).number) };
     case 'memory':
       return { number: readMemory(node, environment) };
+    default:
+      return evaluateProgramNode(node, environment);
   }
 }
 
@@ -110,9 +171,22 @@ export function assign({ target, value }: Assignment, environment: Environment):
     environment.writeMemory(placeOf(target, environment), bytes);
     return number;
   }
+  const typed = target.kind === 'name' ? assignedVariable(target, environment) : evaluate(target, environment).typed;
+  if (typed) {
+    typed.assign(number);
+    return number;
+  }
+  if (target.kind !== 'name') throw errors.badExpression('This cannot be assigned', target.at);
   const problem = environment.assign(target.name, number);
   if (problem !== undefined) throw errors.notWritable(target.name, problem);
   return number;
+}
+
+/** The variable that a name to be assigned means; undefined for registers and VMCS fields. */
+function assignedVariable(target: Extract<Node, { kind: 'name' }>, environment: Environment): TypedValue | undefined {
+  const [first = '', ...members] = target.name.split('.');
+  const variable = target.name.startsWith('$') ? undefined : environment.program?.variable(first);
+  return variable && memberChain(variable, members, target.at);
 }
 
 /** Text of a log message. */

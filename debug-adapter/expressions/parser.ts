@@ -2,13 +2,17 @@
  * The expression language of watches, hovers, conditions, log points and the debug console.
  *
  *   expression  a || b, a && b, a | b, a ^ b, a & b, == !=, < <= > >=, << >>, + -, * / %, with C's precedence
- *   unary       -a, ~a, !a
- *   primary     numbers (0x1F, 0b101, 42, 1_000), names (rax, $rax, cs.base, vmcs.GUEST_RIP, guest.rip, a symbol),
- *               (a), [a] (a word in memory), u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a)
+ *   unary       -a, ~a, !a; *a, &a and (type)a as in C
+ *   primary     numbers (0x1F, 0b101, 42, 1_000), names (rax, $rax, cs.base, vmcs.GUEST_RIP, guest.rip, a variable,
+ *               a symbol), (a), [a] (a word in memory), u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a),
+ *               sizeof(a), sizeof(type)
+ *   postfix     a.member, a->member, a[b], of variables of the program
  *   place       gpa:a, hpa:a, guest:a, vmm:a, linear:a name the address space in which [ ] and u32( ) read
- *   assignment  name = a, [a] = b, u32(a) = b   (debug console only)
+ *   assignment  name = a, [a] = b, u32(a) = b, *p = a, p->member = a   (debug console only)
  *
- * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64.
+ * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64. A name is a local variable
+ * before it is a register ($rax is the register always), and a register before it is a variable outside of functions.
+ * Inside [ ] and u32( ) variables outside of functions stand for their addresses, as in assembly language.
  */
 
 import { errors } from '../errors.ts';
@@ -27,7 +31,29 @@ export type Node =
     }
   | { readonly kind: 'space'; readonly space: Space; readonly operand: Node }
   | { readonly kind: 'signed'; readonly operand: Node }
-  | MemoryNode;
+  | MemoryNode
+  | ProgramNode;
+
+/** What has a meaning by the types of the program. */
+export type ProgramNode =
+  | {
+      readonly kind: 'member';
+      readonly object: Node;
+      readonly name: string;
+      readonly arrow: boolean;
+      readonly at: number;
+    }
+  | { readonly kind: 'index'; readonly object: Node; readonly index: Node; readonly at: number }
+  | { readonly kind: 'dereference'; readonly operand: Node; readonly at: number }
+  | { readonly kind: 'address'; readonly operand: Node; readonly at: number }
+  | { readonly kind: 'cast'; readonly type: string; readonly operand: Node; readonly at: number }
+  /** Of an expression or of a type: which of them a name is, the program knows. */
+  | {
+      readonly kind: 'sizeof';
+      readonly type: string | undefined;
+      readonly operand: Node | undefined;
+      readonly at: number;
+    };
 
 /** @property bytes undefined: the word size of the code that runs. */
 export interface MemoryNode {
@@ -40,9 +66,12 @@ export interface MemoryNode {
 
 export interface Assignment {
   readonly kind: 'assignment';
-  readonly target: Extract<Node, { kind: 'name' | 'memory' }>;
+  readonly target: AssignableNode;
   readonly value: Node;
 }
+export type AssignableNode = Extract<Node, { kind: (typeof ASSIGNABLE)[number] }>;
+const ASSIGNABLE = ['name', 'memory', 'member', 'index', 'dereference'] as const;
+export const isAssignable = (node: Node): node is AssignableNode => ASSIGNABLE.some((kind) => kind === node.kind);
 
 interface Token {
   readonly kind: 'number' | 'name' | 'operator' | 'end';
@@ -51,7 +80,7 @@ interface Token {
 }
 
 const TOKEN =
-  /\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*)|([A-Za-z_$@][\w.$@]*)|(\|\||&&|==|!=|<=|>=|<<|>>|[-+*/%&|^~!<>()[\]:=])|$)/y;
+  /\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*)|([A-Za-z_$@](?:[\w.$@]|::)*)|(\|\||&&|==|!=|<=|>=|<<|>>|->|[-+*/%&|^~!<>()[\]:=.])|$)/y;
 
 function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
@@ -131,8 +160,8 @@ class Parser {
     const target = this.expression();
     const { at } = this.token;
     if (!this.accept('=')) return target;
-    if (target.kind !== 'name' && target.kind !== 'memory') {
-      throw errors.badExpression('Only registers, VMCS fields and memory can be assigned', at);
+    if (!isAssignable(target)) {
+      throw errors.badExpression('Only registers, VMCS fields, variables and memory can be assigned', at);
     }
     return { kind: 'assignment', target, value: this.expression() };
   }
@@ -161,6 +190,66 @@ class Parser {
       this.take();
       return { kind: 'unary', operator: token.text, operand: this.unary() };
     }
+    if (this.accept('*')) return { kind: 'dereference', operand: this.unary(), at: token.at };
+    if (this.accept('&')) return { kind: 'address', operand: this.unary(), at: token.at };
+    const type = this.castType();
+    if (type !== undefined) return { kind: 'cast', type, operand: this.unary(), at: token.at };
+    return this.postfix(this.primary());
+  }
+
+  /** The type in parentheses of a cast, which is taken; undefined when there is none. */
+  private castType(): string | undefined {
+    const from = this.index;
+    if (!this.accept('(')) return undefined;
+    const type = this.typeName();
+    const isCast = type !== undefined && this.accept(')') && this.beginsOperand(type);
+    if (!isCast) this.index = from;
+    return isCast ? type : undefined;
+  }
+
+  /** Behind (name) only what cannot go on as (name) - 1 makes a cast of it. */
+  private beginsOperand(type: string): boolean {
+    const { kind, text } = this.token;
+    if (kind === 'name' || kind === 'number') return true;
+    if (kind !== 'operator') return false;
+    return CERTAIN_TYPE.test(type) ? '(*&-~!['.includes(text) : '(~!'.includes(text);
+  }
+
+  /** Names and asterisks, as in 'struct vcpu *' and 'unsigned long'. */
+  private typeName(): string | undefined {
+    const words: string[] = [];
+    while (this.token.kind === 'name') words.push(this.take().text);
+    if (words.length === 0) return undefined;
+    if (words.length > 1 && !words.slice(0, -1).every((word) => TYPE_KEYWORD.test(word))) return undefined;
+    let stars = '';
+    while (this.accept('*')) stars += '*';
+    return words.join(' ') + (stars === '' ? '' : ` ${stars}`);
+  }
+
+  private postfix(primary: Node): Node {
+    let node = primary;
+    for (;;) {
+      const { at } = this.token;
+      if (this.accept('[')) {
+        const index = this.expression();
+        this.expect(']');
+        node = { kind: 'index', object: node, index, at };
+      } else if (this.accept('->')) node = this.member(node, true, at);
+      else if (this.accept('.')) node = this.member(node, false, at);
+      else return node;
+    }
+  }
+
+  /** Dots inside a name belong to it: those of 'p->a.b' make two members. */
+  private member(object: Node, arrow: boolean, at: number): Node {
+    if (this.token.kind !== 'name') throw this.unexpected('The name of a member is expected');
+    const [first = '', ...others] = this.take().text.split('.');
+    const start: Node = { kind: 'member', object, name: first, arrow, at };
+    return others.reduce<Node>((inner, name) => ({ kind: 'member', object: inner, name, arrow: false, at }), start);
+  }
+
+  private primary(): Node {
+    const { token } = this;
     if (token.kind === 'name') return this.nameOrCall();
     if (token.kind === 'number') {
       this.take();
@@ -179,21 +268,40 @@ class Parser {
     throw this.unexpected('A value is expected');
   }
 
+  private sizeOf(at: number): Node {
+    const from = this.index;
+    const type = this.typeName();
+    if (type !== undefined && this.accept(')')) {
+      const operand: Node | undefined = /^[\w.$@:]+$/.test(type) ? { kind: 'name', name: type, at } : undefined;
+      return { kind: 'sizeof', type, operand, at };
+    }
+    this.index = from;
+    const operand = this.expression();
+    this.expect(')');
+    return { kind: 'sizeof', type: undefined, operand, at };
+  }
+
   private nameOrCall(): Node {
     const { text, at } = this.take();
     const space = SPACES.find((candidate) => candidate === text.toLowerCase());
     if (space && this.accept(':')) return { kind: 'space', space, operand: this.unary() };
     if (!this.accept('(')) return { kind: 'name', name: text, at };
+    if (text === 'sizeof') return this.sizeOf(at);
     const operand = this.expression();
     this.expect(')');
     if (text === 'signed') return { kind: 'signed', operand };
     const call = MEMORY_FUNCTION.exec(text);
     if (!call)
-      throw errors.badExpression(`There is no function '${text}'; there are u8 … u64, s8 … s64 and signed`, at);
+      throw errors.badExpression(`There is no function '${text}'; there are u8 … u64, s8 … s64, signed and sizeof`, at);
     const bytes = (Number(call[2]) / 8) as 1 | 2 | 4 | 8;
     return { kind: 'memory', bytes, signed: call[1] === 's', address: operand, at };
   }
 }
+
+/** Words that only types begin with. */
+const TYPE_KEYWORD =
+  /^(struct|union|enum|class|const|volatile|unsigned|signed|short|long|int|char|float|double|void|_?[Bb]ool)$/;
+const CERTAIN_TYPE = new RegExp(`\\*$|${TYPE_KEYWORD.source.slice(0, -1)}\\b`);
 
 /** @throws badExpression with the place of the problem. */
 export function parseExpression(text: string): Node {
