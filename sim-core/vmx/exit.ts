@@ -64,7 +64,7 @@ export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   const unsaved = count === 0 ? undefined : storeMsrList(cpu, address(vmcs, F.VM_EXIT_MSR_STORE_ADDRESS), count);
   if (unsaved) abortVmx(unit, 'savingGuestMsrs', describeMsrFailure(unsaved));
   else if (loadHost(unit, details.nmi ?? false)) {
-    unit.known.exited(state, Number(record.vmcs));
+    unit.known.exited(state, Number(record.vmcs), record.instructions);
     announce(unit, record);
   }
 }

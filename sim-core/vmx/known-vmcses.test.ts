@@ -49,7 +49,7 @@ describe('VMCSs that a processor has worked with', () => {
   it('goes back to what it was', () => {
     const { vmx, state } = inTwo();
     const saved = vmx.snapshot();
-    vmx.known.exited(state, AT.otherVmcs);
+    vmx.known.exited(state, AT.otherVmcs, 5);
     assert.notEqual(vmx.knownVmcses[1]?.registers, undefined);
     vmx.restore(saved);
     assert.deepEqual(vmx.snapshot(), saved);

@@ -12,6 +12,8 @@ export interface KnownVmcs {
   readonly pointer: number;
   /** The guest's general registers in encoding order as its last VM exit left them, which no field holds. */
   readonly registers: readonly bigint[] | undefined;
+  /** Instructions that the machine had retired at that VM exit: on another processor there may be a later one. */
+  readonly exitedAt: number;
 }
 
 /** The fields of one VMCS, current or not. */
@@ -25,11 +27,12 @@ interface Entry {
   readonly pointer: number;
   /** Low and high halves. */
   readonly halves: Uint32Array;
-  exited: boolean;
+  exitedAt: number;
 }
 
 /** A hypervisor with more virtual processors than this has the oldest ones forgotten. */
 const MOST = 256;
+const NEVER = -1;
 const HALVES = 2 * countOf('gpr');
 const FIRST_HALF = OFFSET.gpr >>> 2;
 
@@ -40,7 +43,7 @@ export class KnownVmcses {
 
   /** VMPTRLD. */
   loaded(pointer: number): void {
-    this.current = this.entries.get(pointer) ?? this.add({ pointer, halves: new Uint32Array(HALVES), exited: false });
+    this.current = this.entries.get(pointer) ?? this.add({ pointer, halves: new Uint32Array(HALVES), exitedAt: NEVER });
   }
 
   private add(entry: Entry): Entry {
@@ -51,19 +54,20 @@ export class KnownVmcses {
   }
 
   /** A VM exit from the guest of a VMCS; the general registers are still the guest's. Happens often: allocates nothing. */
-  exited(state: State, pointer: number): void {
+  exited(state: State, pointer: number, instructions: number): void {
     if (this.current?.pointer !== pointer) this.loaded(pointer);
     const entry = this.current;
     if (!entry) return;
     const { u32 } = state;
     for (let half = 0; half < HALVES; half++) entry.halves[half] = u32[FIRST_HALF + half] as number;
-    entry.exited = true;
+    entry.exitedAt = instructions;
   }
 
   get list(): KnownVmcs[] {
-    return [...this.entries.values()].map(({ pointer, halves, exited }) => ({
+    return [...this.entries.values()].map(({ pointer, halves, exitedAt }) => ({
       pointer,
-      registers: exited ? [...new BigUint64Array(halves.buffer)] : undefined,
+      exitedAt,
+      registers: exitedAt !== NEVER ? [...new BigUint64Array(halves.buffer)] : undefined,
     }));
   }
 
@@ -71,10 +75,10 @@ export class KnownVmcses {
   replace(list: readonly KnownVmcs[]): void {
     this.entries.clear();
     this.current = undefined;
-    for (const { pointer, registers } of list) {
+    for (const { pointer, registers, exitedAt } of list) {
       const halves = new Uint32Array(HALVES);
       new BigUint64Array(halves.buffer).set(registers ?? []);
-      this.add({ pointer, halves, exited: registers !== undefined });
+      this.add({ pointer, halves, exitedAt });
     }
   }
 }
