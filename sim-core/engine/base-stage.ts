@@ -37,6 +37,7 @@ export abstract class BaseStage implements Stage {
   abstract gpr(register: number, size: 1 | 2 | 4 | 8): Place;
   abstract effectiveAddress(displacement?: I64): I64;
   abstract baseIs(register: number): I32;
+  abstract budget(): I32;
   abstract nextRip(): I64;
   abstract branchIf(condition: I32): void;
   abstract branch(): void;

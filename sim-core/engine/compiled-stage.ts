@@ -97,6 +97,10 @@ export class CompiledStage extends BaseStage {
 
   // ---- control flow
 
+  budget(): I32 {
+    return this.region.exactBudget(this.unused);
+  }
+
   nextRip(): I64 {
     return this.region.codeBase.add(this.u16(RECORD.nextOffset));
   }

@@ -57,6 +57,10 @@ export class InterpreterStage extends BaseStage {
 
   // ---- control flow
 
+  budget(): I32 {
+    return load32(ZERO, OFFSET.budget);
+  }
+
   nextRip(): I64 {
     return load64(ZERO, OFFSET.codeBase).add(load16(this.record, RECORD.nextOffset).extendU());
   }

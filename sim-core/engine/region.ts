@@ -275,7 +275,12 @@ export class RegionBuilder {
 
   /** Before calls that may read the instruction count. */
   storeBudget(unused: number): void {
-    this.code.store(4, ZERO, this.budget.get().add(unused), OFFSET.budget);
+    this.code.store(4, ZERO, this.exactBudget(unused), OFFSET.budget);
+  }
+
+  /** @param unused instructions of the block that were counted but not begun */
+  exactBudget(unused: number): I32 {
+    return this.budget.get().add(unused);
   }
 
   private tail(): void {

@@ -36,6 +36,9 @@ export interface Stage {
   /** 1 when the memory operand's base register is this one. */
   baseIs(register: number): I32;
 
+  /** Instructions of the slice that are not begun yet: `granted` less these have begun, this one included. */
+  budget(): I32;
+
   /** RIP of the next instruction, not truncated. */
   nextRip(): I64;
   /** Goes to the near branch target if `condition`, else falls through; the last thing an instruction does. */

@@ -243,6 +243,14 @@ export function loadInt(shape: IntLoad, address: I32, offset = 0): Word {
     out.unsigned(offset);
   });
 }
+/** Loads a floating-point number. */
+export const loadF64 = (address: I32, offset = 0): Value<'f64'> =>
+  new Value('f64', (out) => {
+    address.emit(out);
+    out.byte(LOAD.f64[0]);
+    out.byte(0);
+    out.unsigned(offset);
+  });
 export const load32 = (address: I32, offset = 0): I32 => loadInt('i32', address, offset) as I32;
 export const load64 = (address: I32, offset = 0): I64 => loadInt('i64', address, offset) as I64;
 export const load16 = (address: I32, offset = 0): I32 => loadInt('i32u16', address, offset) as I32;

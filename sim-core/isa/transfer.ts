@@ -86,11 +86,11 @@ export function push(s: Stage, size: Size, value: Word): void {
 }
 
 /** The value on top of the stack; the caller moves the pointer by `dropStack` once nothing can fault any more. */
-function top(s: Stage, size: Size): Word {
+export function top(s: Stage, size: Size): Word {
   return s.memory(SEGMENT.ss, stackPointer(s).read().extendU(), size, 'read').read();
 }
 
-function dropStack(s: Stage, bytes: Word): void {
+export function dropStack(s: Stage, bytes: Word): void {
   const pointer = stackPointer(s);
   const old = pointer.read();
   pointer.write(truncated(pointer.size, old.add(toWord(bytes, old.type))));

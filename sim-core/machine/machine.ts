@@ -26,6 +26,7 @@ import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { noteRing, updateCounters } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
+import { stagedInstructions } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
 import { EXIT } from '../engine/record.ts';
 import type { Iommu } from '../iommu/iommu.ts';
@@ -192,7 +193,7 @@ class SimulatedMachine implements Machine, Rewindable {
       stopsHere: (instruction: () => DecodedInstruction) => this.stopsHere(instruction),
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
-    const semantics = new Map([...SEMANTICS, ...VMX_SEMANTICS]);
+    const semantics = new Map([...SEMANTICS, ...stagedInstructions(all.length === 1), ...VMX_SEMANTICS]);
     const { compile = true, blockStarts = [] } = config;
     this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
     for (const { cpu } of all) this.processor.attach(cpu);

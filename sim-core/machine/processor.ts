@@ -88,6 +88,7 @@ export class Processor {
   ) {
     this.compiles = options.compile ?? true;
     this.sampleInterval = options.sampleInterval ?? 20_000;
+    this.untilSample = this.nextSample();
     this.semantics = options.semantics ?? SEMANTICS;
     this.hooks = hooks;
     this.cpu = cpu;
@@ -143,15 +144,19 @@ export class Processor {
   /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
   run(count: number): void {
     const { state } = this;
-    this.granted = 0;
+    state.setFloat('granted', 0);
+    this.kicked = false;
     let left = count;
     while (left > 0) {
-      const portion = Math.min(left, this.nextSample());
+      const portion = Math.min(left, this.untilSample);
       left -= portion;
-      this.granted += portion;
+      this.untilSample -= portion;
+      state.setFloat('granted', state.getFloat('granted') + portion);
       state.set32('budget', portion);
       this.dispatch();
-      if (state.get32('exitCode') !== EXIT.budget || this.withheld !== 0) return;
+      if (state.get32('exitCode') !== EXIT.budget || this.kicked) return;
+      if (this.untilSample > 0) continue;
+      this.untilSample = this.nextSample();
       this.sample();
       state.set32('exitCode', EXIT.budget);
     }
@@ -183,6 +188,8 @@ export class Processor {
   // ---- finding hot code
 
   private samples = 0;
+  /** Instructions to grant until the next look at where the guest is. */
+  private untilSample: number;
   private readonly heat = new Map<number, number>();
 
   /** Instructions until the next look at where the guest is: irregular, so as not to beat with its loops. */
@@ -464,26 +471,26 @@ export class Processor {
     if (this.state.get32('attention') !== 0) this.kick();
   }
 
-  /** Budget taken away to leave the dispatch loop after the instruction in hand. */
-  private withheld = 0;
-  private granted = 0;
+  /** Whether the budget was taken away, to leave the dispatch loop after the instruction in hand. */
+  private kicked = false;
 
-  /** Makes the dispatch loop return before the next instruction. */
+  /** Makes `run` return before the next instruction. */
   kick(): void {
-    this.withheld += this.state.get32('budget');
-    this.state.set32('budget', 0);
+    const { state } = this;
+    state.setFloat('granted', state.getFloat('granted') - state.get32('budget'));
+    state.set32('budget', 0);
+    this.kicked = true;
   }
 
   /** Instructions begun since `run` that are not in `state.retired` yet, the one in hand included. */
   get executed(): number {
-    return this.granted - this.withheld - this.state.get32('budget');
+    return this.state.getFloat('granted') - this.state.get32('budget');
   }
 
   /** Adds what the last `run` executed to `state.retired`. */
   retire(): void {
     this.state.setFloat('retired', this.state.getFloat('retired') + this.executed);
-    this.granted = 0;
-    this.withheld = 0;
+    this.state.setFloat('granted', 0);
     this.state.set32('budget', 0);
   }
 

@@ -21,6 +21,8 @@ const STATE_BASE = 0x1000;
 const FIELDS = {
   /** Instructions that all processors together retired before this slice (Number, as f64). */
   retired: [8, 1],
+  /** Instructions of the slice that runs: given to it so far, `budget` of them not begun yet (Number, as f64). */
+  granted: [8, 1],
   /** Cycles beyond one per instruction: page-walk references, VM transitions, skipped halts (Number, as f64). */
   extraCycles: [8, 1],
   /** Absolute cycle (Number, as f64) at which something is due: the slice that runs ends there. */

@@ -1,0 +1,81 @@
+/**
+ * System instructions that kernels execute all the time, staged like ordinary ones for their plain case; whatever else
+ * the manual has them do is left to the slow instructions of system-instructions.ts.
+ */
+
+import { Mnemonic } from 'iced-x86';
+import type { Semantics, Stage } from '../engine/stage.ts';
+import { type I32, i32, i64, load32, load64, loadF64 } from '../engine/value.ts';
+import { toFloat, toInteger } from '../engine/vector.ts';
+import { dropStack, push, top } from '../isa/transfer.ts';
+import { CR4, RFLAGS } from '../state/control-bits.ts';
+import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
+import { TIME_STAMP_CYCLES } from './time.ts';
+
+const ZERO = i32(0);
+
+/** In the guest a VM exit may take the place of the instruction. */
+const slowInGuest = (s: Stage): void => s.slowIf(load32(ZERO, OFFSET.nonRoot));
+
+/** Cycles since boot, this instruction's included, as `Clock.cycles` gives them. */
+function cycles(s: Stage) {
+  const float = (offset: number) => toInteger('i64', loadF64(ZERO, offset));
+  const begun = float(OFFSET.granted).sub(s.budget().extendU());
+  return s.code.let(float(OFFSET.retired).add(float(OFFSET.extraCycles)).add(begun));
+}
+
+/** Time that makes something due is for the slow instruction. */
+const readTimeStampCounter =
+  (withProcessor: boolean): Semantics =>
+  (s) => {
+    const disabled = load64(ZERO, OFFSET.cr4).wrap().and(CR4.tsd).and(load32(ZERO, OFFSET.cpl).ne(0).mul(CR4.tsd));
+    s.slowIf(load32(ZERO, OFFSET.nonRoot).or(disabled));
+    const now = cycles(s);
+    // No deadline gives the largest integer.
+    s.slowIf(now.add(TIME_STAMP_CYCLES).geS(toInteger('i64', loadF64(ZERO, OFFSET.sliceEnd))));
+    const extra = toInteger('i64', loadF64(ZERO, OFFSET.extraCycles)).add(TIME_STAMP_CYCLES);
+    s.code.store(8, ZERO, toFloat('f64', extra), OFFSET.extraCycles);
+    const value = s.code.let(now.add(load64(ZERO, OFFSET.tscAdjustment)));
+    s.gpr(GPR.rax, 8).write(value.zeroExtend(32));
+    s.gpr(GPR.rdx, 8).write(value.shrU(32));
+    if (withProcessor) s.gpr(GPR.rcx, 8).write(load64(ZERO, OFFSET.msrTscAux).zeroExtend(32));
+  };
+
+const system = (): I32 => load32(ZERO, OFFSET.rflagsSystem);
+
+const cli: Semantics = (s) => {
+  if (s.form.mode !== CODE_MODE.code64) return s.slowIf(i32(1));
+  const flags = s.code.let(system());
+  s.slowIf(load32(ZERO, OFFSET.cpl).gtU(flags.shrU(12).and(3)));
+  s.code.store(4, ZERO, flags.and(~RFLAGS.if), OFFSET.rflagsSystem);
+};
+
+const pushfq: Semantics = (s) => {
+  if (s.form.mode !== CODE_MODE.code64) return s.slowIf(i32(1));
+  const image = s.code.let(s.flags.pack().or(system().and(~(RFLAGS.vm | RFLAGS.rf))));
+  push(s, 8, image.extendU());
+};
+
+const SYSTEM_FLAGS =
+  RFLAGS.tf | RFLAGS.if | RFLAGS.df | RFLAGS.iopl | RFLAGS.nt | RFLAGS.rf | RFLAGS.ac | RFLAGS.id |
+  RFLAGS.vif | RFLAGS.vip; // biome-ignore format: a list reads better in rows
+
+/** Status flags only; VIF and VIP are not POPF's to change, but then the rare image that has them is slow. */
+const popfq: Semantics = (s) => {
+  if (s.form.mode !== CODE_MODE.code64) return s.slowIf(i32(1));
+  const image = s.code.let(top(s, 8).wrap());
+  s.slowIf(image.xor(system()).and(SYSTEM_FLAGS));
+  dropStack(s, i64(8));
+  s.flags.unpack(image);
+};
+
+/** @param alone the machine has no other processor, to which PAUSE would give the turn */
+export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantics> =>
+  new Map([
+    [Mnemonic.Rdtsc, readTimeStampCounter(false)],
+    [Mnemonic.Rdtscp, readTimeStampCounter(true)],
+    [Mnemonic.Cli, cli],
+    [Mnemonic.Pushfq, pushfq],
+    [Mnemonic.Popfq, popfq],
+    ...(alone ? ([[Mnemonic.Pause, slowInGuest]] as const) : []),
+  ]);
