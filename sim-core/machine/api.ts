@@ -33,6 +33,8 @@ export interface MachineConfig {
   readonly startTime?: number;
   /** Devices' accesses and interrupts go through an IOMMU (VT-d). Default false. */
   readonly iommu?: boolean;
+  /** With QEMU's pc-testdev, for test programs that drive interrupt lines. Default false. */
+  readonly testDevice?: boolean;
   /** False keeps hot code in the interpreter, too: for measuring and comparing. Default true. */
   readonly compile?: boolean;
   /**

@@ -166,6 +166,7 @@ class SimulatedMachine implements Machine, Rewindable {
       ...(config.devices ? { devices: config.devices } : {}),
       ...(config.startTime === undefined ? {} : { startTime: config.startTime }),
       iommu: config.iommu ?? false,
+      testDevice: config.testDevice ?? false,
       processors: states,
       callbacks: {
         onSerialOutput: (byte) => serial.onOutput?.(byte),

@@ -27,6 +27,7 @@ import { Pit, type PitState } from './pit.ts';
 import { PortMap } from './port-bus.ts';
 import { DEFAULT_START_TIME, Rtc, type RtcState } from './rtc.ts';
 import { DebugConsole, DebugExit, PostPort, ResetPorts, ShutdownPort, SystemControlPort } from './system-ports.ts';
+import { TEST_MEMORY, TestDevice, type TestDeviceState } from './test-device.ts';
 import { Uart, type UartState } from './uart.ts';
 
 const COM1 = { port: 0x3f8, irq: 4 } as const;
@@ -34,6 +35,7 @@ const COM2 = { port: 0x2f8, irq: 3 } as const;
 const TIMER_IRQ = 0;
 const KEYBOARD_IRQ = 1;
 const RTC_IRQ = 8;
+const ISA_IRQS = 16;
 
 export interface PlatformCallbacks {
   /** A byte that the guest sent on COM1. */
@@ -68,6 +70,8 @@ export interface PlatformConfig {
   readonly startTime?: number;
   /** The processors' states; default one processor. */
   readonly processors?: readonly ProcessorState[];
+  /** With QEMU's pc-testdev. Default false. */
+  readonly testDevice?: boolean;
 }
 
 export interface PlatformState {
@@ -89,6 +93,7 @@ export interface PlatformState {
   readonly pci: PciBusState;
   readonly devices: readonly unknown[];
   readonly iommu: IommuState | undefined;
+  readonly testDevice: TestDeviceState | undefined;
 }
 
 /**
@@ -110,6 +115,7 @@ export class Platform implements TimedDevice {
   readonly pci: PciBus;
   readonly devices: readonly PciDevice[];
   readonly iommu: Iommu | undefined;
+  private readonly testDevice: TestDevice | undefined;
   private readonly lpc = new LpcBridge((input, asserted) => this.pic.setLine(input, asserted));
   private readonly state: State;
   private readonly clock: Clock;
@@ -175,6 +181,7 @@ export class Platform implements TimedDevice {
     });
     this.devices = makeDevices(config.devices ?? [], { clock, deadlineChanged: () => this.checkDeadline() });
     this.timers = [...this.apics.all, this.hpet, this.rtc, this.acpi, ...this.devices];
+    this.testDevice = config.testDevice ? new TestDevice((line, asserted) => this.setInput(line, asserted)) : undefined;
     this.ports = this.mapPorts(callbacks);
     this.plugDevices(config.physical);
     // The other devices are made in their power-on state; the machine's clock may not be there to be asked yet.
@@ -210,6 +217,7 @@ export class Platform implements TimedDevice {
     physical.map(PHYSICAL.ioApic.start, PHYSICAL.ioApic.size, this.timedMemory(this.ioApic));
     physical.map(PHYSICAL.hpet.start, PHYSICAL.hpet.size, this.timedMemory(this.hpet));
     if (this.iommu) physical.map(PHYSICAL.dmar.start, PHYSICAL.dmar.size, this.iommu);
+    if (this.testDevice) physical.mapOver(TEST_MEMORY.start, TEST_MEMORY.size, this.testDevice.memory);
     physical.map(PHYSICAL.pciDecoded.start, PHYSICAL.pciDecoded.size, pci.memory32);
     physical.map(PCI_WINDOW.memory64.start, PCI_WINDOW.memory64.size, pci.memory64);
     physical.mapOver(PHYSICAL.ecam.start, PHYSICAL.ecam.size, pci.ecam);
@@ -234,6 +242,12 @@ export class Platform implements TimedDevice {
   private setLine(irq: number, asserted: boolean): void {
     this.pic.setLine(irq, asserted);
     this.ioApic.setPin(irq === TIMER_IRQ ? TIMER_GSI : irq, asserted);
+  }
+
+  /** An input of the I/O APIC; the lower ones are ISA interrupts. */
+  private setInput(input: number, asserted: boolean): void {
+    if (input < ISA_IRQS) this.setLine(input, asserted);
+    else this.ioApic.setPin(input, asserted);
   }
 
   private line(irq: number): Line {
@@ -282,6 +296,7 @@ export class Platform implements TimedDevice {
     map.map(DebugExit.port, 4, new DebugExit((value) => callbacks.onDebugExit(value)), 'any');
     map.map(ACPI_PORTS.start, ACPI_PORTS.size, this.timed(this.acpi), 'any');
     map.map(FW_CFG_PORTS.start, FW_CFG_PORTS.size, this.firmware.fwCfg, 'any');
+    if (this.testDevice) for (const [first, count] of TestDevice.ports) map.map(first, count, this.testDevice, 'any');
     const debugConsole = new DebugConsole((byte) => callbacks.onDebugConsole?.(byte));
     for (const port of DebugConsole.ports) map.map(port, 1, debugConsole);
     return map;
@@ -358,6 +373,7 @@ export class Platform implements TimedDevice {
       pci: this.pci.snapshot(),
       devices: this.devices.map((device) => device.snapshot()),
       iommu: this.iommu?.snapshot(),
+      testDevice: this.testDevice?.snapshot(),
     };
   }
 
@@ -379,6 +395,7 @@ export class Platform implements TimedDevice {
     this.post.restore(saved.post);
     for (const [at, device] of this.devices.entries()) device.restore(saved.devices[at]);
     if (saved.iommu) this.iommu?.restore(saved.iommu);
+    if (saved.testDevice) this.testDevice?.restore(saved.testDevice);
     this.pci.restore(saved.pci);
     // Last: restored devices have driven its inputs again.
     this.ioApic.restore(saved.ioApic);

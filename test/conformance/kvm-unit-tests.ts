@@ -27,7 +27,17 @@ interface Row {
   readonly processors?: number;
   /** The test waits in HLT for an interrupt of the test device, IRQ 11. An NMI wakes it instead. */
   readonly wakes?: boolean;
+  /** Behind an IOMMU, with the `edu` device. */
+  readonly iommu?: boolean;
 }
+
+/** Tests of vmexit.flat, which print what something costs; some need a second processor. */
+const MEASUREMENTS: readonly (readonly [string, number])[] = [
+  ...(['cpuid', 'mov_from_cr8', 'mov_to_cr8', 'inl_from_pmtimer'] as const).map((name) => [name, 1] as const),
+  ...(['ipi', 'ipi_halt'] as const).map((name) => [name, 2] as const),
+  ...(['ple_round_robin', 'tscdeadline', 'tscdeadline_immed'] as const).map((name) => [name, 1] as const),
+  ...(['toggle_cr0_wp', 'toggle_cr4_pge'] as const).map((name) => [name, 2] as const),
+];
 
 /** Tests of vmx.flat that need a second processor. */
 const VMX_WITH_TWO = [
@@ -75,6 +85,16 @@ const ROWS: readonly Row[] = [
   { name: 'smptest3', file: 'smptest', processors: 3 },
   ...VMX_WITH_TWO.map((test): Row => ({ name: test, file: 'vmx', commandLine: test, processors: 2, limit: 5000 })),
   { name: 'tsx-ctrl', file: 'tsx-ctrl' },
+  { name: 'x2apic', file: 'apic', processors: 2 },
+  { name: 'ioapic', file: 'ioapic', processors: 4 },
+  { name: 'eventinj-4', file: 'eventinj', processors: 4 },
+  { name: 'hpet_read_test', file: 'hpet_read_test', processors: 4 },
+  { name: 'tscdeadline_latency', file: 'tscdeadline_latency' },
+  { name: 'init', file: 'init' },
+  { name: 'intel_iommu', file: 'intel-iommu', processors: 4, iommu: true },
+  ...MEASUREMENTS.map(
+    ([test, processors]): Row => ({ name: `vmexit_${test}`, file: 'vmexit', commandLine: test, processors }),
+  ),
 ];
 
 /** What the tests read as a multiboot module. */
@@ -82,32 +102,6 @@ const environmentOf = (processors: number): string =>
   `NR_CPUS=${processors}\nMEMSIZE=512\nTEST_DEVICE=0\nBOOTLOADER=1\n`;
 const MEMORY = 512 * 2 ** 20;
 const MILLION = 1e6;
-
-/** Of QEMU's pc-testdev, which some tests talk to: a port that remembers, and RAM behind MMIO. */
-const TEST_DEVICE = { port: 0xe0, memory: 0xff00_0000, memorySize: 0x1_0000 } as const;
-
-function addTestDevice(machine: Machine): void {
-  const { ports } = machine.cpu;
-  const [read, write] = [ports.read.bind(ports), ports.write.bind(ports)];
-  let latch = 0;
-  ports.read = (port, size) => (port === TEST_DEVICE.port ? latch : read(port, size));
-  ports.write = (port, size, value) => {
-    if (port === TEST_DEVICE.port) latch = value;
-    else write(port, size, value);
-  };
-  const memory = new DataView(new ArrayBuffer(TEST_DEVICE.memorySize));
-  machine.physical.map(TEST_DEVICE.memory, TEST_DEVICE.memorySize, {
-    name: 'test memory',
-    read: (offset, size) => {
-      let value = 0;
-      for (let i = size - 1; i >= 0; i--) value = value * 256 + memory.getUint8(offset + i);
-      return value;
-    },
-    write: (offset, size, value) => {
-      for (let i = 0; i < size; i++) memory.setUint8(offset + i, (value >>> (8 * i)) & 0xff);
-    },
-  });
-}
 
 /** An NMI, with the handler in real mode that the test has for the device: an IRET at 1000h. */
 function wake(machine: Machine): void {
@@ -124,7 +118,13 @@ function describeStop(stop: StopReason): string {
 
 function run(folder: string, row: Row): { text: string; stop: StopReason; instructions: number } {
   const { processors = 1 } = row;
-  const machine = createMachine({ memory: MEMORY, cpuModel: row.cpuModel ?? 'max', cpus: processors });
+  const machine = createMachine({
+    memory: MEMORY,
+    cpuModel: row.cpuModel ?? 'max',
+    cpus: processors,
+    testDevice: true,
+    ...(row.iommu ? { iommu: true, devices: [{ kind: 'edu' }] } : {}),
+  });
   let text = '';
   machine.serial.onOutput = (byte) => {
     text += String.fromCharCode(byte);
@@ -133,7 +133,6 @@ function run(folder: string, row: Row): { text: string; stop: StopReason; instru
   const environment = { name: 'environment', bytes, commandLine: 'environment' };
   const name = `${row.file}.flat`;
   const image = new Uint8Array(readFileSync(join(folder, 'x86', name)));
-  addTestDevice(machine);
   machine.boot({ name, image, commandLine: row.commandLine ?? '', modules: [environment] });
   const limit = (row.limit ?? 2000) * MILLION;
   let stop = machine.run(limit);
