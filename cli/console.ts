@@ -17,6 +17,7 @@ export class SerialConsole {
   /** Set when the user asked for the end with Ctrl-A x. */
   interrupted = false;
   private readonly serial: ConsolePort;
+  private readonly output: NodeJS.WriteStream;
   private readonly buffer = Buffer.alloc(BUFFER_SIZE);
   private used = 0;
   private afterEscape = false;
@@ -31,8 +32,9 @@ export class SerialConsole {
   };
   private wake: () => void = () => {};
 
-  constructor({ serial }: { readonly serial: ConsolePort }) {
+  constructor({ serial }: { readonly serial: ConsolePort }, output: NodeJS.WriteStream = process.stdout) {
     this.serial = serial;
+    this.output = output;
     serial.onOutput = (byte) => this.transmit(byte);
   }
 
@@ -45,7 +47,7 @@ export class SerialConsole {
     }
     stdin.on('data', this.onInput).on('end', this.onEnd).on('error', this.onEnd);
     // A reader that has gone away (`vmxray run … | head`) is a reason to end, not an error of the guest.
-    process.stdout.on('error', () => {
+    this.output.on('error', () => {
       this.interrupted = true;
       this.wake();
     });
@@ -114,7 +116,7 @@ export class SerialConsole {
   flush(): void {
     if (this.used === 0) return;
     // The stream may keep what it is given.
-    process.stdout.write(Buffer.from(this.buffer.subarray(0, this.used)));
+    this.output.write(Buffer.from(this.buffer.subarray(0, this.used)));
     this.used = 0;
   }
 }

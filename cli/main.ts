@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { ImageError } from '../sim-core/loaders/image-error.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { HELP, parseDap, parseGdb, parseRun, UsageError } from './options.ts';
+import { HELP, parseDap, parseGdb, parseRun, parseTrace, UsageError } from './options.ts';
 
 function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
@@ -22,6 +22,11 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
     const options = parseDap(args);
     const { dap } = await import('./dap.ts');
     return dap(options);
+  },
+  trace: async (args) => {
+    const options = parseTrace(args);
+    const { trace } = await import('./trace.ts');
+    return trace(options);
   },
   gdb: async (args) => {
     const options = parseGdb(args);

@@ -6,6 +6,7 @@ import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-reques
 import { DEVICE_KINDS } from '../sim-core/platform/devices.ts';
 import { MOST_PROCESSORS } from '../sim-core/state/layout.ts';
 import { exitStatusHelp } from './exit-status.ts';
+import type { TraceKinds } from './trace/tracer.ts';
 
 /** Wrong arguments: the message says what is wrong and what would be right. */
 export class UsageError extends Error {
@@ -52,6 +53,20 @@ export interface DapOptions {
   readonly port: number | undefined;
 }
 
+export const TRACE_FORMATS = ['text', 'perfetto'] as const;
+
+export interface TraceOptions {
+  readonly run: RunOptions;
+  readonly kinds: TraceKinds;
+  readonly format: (typeof TRACE_FORMATS)[number];
+  /** Instructions since boot. */
+  readonly from: number;
+  /** Infinity: to the end. */
+  readonly to: number;
+  /** Undefined: standard output. */
+  readonly output: string | undefined;
+}
+
 export interface GdbOptions {
   readonly run: RunOptions;
   /** 0: any free one. */
@@ -89,6 +104,15 @@ export const HELP = `Usage: vmxray <command> [options]
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
     --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
+  vmxray trace IMAGE [options]  run an image and write down what happens; the options are those of run, but for
+                                --ram and --image-format in place of --memory and --format, and:
+    --exits                     VM exits and VM entries (the default, and fast)
+    --instructions              every instruction
+    --memory                    what instructions, the processor and devices read and write in memory
+    --devices                   accesses to I/O ports and to devices in memory
+    --from N, --to N            only from the Nth instruction on, and up to the Nth
+    --format F                  text (default), or perfetto: JSON trace events for ui.perfetto.dev, in VMM and guest slices
+    -o FILE                     write there; without it the serial port goes to standard error
   vmxray gdb IMAGE [options]    the same machine for gdb's 'target remote', which also steps it backwards;
                                 the options are those of run, and:
     --port N                    TCP port on 127.0.0.1 (default 1234; 0 takes any free one)
@@ -222,15 +246,52 @@ export function parseDap(args: readonly string[]): DapOptions {
   return { port: values.port === undefined ? undefined : parsePort(values.port) };
 }
 
+/** Two options of run have other names here, since trace uses theirs. */
+const { memory: RAM, format: IMAGE_FORMAT, ...COMMON_OPTIONS } = RUN_OPTIONS;
+const TRACE_OPTIONS = {
+  ...COMMON_OPTIONS,
+  ram: RAM,
+  'image-format': IMAGE_FORMAT,
+  exits: { type: 'boolean', default: false },
+  instructions: { type: 'boolean', default: false },
+  memory: { type: 'boolean', default: false },
+  devices: { type: 'boolean', default: false },
+  from: { type: 'string' },
+  to: { type: 'string' },
+  format: { type: 'string', default: 'text' },
+  output: { type: 'string', short: 'o' },
+} as const;
+
+/** @throws UsageError */
+export function parseTrace(args: readonly string[]): TraceOptions {
+  const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: TRACE_OPTIONS });
+  refuse(values, ['verify', 'stop-on-stale', 'json', 'max-instructions'], 'for a trace');
+  const format = TRACE_FORMATS.find((each) => each === values.format);
+  if (!format) throw new UsageError(`--format ${values.format}: choose from ${TRACE_FORMATS.join(', ')}`);
+  const { instructions, exits, memory, devices } = values;
+  const run = { ...values, memory: values.ram, format: values['image-format'] };
+  return {
+    run: runOptions('trace', run, positionals),
+    kinds: { instructions, memory, devices, exits: exits || !(instructions || memory || devices) },
+    format,
+    from: values.from === undefined ? 0 : positive('--from', values.from, true),
+    to: positive('--to', values.to, true),
+    output: values.output,
+  };
+}
+
+/** Options of run that have no meaning elsewhere. */
+function refuse<Values extends object>(values: Values, names: readonly (keyof Values & string)[], where: string): void {
+  const unfit = names.find((name) => values[name] !== undefined && values[name] !== false);
+  if (unfit) throw new UsageError(`--${unfit} has no meaning ${where}`);
+}
+
 const GDB_OPTIONS = { ...RUN_OPTIONS, port: { type: 'string', default: '1234' } } as const;
 
 /** @throws UsageError */
 export function parseGdb(args: readonly string[]): GdbOptions {
   const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: GDB_OPTIONS });
-  const unfit = (['verify', 'stop-on-stale', 'json', 'timeout', 'max-instructions'] as const).find(
-    (name) => values[name] !== undefined && values[name] !== false,
-  );
-  if (unfit) throw new UsageError(`--${unfit} has no meaning while gdb runs the machine`);
+  refuse(values, ['verify', 'stop-on-stale', 'json', 'timeout', 'max-instructions'], 'while gdb runs the machine');
   return { run: runOptions('gdb', values, positionals), port: parsePort(values.port) };
 }
 

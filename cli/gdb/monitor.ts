@@ -6,8 +6,8 @@ import type { Translation } from '../../sim-core/mmu/mmu.ts';
 import { describeField } from '../../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReasonByName, exitTitle } from '../../sim-core/vmx/exit-reasons.ts';
 import { FIELD_GROUPS, fieldByName, VMCS_FIELDS, type VmcsField } from '../../sim-core/vmx/fields.ts';
+import { translate } from '../memory.ts';
 import { type Debuggee, describeExit } from './debuggee.ts';
-import { translate } from './memory.ts';
 
 interface MonitorCommand {
   readonly usage: string;

@@ -1,7 +1,7 @@
 /** Answers to the packets of GDB's remote serial protocol. A packet that is not known gets the empty answer. */
 
+import { memoryEvents, readMemory } from '../memory.ts';
 import type { Debuggee, Resumption, Steps, WatchKind } from './debuggee.ts';
-import { memoryEvents, readMemory } from './memory.ts';
 import { monitor } from './monitor.ts';
 import { fromLittleEndian, hexBytes, littleEndian, PACKET_SIZE, parseHexBytes } from './packets.ts';
 import { BLOCK_LENGTH, GDB_REGISTERS, type GdbRegister, targetDescription } from './registers.ts';

@@ -1,8 +1,8 @@
 /** Memory as gdb reads and writes it: linear addresses of the world that runs, without privilege checks. */
 
-import type { Machine } from '../../sim-core/machine/api.ts';
-import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
-import type { Access, Translation } from '../../sim-core/mmu/mmu.ts';
+import type { Machine } from '../sim-core/machine/api.ts';
+import type { OutsideEvent } from '../sim-core/machine/history/outside-event.ts';
+import type { Access, Translation } from '../sim-core/mmu/mmu.ts';
 
 const PAGE = 4096n;
 const CR4_SMAP = 1n << 21n;
