@@ -150,10 +150,11 @@ export class Processor {
     while (left > 0) {
       const portion = Math.min(left, this.untilSample);
       left -= portion;
-      this.untilSample -= portion;
-      state.setFloat('granted', state.getFloat('granted') + portion);
+      const before = state.getFloat('granted');
+      state.setFloat('granted', before + portion);
       state.set32('budget', portion);
       this.dispatch();
+      this.untilSample -= this.executed - before;
       if (state.get32('exitCode') !== EXIT.budget || this.kicked) return;
       if (this.untilSample > 0) continue;
       this.untilSample = this.nextSample();
