@@ -1,4 +1,5 @@
 import type { Machine, World } from '../sim-core/machine/api.ts';
+import type { PhysicalRange } from '../sim-core/machine/history/memory-watch.ts';
 import { registerByName } from '../sim-core/machine/registers.ts';
 import { EXIT, type ExitName } from '../sim-core/vmx/exit-reasons.ts';
 import { fieldByName } from '../sim-core/vmx/fields.ts';
@@ -103,7 +104,10 @@ export class TargetEnvironment implements Environment {
     const field = fieldByName(name);
     if (!field) throw errors.unknownField(name);
     const cut = BigInt.asUintN(8 * field.bytes, value);
-    return this.target.machine.vmx.write(field.encoding, cut) ? undefined : 'there is no current VMCS';
+    const { vmx, selected } = this.target.machine;
+    if (vmx.currentVmcs === undefined) return 'there is no current VMCS';
+    this.target.apply({ kind: 'field', encoding: field.encoding, value: cut, processor: selected });
+    return undefined;
   }
 
   readMemory(place: Place, bytes: number): Uint8Array {
@@ -125,6 +129,8 @@ export function worldOfScope(scope: string): World | undefined {
   if (scope === 'guest') return 'guest';
   return scope === 'vmm' || scope === 'host' ? 'vmm' : undefined;
 }
+
+const PAGE = 4096;
 
 type Translate = (address: bigint) => number | undefined;
 
@@ -155,7 +161,25 @@ export function readPlace(target: Target, place: Place, length: number, view = t
   return readPages(wrap64(place.address), length, translator(target, place, view), target.machine);
 }
 
+/** Where memory is in RAM now. @throws unreadable */
+export function physicalRanges(target: Target, place: Place, length: number): PhysicalRange[] {
+  const translate = translator(target, place, target.view());
+  const ranges: PhysicalRange[] = [];
+  for (let done = 0; done < length; ) {
+    const at = wrap64(place.address + BigInt(done));
+    const size = Math.min(length - done, PAGE - Number(at % BigInt(PAGE)));
+    const physical = translate(at);
+    if (physical === undefined || !target.machine.physical.isRam(physical, size)) {
+      throw errors.unreadable(SPACE_NAMES[place.space], at, 'it is not mapped RAM');
+    }
+    ranges.push({ physical, length: size });
+    done += size;
+  }
+  return ranges;
+}
+
 /** @returns how many bytes were written. */
 export function writePlace(target: Target, place: Place, bytes: Uint8Array, view = target.view()): number {
-  return writePages(wrap64(place.address), bytes, translator(target, place, view), target.machine);
+  const translate = translator(target, place, view);
+  return writePages(wrap64(place.address), bytes, translate, target.machine, target.apply);
 }

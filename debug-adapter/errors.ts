@@ -23,6 +23,9 @@ const shown = (id: number, message: string): RequestError => new RequestError(id
 const silent = (id: number, message: string): RequestError => new RequestError(id, message, false);
 const list = (names: readonly string[]): string => names.join(', ');
 
+/** The id by which the editor knows that it has to ask. */
+export const CHANGES_THE_PAST = 1402;
+
 export const errors = {
   unknownRequest: (command: string) => silent(1001, `The request '${command}' is not known to VMXray.`),
   badArguments: (command: string, problem: string) =>
@@ -36,6 +39,14 @@ export const errors = {
     shown(1007, `VMXray failed at '${command}': ${problem}. Please report this; the session goes on.`),
 
   unknownThread: (id: number) => silent(1101, `There is no processor ${id}. Ask 'threads' for those there are.`),
+  unknownVcpu: (number: number) =>
+    silent(1108, `There is no virtual processor ${number} that does not run. Ask 'threads' for those there are.`),
+  suspended: (command: string, name: string) =>
+    shown(
+      1109,
+      `'${command}' is not possible: ${name}. It runs when its hypervisor enters it: ` +
+        'step the processor, or set a breakpoint in the guest and continue.',
+    ),
   unknownFrame: (id: number) =>
     silent(1102, `Frame ${id} is of an earlier stop, or never was. Ask 'stackTrace' again.`),
   unknownReference: (id: number) =>
@@ -75,5 +86,16 @@ export const errors = {
   noGuest: () => silent(1306, 'There is no guest to look into: no VMCS with a launched guest is current.'),
   noCaller: () =>
     shown(1307, 'The function that called this one cannot be found: no frame pointer and no call-frame data.'),
+  noHistory: (command: string) =>
+    shown(1401, `'${command}' needs the machine's history, which the launch attribute 'history' has turned off.`),
+  changesThePast: (instructions: number) =>
+    shown(
+      CHANGES_THE_PAST,
+      `This is the past: a change here makes another future, and what was recorded of the ${instructions} instructions ` +
+        "after it is forgotten. Do it again to go on; 'present' in the debug console goes back to the present.",
+    ),
+  notInHistory: (instructions: number, first: number, last: number) =>
+    shown(1403, `Instruction ${instructions} is not in the history, which goes from ${first} to ${last}.`),
+  badTrace: (path: string, problem: string) => shown(1404, `'${path}' cannot be replayed: ${problem}.`),
   unknownSource: () => silent(1308, 'The adapter has no text for this source: open it by its path.'),
 } as const;

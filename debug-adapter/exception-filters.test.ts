@@ -13,7 +13,9 @@ const environment = (extra: Readonly<Record<string, bigint>>): Environment => ({
   readMemory: () => new Uint8Array(8),
   writeMemory: () => {},
 });
-const stops = (filters: ExceptionFilters, reason: number): boolean => filters.judgeExit(exit(reason), environment).stop;
+let now = 0;
+const stops = (filters: ExceptionFilters, reason: number): boolean =>
+  filters.judgeExit(exit(reason), environment, ++now).stop;
 
 describe('exception filters', () => {
   it('are one for each exit reason and group, all exits, and four for failures; each once', () => {

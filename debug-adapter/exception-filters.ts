@@ -119,16 +119,20 @@ export class ExceptionFilters {
   }
 
   /** Whether the use of a stale translation stops the machine. */
-  judgeStaleUse(environment: (extra: Readonly<Record<string, bigint>>) => Environment): Verdict {
-    return this.active.get(STALE_USE_FILTER)?.judge(environment) ?? { stop: false };
+  judgeStaleUse(environment: (extra: Readonly<Record<string, bigint>>) => Environment, now: number): Verdict {
+    return this.active.get(STALE_USE_FILTER)?.judge(environment, now) ?? { stop: false };
   }
 
   /** Whether a VM exit stops the machine. Asked right after every exit: it must be quick. */
-  judgeExit(exit: VmExitRecord, environment: (extra: Readonly<Record<string, bigint>>) => Environment): Verdict {
+  judgeExit(
+    exit: VmExitRecord,
+    environment: (extra: Readonly<Record<string, bigint>>) => Environment,
+    now: number,
+  ): Verdict {
     let stop = this.stops.has(exit.reason);
     let output: string | undefined;
     for (const trigger of this.exitTriggers.get(exit.reason) ?? []) {
-      const verdict = trigger.judge(environment);
+      const verdict = trigger.judge(environment, now);
       stop ||= verdict.stop;
       output ??= verdict.output;
     }

@@ -34,6 +34,8 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportTerminateDebuggee: false,
   supportsCancelRequest: true,
   supportsGotoTargetsRequest: true,
+  supportsStepBack: true,
+  supportsRestartFrame: true,
   exceptionBreakpointFilters: [...EXCEPTION_FILTERS],
 };
 
@@ -51,14 +53,17 @@ const LAUNCH_SHAPE = {
   args: 'string?',
   modules: 'strings?',
   guests: 'array?',
-  symbols: 'strings?',
+  symbols: 'array?',
   machine: 'object?',
   stopOn: 'string?',
   breakOnVmExit: 'strings?',
   maxInstructions: 'number?',
   sourceMap: 'object?',
   noDebug: 'boolean?',
+  history: 'object?',
+  replay: 'string?',
 } as const;
+const HISTORY_SHAPE = { enabled: 'boolean?', maxMemoryMB: 'number?' } as const;
 const MACHINE_SHAPE = {
   memory: 'string?',
   cpus: 'number?',
@@ -67,14 +72,32 @@ const MACHINE_SHAPE = {
   devices: 'strings?',
   iommu: 'boolean?',
 } as const;
-const GUEST_SHAPE = { name: 'string', program: 'string', loadAddress: 'string?' } as const;
+const GUEST_SHAPE = { name: 'string', program: 'string', loadAddress: 'string?', when: 'object?' } as const;
+const SYMBOLS_SHAPE = { path: 'string', name: 'string?', loadAddress: 'string?', when: 'object?' } as const;
+const WHEN_SHAPE = {
+  mode: 'string?',
+  vpid: 'number?',
+  eptp: 'string?',
+  cr3: 'string?',
+  from: 'string?',
+  to: 'string?',
+} as const;
 const STOP_ON = ['entry', 'vmlaunch', 'firstExit', 'none'] as const;
 
 /** @throws badArguments or badLaunchValue for what a hand-written launch.json can have wrong. */
 function checkLaunch(args: unknown): LaunchArguments {
   const launch = shapedPart('launch', 'arguments', args, LAUNCH_SHAPE);
   if (launch.machine) shapedPart('launch', 'machine', launch.machine, MACHINE_SHAPE);
-  for (const guest of launch.guests ?? []) shapedPart('launch', 'guests[]', guest, GUEST_SHAPE);
+  if (launch.history) shapedPart('launch', 'history', launch.history, HISTORY_SHAPE);
+  const checkWhen = (where: string, when: unknown): unknown =>
+    when === undefined || when === null ? when : shapedPart('launch', `${where}.when`, when, WHEN_SHAPE);
+  for (const guest of launch.guests ?? []) {
+    checkWhen('guests[]', shapedPart('launch', 'guests[]', guest, GUEST_SHAPE).when);
+  }
+  for (const symbols of launch.symbols ?? []) {
+    if (typeof symbols === 'string') continue;
+    checkWhen('symbols[]', shapedPart('launch', 'symbols[]', symbols, SYMBOLS_SHAPE).when);
+  }
   if (launch.stopOn !== undefined && !STOP_ON.some((known) => known === launch.stopOn)) {
     throw errors.badLaunchValue('stopOn', `'${launch.stopOn}' is not one of ${STOP_ON.join(', ')}`);
   }

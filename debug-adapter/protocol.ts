@@ -39,6 +39,16 @@ export interface CustomRequests {
   'vmxray/serialInput': [{ data: string }, Record<string, never>];
   /** Continue until the next VM exit or entry. */
   'vmxray/runTo': [{ threadId: number; event: 'vmExit' | 'vmEntry' }, Record<string, never>];
+  /** Back to the last VM exit or entry before. */
+  'vmxray/runBackTo': [{ threadId: number; event: 'vmExit' | 'vmEntry' }, Record<string, never>];
+  /** To a place of the history: 'start', 'present', or instructions since boot with events behind a colon, as '1000:2'. */
+  'vmxray/travel': [{ threadId: number; to: string }, Record<string, never>];
+  /** To just before the last change of what an expression names, as 'u64(hpa:0x1000)', 'cr3' or 'vmcs.GUEST_RIP'. */
+  'vmxray/lastChange': [{ threadId: number; expression: string }, Record<string, never>];
+  /** VM exits by number, from `from` up to but without `to`; the last ones when absent. */
+  'vmxray/timeline': [{ from?: number; to?: number }, TimelineBody];
+  /** In the past: makes this place the present. */
+  'vmxray/forgetFuture': [Record<string, never>, Record<string, never>];
   'vmxray/checkVmEntry': [Record<string, never>, { ok: boolean; checks: CheckBody[] }];
 }
 
@@ -46,6 +56,35 @@ export interface CustomRequests {
 export interface CustomEvents {
   /** Bytes that the guest sent on COM1, as Latin-1 text. */
   'vmxray/serialOutput': { data: string };
+  /**
+   * The session is in the past, or has just left it; sent before `stopped`. `serialBytes`: how many bytes the guest has
+   * sent at this place; what the client has got beyond was sent later.
+   */
+  'vmxray/timeTravel': { inPast: boolean; instructions: number; present: number; serialBytes: number };
+}
+
+/** Instructions count since boot; VM exits from 0. */
+export interface TimelineBody {
+  /** Of the history, of the machine, and the latest place that it has reached. */
+  start: number;
+  here: number;
+  present: number;
+  inPast: boolean;
+  /** VM exits up to the present; the first ones may be known no more: those before number `first`. */
+  total: number;
+  first: number;
+  /** Number of the first VM exit after this place. */
+  hereExit: number;
+  exits: {
+    number: number;
+    /** For `vmxray/travel`. */
+    to: string;
+    instructions: number;
+    reason: number;
+    name: string;
+    processor: number;
+    guestRip: Hex;
+  }[];
 }
 
 export interface VmcsBody {
@@ -231,4 +270,8 @@ export interface LaunchArguments {
   /** Path prefix substitutions for source files: from → to. */
   sourceMap?: Record<string, string>;
   noDebug?: boolean;
+  /** Time travel: checkpoints take up to `maxMemoryMB` MiB (default 256). */
+  history?: { enabled?: boolean; maxMemoryMB?: number };
+  /** A file that `vmxray run --record` has written, of this program: its run is repeated. */
+  replay?: string;
 }

@@ -9,6 +9,7 @@ import { lifecycleRequests } from './lifecycle.ts';
 import { memoryRequests } from './memory.ts';
 import { sourceRequests } from './sources.ts';
 import { stackRequests } from './stack.ts';
+import { timeTravelRequests } from './time-travel.ts';
 import { variableRequests } from './variables.ts';
 import { vmxRequests } from './vmx-views.ts';
 
@@ -26,4 +27,5 @@ export const REQUESTS: HandlerTable = {
   ...sourceRequests,
   ...vmxRequests,
   ...iommuRequests,
+  ...timeTravelRequests,
 };

@@ -27,6 +27,10 @@ export type Stop =
   | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
   | { readonly kind: 'vmxAbort'; readonly abort: VmxAbort }
   | { readonly kind: 'unimplemented'; readonly what: string }
+  /** Backwards: there is nothing before. */
+  | { readonly kind: 'start' }
+  /** By a command of time travel. @see time-travel.ts */
+  | { readonly kind: 'travel'; readonly text: string }
   /** The machine is off: nothing can run any more. */
   | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
 
@@ -42,14 +46,17 @@ export interface Goal {
 /** A goal is one processor's. */
 interface ProcessorGoal extends Goal {
   readonly processor: number;
+  /** An address in the guest is in that of this VMCS: another guest may have code there, too. */
+  readonly vmcs: bigint | undefined;
 }
 
 export interface RunnerEvents {
   output(text: string): void;
   serial(bytes: readonly number[]): void;
+  futureForgotten(): void;
 }
 
-const NO_GOAL: ProcessorGoal = { processor: 0 };
+const NO_GOAL: ProcessorGoal = { processor: 0, vmcs: undefined };
 const SLICE_MILLISECONDS = 8;
 const SMALLEST_SLICE = 500;
 const LARGEST_SLICE = 100_000_000;
@@ -64,6 +71,10 @@ export class Runner {
   private readonly filters: ExceptionFilters;
   private readonly events: RunnerEvents;
   private readonly serialBytes: number[] = [];
+  /** Bytes of the serial port's output that the client has got: replays bring them again. */
+  private sent = 0;
+  /** The machine repeats its past: nothing is told of it. */
+  private isReplaying = false;
   private slice = SMALLEST_SLICE;
   private goal: ProcessorGoal = NO_GOAL;
   private pauseWanted = false;
@@ -77,7 +88,17 @@ export class Runner {
     this.filters = filters;
     this.events = events;
     const { machine, launch } = target;
-    machine.serial.onOutput = (byte) => this.serialBytes.push(byte);
+    this.sent = machine.serial.sent;
+    machine.serial.onOutput = (byte) => this.takeSerial(byte);
+    if (target.history) {
+      target.history.onReplaying = (replaying) => {
+        this.isReplaying = replaying;
+      };
+    }
+    target.onFutureForgotten = () => {
+      this.sent = machine.serial.sent;
+      this.events.futureForgotten();
+    };
     machine.onVmExit = (exit) => this.afterVmExit(exit);
     machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
     machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
@@ -99,9 +120,15 @@ export class Runner {
     machine.onVmEntry = vmEntry && (() => machine.selected === processor && vmEntry());
   }
 
+  /** A goal of the selected processor. */
+  private own(goal: Goal): ProcessorGoal {
+    const { selected, vmx } = this.target.machine;
+    return { ...goal, processor: selected, vmcs: vmx.currentVmcs };
+  }
+
   /** @param goal of the selected processor @returns why the machine stopped; 'reached' when it is at the goal. */
   async run(goal: Goal): Promise<Stop | 'reached'> {
-    this.goal = { ...goal, processor: this.target.machine.selected };
+    this.goal = this.own(goal);
     this.refresh();
     try {
       for (;;) {
@@ -121,7 +148,7 @@ export class Runner {
   step(): Stop | undefined {
     const { machine } = this.target;
     const processor = machine.selected;
-    const reason = machine.step();
+    const reason = this.target.driver.step();
     const elsewhere = machine.selected !== processor;
     const outcome = this.judge(reason, elsewhere);
     if (elsewhere && outcome === undefined) machine.select(processor);
@@ -153,9 +180,64 @@ export class Runner {
     if (left <= 0) return { kind: 'ended', text: `maxInstructions (${launch.maxInstructions}) reached`, exitCode: 124 };
     const before = machine.instructions;
     const begun = performance.now();
-    const reason = machine.run(Math.min(this.slice, left));
+    const reason = this.target.driver.run(Math.min(this.slice, left, this.untilPresent));
     this.adapt(machine.instructions - before, performance.now() - begun);
-    return this.judge(reason, true);
+    return this.judgeEnd(this.judge(reason, true));
+  }
+
+  /** Instructions until a recorded run that is replayed ends. */
+  private get untilPresent(): number {
+    const { history, launch, machine } = this.target;
+    if (launch.replay === undefined || !history?.isInPast) return Number.POSITIVE_INFINITY;
+    return Math.max(1, history.present.instructions - machine.instructions);
+  }
+
+  /** A recorded run that is replayed ends with what its machine was, whether or not something stops there. */
+  private judgeEnd(stop: Stop | 'reached' | undefined): Stop | 'reached' | undefined {
+    const { target } = this;
+    if (!target.recorded || target.history?.isInPast) return stop;
+    const text = target.endRecording();
+    if (stop === undefined) return { kind: 'travel', text };
+    this.events.output(`${text}.\n`);
+    return stop;
+  }
+
+  /**
+   * Goes back to the last stop before this place that forwards would have been one, or to the goal.
+   * @returns 'start' when there is none: the machine is at the start of its history then
+   */
+  async runBack(goal: Goal): Promise<Stop | 'reached'> {
+    const { history } = this.target;
+    if (!history) return { kind: 'start' };
+    this.goal = this.own(goal);
+    this.refresh();
+    let last: Stop | 'reached' | undefined;
+    const search = history.searchBackwards((reason) => {
+      const stop = this.judge(reason, true);
+      if (stop === undefined || (stop !== 'reached' && stop.kind === 'ended')) return false;
+      last = stop;
+      return true;
+    });
+    try {
+      const found = await this.inPieces(search);
+      if (found === 'paused') return { kind: 'paused' };
+      return (found && last) || { kind: 'start' };
+    } finally {
+      this.goal = NO_GOAL;
+      this.refresh();
+    }
+  }
+
+  /** Works through a search of the history with messages let in; a pause ends it. */
+  async inPieces<T>(search: Generator<undefined, T>): Promise<T | 'paused'> {
+    for (;;) {
+      const { done, value } = search.next();
+      if (done) return value;
+      if (await this.breathe()) {
+        search.return(undefined as T);
+        return 'paused';
+      }
+    }
   }
 
   private adapt(instructions: number, milliseconds: number): void {
@@ -206,23 +288,28 @@ export class Runner {
   private atBreakpoint(): Stop | 'reached' | undefined {
     const view = this.target.view();
     const { pc, world } = view;
-    const { address: wanted, processor } = this.goal;
-    const isOwn = processor === this.target.machine.selected;
+    const { address: wanted, processor, vmcs } = this.goal;
+    const { machine } = this.target;
+    const isOwn = processor === machine.selected && (world === 'vmm' || machine.vmx.currentVmcs === vmcs);
     if (wanted && isOwn && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
     const ids: number[] = [];
     for (const breakpoint of this.breakpoints.at(world, pc)) {
-      const verdict = breakpoint.trigger.judge((extra) => new TargetEnvironment(this.target, undefined, extra));
-      if (verdict.output !== undefined) this.events.output(verdict.output);
+      const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
+      const verdict = breakpoint.trigger.judge(names, this.target.machine.cycles);
+      this.tell(verdict.output);
       if (verdict.stop) ids.push(breakpoint.id);
     }
     return ids.length > 0 ? { kind: 'breakpoint', ids } : undefined;
   }
 
   private afterVmExit(exit: VmExitRecord): boolean {
-    this.target.guestRegisters.capture(this.target.machine, exit);
-    const verdict = this.filters.judgeExit(exit, (extra) => new TargetEnvironment(this.target, undefined, extra));
-    if (verdict.output !== undefined) this.events.output(verdict.output);
-    const isOwn = this.goal.processor === this.target.machine.selected;
+    const { machine } = this.target;
+    this.target.guestRegisters.capture(machine, exit);
+    this.target.timeline.add(exit, machine.rewindable.position, machine.selected);
+    const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
+    const verdict = this.filters.judgeExit(exit, names, machine.cycles);
+    this.tell(verdict.output);
+    const isOwn = this.goal.processor === machine.selected;
     this.exitIsGoal = !verdict.stop && this.goal.vmExit === true && isOwn;
     return verdict.stop || this.exitIsGoal;
   }
@@ -231,9 +318,22 @@ export class Runner {
     const names = { address: use.accessed, page: use.entry.page, vpid: BigInt(use.entry.vpid) };
     const verdict = this.filters.judgeStaleUse(
       (extra) => new TargetEnvironment(this.target, undefined, { ...names, ...extra }),
+      this.target.machine.cycles,
     );
-    if (verdict.output !== undefined) this.events.output(verdict.output);
+    this.tell(verdict.output);
     return verdict.stop;
+  }
+
+  /** Log messages, but not those of a past that is only searched. */
+  private tell(output: string | undefined): void {
+    if (output !== undefined && !this.isReplaying) this.events.output(output);
+  }
+
+  private takeSerial(byte: number): void {
+    const { sent } = this.target.machine.serial;
+    if (sent <= this.sent) return;
+    this.sent = sent;
+    this.serialBytes.push(byte);
   }
 
   private flushSerial(): void {

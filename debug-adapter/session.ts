@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { History } from '../sim-core/machine/history/history.ts';
 import { VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
 import { BreakpointStore } from './breakpoint-store.ts';
 import { errors, RequestError } from './errors.ts';
@@ -18,7 +19,9 @@ export interface SessionHost extends FileReader {
   send(message: DebugProtocol.ProtocolMessage): void;
 }
 
-interface Launched {
+const PAST_HELP = 'Going on repeats what happened; changing something makes another future.';
+
+export interface Launched {
   readonly target: Target;
   readonly runner: Runner;
   readonly stepper: Stepper;
@@ -53,6 +56,8 @@ export class Session {
   readonly gotoTargets: bigint[] = [];
   private launched: Launched | undefined;
   private running = false;
+  /** At the last stop. */
+  private wasInPast = false;
   private ended = false;
   private disposed = false;
   private nextSequence = 1;
@@ -167,10 +172,12 @@ export class Session {
     const runner = new Runner(target, this.breakpoints, this.filters, {
       output: (text) => this.output(text),
       serial: (bytes) => this.serialOutput(bytes),
+      futureForgotten: () => this.tellTime(target, 'This is the present now: what came after it is forgotten.'),
     });
     this.launched = { target, runner, stepper: new Stepper(target, runner) };
     this.running = false;
     this.ended = false;
+    this.wasInPast = false;
     this.focus = 0;
     this.forgetStop();
     this.previousFields = new Map();
@@ -238,6 +245,18 @@ export class Session {
     });
   }
 
+  /** @throws noHistory. */
+  history(command: string): History {
+    const { history } = this.target(command);
+    if (!history) throw errors.noHistory(command);
+    return history;
+  }
+
+  /** Goes somewhere in the history after the response. */
+  travel(command: string, work: (launched: Launched) => Promise<Stop>): void {
+    this.resume(command, work);
+  }
+
   step(command: string, plan: (stepper: Stepper) => () => Promise<Stop>): void {
     const target = this.stoppedTarget(command);
     if (this.ended) throw errors.ended(command);
@@ -299,8 +318,26 @@ export class Session {
     const target = this.target('stopped');
     this.focusHere();
     const threadId = threadOfProcessor(this.focus);
+    this.tellTime(target);
     this.event('stopped', { ...stoppedBody(stop, target), threadId, allThreadsStopped: true });
     this.memoryChanged();
+  }
+
+  /** Says that the session is in the past, or has come back to the present. */
+  private tellTime({ history, machine }: Target, returned = 'Back in the present.'): void {
+    if (!history || (!history.isInPast && !this.wasInPast)) return;
+    const { isInPast, position, present } = history;
+    if (isInPast !== this.wasInPast) {
+      const text = `In the past: instruction ${position.instructions} of ${present.instructions}. ${PAST_HELP}`;
+      this.output(`${isInPast ? text : returned}\n`);
+    }
+    this.wasInPast = isInPast;
+    this.customEvent('vmxray/timeTravel', {
+      inPast: isInPast,
+      instructions: position.instructions,
+      present: present.instructions,
+      serialBytes: machine.serial.sent,
+    });
   }
 
   /** Remembers what the client shows of memory: the range from the lowest to the highest byte that it asked for. */

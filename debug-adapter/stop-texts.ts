@@ -25,8 +25,20 @@ import { decodeStep } from './translation-views.ts';
 type StoppedBody = Pick<DebugProtocol.StoppedEvent['body'], 'reason' | 'description' | 'text' | 'hitBreakpointIds'>;
 type Running = Exclude<Stop, { kind: 'ended' }>;
 
-/** What the client shows when the machine stops. */
+/** What the client shows when the machine stops; in the past it says so. */
 export function stoppedBody(stop: Running, target: Target): StoppedBody {
+  const body = presentBody(stop, target);
+  const { history } = target;
+  if (!history?.isInPast) return body;
+  const what = body.description ?? PLAIN_REASONS[body.reason] ?? 'Stopped';
+  const { position, present } = history;
+  const where = `instruction ${position.instructions} of ${present.instructions}`;
+  return { ...body, description: `${what} (in the past: ${where})` };
+}
+
+const PLAIN_REASONS: Readonly<Record<string, string>> = { step: 'Step', pause: 'Paused', breakpoint: 'Breakpoint' };
+
+function presentBody(stop: Running, target: Target): StoppedBody {
   switch (stop.kind) {
     case 'entry':
       return { reason: 'entry', description: 'Stopped at the first instruction' };
@@ -35,6 +47,10 @@ export function stoppedBody(stop: Running, target: Target): StoppedBody {
       return { reason: stop.kind };
     case 'paused':
       return { reason: 'pause' };
+    case 'start':
+      return { reason: 'pause', description: 'Start of the history', text: 'Nothing is recorded before this place' };
+    case 'travel':
+      return { reason: 'goto', description: stop.text };
     case 'halted':
       return { reason: 'pause', description: 'Halted', text: 'HLT, and nothing can wake the processor any more' };
     case 'breakpoint':

@@ -1,15 +1,21 @@
 import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../sim-core/machine/api.ts';
+import { History, type HistoryOptions } from '../sim-core/machine/history/history.ts';
+import type { OutsideEvent } from '../sim-core/machine/history/outside-event.ts';
+import { type Position, same } from '../sim-core/machine/history/position.ts';
+import { stateHash } from '../sim-core/machine/history/state-hash.ts';
 import { diskFileOf, parseDevice } from '../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../sim-core/platform/devices.ts';
 import { memoryImage } from '../sim-core/platform/virtio/disk.ts';
 import { nameOf } from '../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
+import { DebuggedMachine } from './debugged-machine.ts';
 import { errors } from './errors.ts';
 import { hex, wrap64 } from './memory-reference.ts';
 import type { FileReader, LaunchArguments } from './protocol.ts';
 import { FormatError } from './symbols/byte-reader.ts';
 import { baseName } from './symbols/paths.ts';
 import { type FunctionRange, type LineRange, Program } from './symbols/program.ts';
+import { Timeline } from './timeline.ts';
 import { GuestRegisters, WorldView } from './world-view.ts';
 
 export type MachineFactory = (config: MachineConfig) => Machine;
@@ -20,19 +26,85 @@ export interface LoadedProgram {
   readonly world: World | undefined;
 }
 
+const MEBIBYTE = 2 ** 20;
+const DEFAULT_HISTORY_MB = 256;
+
+/** A recorded run that is repeated, and the hash of the state at its end. */
+export type Recorded = NonNullable<HistoryOptions['future']> & { readonly hash: string };
+
 /** The machine that is debugged, with what is known of the programs on it. */
 export class Target {
   readonly launch: LaunchArguments;
   readonly machine: Machine;
   readonly programs: readonly LoadedProgram[];
+  /** Where the machine has been, unless the launch configuration wants no time travel. */
+  readonly history: History | undefined;
+  readonly timeline = new Timeline();
   /** By processor. */
   private readonly guests: readonly GuestRegisters[];
+  /** The recorded run that is repeated, up to its end. */
+  recorded: Recorded | undefined;
+  /** Where it was asked whether the future may be forgotten. */
+  private asked: Position | undefined;
+  /** Told when a change in the past has made another future. */
+  onFutureForgotten: (() => void) | undefined;
 
-  constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[]) {
+  constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[], recorded?: Recorded) {
     this.launch = launch;
     this.machine = machine;
     this.programs = programs;
     this.guests = machine.processors.map(() => new GuestRegisters());
+    const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
+    this.recorded = recorded;
+    if (!enabled && !recorded) return;
+    const options = { maxMemory: maxMemoryMB * MEBIBYTE, ...(recorded ? { future: recorded } : {}) };
+    this.history = new History(new DebuggedMachine(machine, this.guests), options);
+  }
+
+  /** Runs the machine so that its history knows of it. */
+  get driver(): Pick<Machine, 'run' | 'step'> {
+    return this.history ?? this.machine;
+  }
+
+  /**
+   * Changes the machine by hand. @throws changesThePast in the past, where it forgets what came after, unless the
+   * change is tried again at the same place.
+   */
+  readonly apply = (event: OutsideEvent): void => {
+    const { history } = this;
+    if (!history) {
+      this.machine.rewindable.applyEvent(event);
+      return;
+    }
+    if (history.isInPast) {
+      const here = history.position;
+      const again = this.asked !== undefined && same(this.asked, here);
+      this.asked = here;
+      if (!again) throw errors.changesThePast(history.present.instructions - here.instructions);
+      this.forgetFuture();
+    }
+    history.apply(event);
+  };
+
+  /** The machine is where the recorded run ended. @returns what is to be said of it */
+  endRecording(): string {
+    const { recorded } = this;
+    this.recorded = undefined;
+    if (!recorded) return '';
+    const hash = stateHash(this.machine);
+    return hash === recorded.hash
+      ? `The recording ends here; the machine's state is the recorded one (${hash})`
+      : `The recording ends here, but the machine's state (${hash}) is not the recorded one (${recorded.hash})`;
+  }
+
+  /** What came after this place has not happened. */
+  forgetFuture(): void {
+    if (!this.history?.isInPast) return;
+    this.asked = undefined;
+    this.recorded = undefined;
+    this.history.forgetFuture();
+    this.timeline.forgetAfter(this.history.position);
+    this.onFutureForgotten?.();
   }
 
   /** Of the guest that the selected processor runs or has suspended. */
@@ -41,7 +113,7 @@ export class Target {
   }
 
   view(world: World = this.machine.world): WorldView {
-    return new WorldView(this.machine, world, this.guestRegisters);
+    return new WorldView(this.machine, world, this.guestRegisters, this.apply);
   }
 
   /** Programs whose symbols hold in a world, the more particular ones first. */
@@ -76,7 +148,6 @@ export class Target {
   }
 }
 
-const MEBIBYTE = 2 ** 20;
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: MEBIBYTE, g: 2 ** 30 };
 
 /** Reads '512M', '0x10000000', '1G'. @throws badLaunchValue. */

@@ -17,7 +17,8 @@ const environment =
 function stops(options: TriggerOptions): number[] {
   const trigger = new Trigger(options);
   assert.equal(trigger.problem, undefined);
-  return Array.from({ length: 10 }, (_, index) => index + 1).filter(() => trigger.judge(environment()).stop);
+  let now = 0;
+  return Array.from({ length: 10 }, (_, index) => index + 1).filter(() => trigger.judge(environment(), ++now).stop);
 }
 
 describe('breakpoint conditions and hit counts', () => {
@@ -36,10 +37,10 @@ describe('breakpoint conditions and hit counts', () => {
   });
   it('print log messages instead of stopping', () => {
     const trigger = new Trigger({ logMessage: 'rax is {rax}' });
-    assert.deepEqual(trigger.judge(environment({ rax: 0x20n })), { stop: false, output: 'rax is 0x20\n' });
+    assert.deepEqual(trigger.judge(environment({ rax: 0x20n }), 1), { stop: false, output: 'rax is 0x20\n' });
   });
   it('stop and say so when the condition cannot be evaluated', () => {
-    const verdict = new Trigger({ condition: 'rbx == 1' }).judge(environment());
+    const verdict = new Trigger({ condition: 'rbx == 1' }).judge(environment(), 1);
     assert.equal(verdict.stop, true);
     assert.match(verdict.output ?? '', /'rbx' is no register/);
   });

@@ -36,12 +36,42 @@ function parseHitCondition(text: string): HitTest {
   return test;
 }
 
+/** Moments in order; most are new and the last one. */
+class Moments {
+  private readonly known: number[] = [];
+
+  /** The number of a moment, counted from 1. */
+  count(now: number): number {
+    const { known } = this;
+    if ((known.at(-1) ?? Number.NEGATIVE_INFINITY) < now) return known.push(now);
+    let [low, high] = [0, known.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((known[middle] as number) < now) low = middle + 1;
+      else high = middle;
+    }
+    if (known[low] !== now) known.splice(low, 0, now);
+    return low + 1;
+  }
+}
+
+const LOG_CLAUSE = /(?:^|\s)log:\s?(.*)$/s;
+
+/**
+ * A condition may end in a log message, for the kinds of breakpoints to which the protocol gives none of their own:
+ * `vpid == 1 log: CR3 becomes {new}`.
+ */
+function splitLog(text: string | undefined): readonly [condition: string | undefined, message: string | undefined] {
+  const found = text === undefined ? undefined : LOG_CLAUSE.exec(text);
+  return found ? [text?.slice(0, found.index), found[1]] : [text, undefined];
+}
+
 /** The condition, hit count and log message of a breakpoint or filter. */
 export class Trigger {
-  /** How often it was reached: `hits` in its condition. */
-  private reached = 0;
-  /** How often its condition held: what the hit count counts. */
-  private held = 0;
+  /** When it was reached: `hits` in its condition is how often, up to the moment that is judged. */
+  private readonly reached = new Moments();
+  /** When its condition held: what the hit count counts. */
+  private readonly held = new Moments();
   /** Why it can never trigger as written; undefined when it is well-formed. */
   readonly problem: string | undefined;
   private readonly condition: Node | undefined;
@@ -50,9 +80,10 @@ export class Trigger {
 
   constructor(options: TriggerOptions) {
     try {
-      this.condition = options.condition?.trim() ? parseExpression(options.condition) : undefined;
+      const [condition, message = options.logMessage] = splitLog(options.condition);
+      this.condition = condition?.trim() ? parseExpression(condition) : undefined;
       this.hitTest = options.hitCondition?.trim() ? parseHitCondition(options.hitCondition) : undefined;
-      this.log = options.logMessage ? parseTemplate(options.logMessage) : undefined;
+      this.log = message ? parseTemplate(message) : undefined;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
     }
@@ -60,15 +91,15 @@ export class Trigger {
 
   /**
    * Counts a hit and judges it. A condition that cannot be evaluated stops: silence would hide the mistake.
-   * @param environment makes the names of its expressions, given `hits`.
+   * @param environment makes the names of its expressions, given `hits`. @param now in cycles: a hit that is met again,
+   * in the past, has the number that it had
    */
-  judge(environment: (extra: Readonly<Record<string, bigint>>) => Environment): Verdict {
+  judge(environment: (extra: Readonly<Record<string, bigint>>) => Environment, now: number): Verdict {
     if (this.problem !== undefined) return { stop: false };
-    const names = environment({ hits: BigInt(++this.reached) });
+    const names = environment({ hits: BigInt(this.reached.count(now)) });
     try {
       if (this.condition && evaluate(this.condition, names).number === 0n) return { stop: false };
-      this.held++;
-      if (this.hitTest && !this.hitTest(this.held)) return { stop: false };
+      if (this.hitTest && !this.hitTest(this.held.count(now))) return { stop: false };
       return this.log ? { stop: false, output: `${renderTemplate(this.log, names)}\n` } : { stop: true };
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;

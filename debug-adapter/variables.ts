@@ -115,7 +115,9 @@ export function fieldWords(target: Target, field: VmcsField, value: bigint): str
 export function setField(target: Target, field: VmcsField, value: bigint): bigint {
   if (field.area === 'readOnly') throw errors.notWritable(field.name, 'the processor writes it, and software reads it');
   const cut = BigInt.asUintN(8 * field.bytes, value);
-  if (!target.machine.vmx.write(field.encoding, cut)) throw errors.noVmcs();
+  const { vmx, selected } = target.machine;
+  if (vmx.currentVmcs === undefined) throw errors.noVmcs();
+  target.apply({ kind: 'field', encoding: field.encoding, value: cut, processor: selected });
   return cut;
 }
 

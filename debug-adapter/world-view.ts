@@ -1,4 +1,5 @@
 import type { Machine, World } from '../sim-core/machine/api.ts';
+import type { OutsideEvent } from '../sim-core/machine/history/outside-event.ts';
 import { MACHINE_REGISTERS, registerByName } from '../sim-core/machine/registers.ts';
 import type { Translation, TranslationContext } from '../sim-core/mmu/mmu.ts';
 import { CODE_MODE, countOf, GPR, OFFSET } from '../sim-core/state/layout.ts';
@@ -22,6 +23,16 @@ export class GuestRegisters {
   capture(machine: Machine, exit: VmExitRecord): void {
     const first = OFFSET.gpr >>> 3;
     this.values.set(machine.state.u64.subarray(first, first + this.values.length));
+    this.exit = exit;
+  }
+
+  /** For time travel: what `restore` takes. */
+  save(): unknown {
+    return { values: this.values.slice(), exit: this.exit };
+  }
+  restore(saved: unknown): void {
+    const { values, exit } = saved as { values: BigUint64Array; exit: VmExitRecord | undefined };
+    this.values.set(values);
     this.exit = exit;
   }
 
@@ -49,16 +60,21 @@ export function guestEptp(machine: Machine): bigint {
 export const guestSuspended = (machine: Machine): boolean =>
   machine.world === 'vmm' && machine.vmx.currentVmcs !== undefined && machine.vmx.launchState === 'launched';
 
+/** Changes the machine by hand, in a way that its history knows of. */
+export type Apply = (change: OutsideEvent) => void;
+
 /** The processor as one world has it: the running one from its state, the other one from the current VMCS. */
 export class WorldView {
   readonly machine: Machine;
   readonly world: World;
   private readonly guestRegisters: GuestRegisters;
+  private readonly apply: Apply;
 
-  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters) {
+  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters, apply: Apply) {
     this.machine = machine;
     this.world = world;
     this.guestRegisters = guestRegisters;
+    this.apply = apply;
   }
 
   /** Whether this world is the one that runs. */
@@ -94,14 +110,15 @@ export class WorldView {
     if (!register) return 'there is no such register';
     if (this.current) {
       if (!register.write) return 'it can only be read here';
-      register.write(this.machine.cpu, value);
+      this.apply({ kind: 'register', name: register.name, value, processor: this.machine.selected });
       return undefined;
     }
     const field = this.fieldOf(register.name);
     if (field === undefined) return 'it is not held in the VMCS, and this world does not run';
-    return this.machine.vmx.write(ENCODING[field], BigInt.asUintN(register.bits, value))
-      ? undefined
-      : 'there is no current VMCS';
+    if (this.machine.vmx.currentVmcs === undefined) return 'there is no current VMCS';
+    const cut = BigInt.asUintN(register.bits, value);
+    this.apply({ kind: 'field', encoding: ENCODING[field], value: cut, processor: this.machine.selected });
+    return undefined;
   }
 
   /** The VMCS field that holds a register of this world while it does not run. */
@@ -196,7 +213,7 @@ export class WorldView {
 
   /** @returns how many bytes were written; writes go through read-only pages, as debuggers do. */
   write(linear: bigint, bytes: Uint8Array): number {
-    return writePages(linear, bytes, (page) => this.explain(page).physical, this.machine);
+    return writePages(linear, bytes, (page) => this.explain(page).physical, this.machine, this.apply);
   }
 }
 
@@ -217,14 +234,20 @@ export function readPages(address: bigint, length: number, translate: PageTransl
   return out.subarray(0, done);
 }
 
-export function writePages(address: bigint, bytes: Uint8Array, translate: PageTranslation, machine: Machine): number {
+export function writePages(
+  address: bigint,
+  bytes: Uint8Array,
+  translate: PageTranslation,
+  machine: Machine,
+  apply: Apply,
+): number {
   let done = 0;
   while (done < bytes.length) {
     const at = wrap64(address + BigInt(done));
     const size = Math.min(bytes.length - done, Number(PAGE - (at % PAGE)));
     const physical = translate(at);
     if (physical === undefined || !machine.physical.isRam(physical, size)) break;
-    machine.physical.poke(physical, bytes.subarray(done, done + size));
+    apply({ kind: 'memory', physical, bytes: bytes.slice(done, done + size) });
     done += size;
   }
   return done;

@@ -186,7 +186,10 @@ describe('what clients and launch configurations can do wrong', () => {
     check('vmxray/translate', { address: '0x0', space: 'outer' }, /'space' is not linear/);
     check('goto', { threadId: 1, targetId: 3 }, /there is no target 3/);
     check('source', { sourceReference: 5 }, /no text for this source/);
-    check('stepBack', { threadId: 1 }, /'stepBack' is not known/);
+    check('setThreadName', { threadId: 1 }, /'setThreadName' is not known/);
+    check('vmxray/travel', { threadId: 1, to: 'yesterday' }, /no instruction number/);
+    check('vmxray/travel', { threadId: 1, to: '99' }, /Instruction 99 is not in the history/);
+    check('vmxray/lastChange', { threadId: 1, expression: 'rax +' }, /at column/);
     check('fly', {}, /'fly' is not known/);
     check('constructor', {}, /'constructor' is not known/);
     check('threads', [1], /its arguments are not an object/);
