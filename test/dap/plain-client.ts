@@ -1,6 +1,7 @@
-/** A DAP client of its own, with nothing but a TCP socket: what an editor other than VS Code would do. */
+/** A DAP client of its own, with nothing but a pair of streams: what an editor other than VS Code would do. */
 
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
+import type { Readable, Writable } from 'node:stream';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { CustomRequests } from '../../debug-adapter/protocol.ts';
 
@@ -47,19 +48,23 @@ const HEADER = /^Content-Length: (\d+)\r\n\r\n/;
 export class PlainClient {
   /** Everything received, in order. */
   readonly received: Message[] = [];
-  private readonly socket: Socket;
+  /** What every client of this process has received. */
+  static readonly sessions: (readonly Message[])[] = [];
+  private readonly output: Writable;
   private buffer = Buffer.alloc(0);
   private sequence = 1;
   private waiting: { matches: (message: Message) => boolean; resolve: (message: Message) => void }[] = [];
 
-  private constructor(socket: Socket) {
-    this.socket = socket;
-    socket.on('data', (chunk) => this.take(chunk));
+  /** @param input from the adapter @param output to the adapter */
+  constructor(input: Readable, output: Writable) {
+    this.output = output;
+    PlainClient.sessions.push(this.received);
+    input.on('data', (chunk: Buffer) => this.take(chunk));
   }
 
   static connect(port: number): Promise<PlainClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(new PlainClient(socket)));
+      const socket = connect(port, '127.0.0.1', () => resolve(new PlainClient(socket, socket)));
       socket.once('error', reject);
     });
   }
@@ -82,7 +87,7 @@ export class PlainClient {
 
   /** Sends any bytes, also such as no client should. */
   raw(text: string): void {
-    this.socket.write(text);
+    this.output.write(text);
   }
 
   send(message: object): void {
@@ -117,6 +122,6 @@ export class PlainClient {
   }
 
   close(): void {
-    this.socket.destroy();
+    this.output.destroy();
   }
 }
