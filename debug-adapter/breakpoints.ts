@@ -2,6 +2,7 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { Placement } from './breakpoint-store.ts';
 import { RequestError } from './errors.ts';
 import { type HandlerTable, handler, shapedPart } from './handler.ts';
+import { isInstructionKind, parseInstructionKind } from './instruction-kinds.ts';
 import { hex, parsePlace, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
 import { baseName } from './symbols/paths.ts';
@@ -33,7 +34,18 @@ function placeLine(session: Session, target: Target, path: string, line: number)
   return { locations, answer: { line: session.clientLine(actual), source: { path }, ...reference } };
 }
 
+/** A kind of instruction, or an event. */
+function placeKind(name: string): Placement {
+  const kind = parseInstructionKind(name);
+  if (kind.kind === 'problem') return { locations: [], answer: { message: kind.problem } };
+  const answer = { message: kind.what };
+  return kind.kind === 'stop'
+    ? { locations: [], stops: [kind.stop], answer }
+    : { locations: [], watches: [kind.watch], answer };
+}
+
 function placeFunction(session: Session, target: Target, name: string): Placement {
+  if (isInstructionKind(name)) return placeKind(name);
   const found = target.programs.flatMap((loaded) => {
     const place = loaded.program.symbolNamed(name);
     return place ? [{ loaded, address: loaded.program.afterPrologue(place.address) }] : [];

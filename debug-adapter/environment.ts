@@ -1,10 +1,13 @@
+import { readMsr } from '../sim-core/cpu/msrs.ts';
 import type { Machine, World } from '../sim-core/machine/api.ts';
 import type { PhysicalRange } from '../sim-core/machine/history/memory-watch.ts';
 import { registerByName } from '../sim-core/machine/registers.ts';
 import { EXIT, type ExitName } from '../sim-core/vmx/exit-reasons.ts';
 import { fieldByName } from '../sim-core/vmx/fields.ts';
 import { errors } from './errors.ts';
+import { qualificationPart } from './exit-names.ts';
 import type { Environment } from './expressions/evaluate.ts';
+import { msrNumber } from './instruction-kinds.ts';
 import { type Place, SPACE_NAMES, wrap64 } from './memory-reference.ts';
 import type { Target } from './target.ts';
 import { type Frame, frameRegister } from './unwind.ts';
@@ -18,6 +21,9 @@ const SPECIAL: Readonly<Record<string, (machine: Machine) => bigint | undefined>
   cycles: (machine) => BigInt(Math.floor(machine.cycles)),
   exits: (machine) => BigInt([...machine.vmx.exitCounts.values()].reduce((sum, count) => sum + count, 0)),
   entries: (machine) => BigInt(machine.vmx.entries),
+  vpid: (machine) => (machine.world === 'guest' ? BigInt(machine.state.get32('vpid')) : 0n),
+  eptp: (machine) => (machine.world === 'guest' ? machine.state.get64('eptp') : 0n),
+  vmcs: (machine) => machine.vmx.currentVmcs ?? 0n,
 };
 export const SPECIAL_NAMES: readonly string[] = Object.keys(SPECIAL);
 
@@ -61,6 +67,11 @@ export class TargetEnvironment implements Environment {
 
   private lookupIn(scope: string, name: string): bigint | undefined {
     const { machine } = this.target;
+    if (scope === 'qualification') return qualificationPart(machine.vmx.lastExit, name);
+    if (scope === 'msr') {
+      const index = msrNumber(name);
+      return index === undefined ? undefined : readMsr(machine.cpu, index);
+    }
     if (scope === 'exit') return number(EXIT[name.toUpperCase() as ExitName]);
     if (scope === 'vmcs') {
       const field = fieldByName(name);

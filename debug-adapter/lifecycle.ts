@@ -14,6 +14,8 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsLogPoints: true,
   supportsBreakpointLocationsRequest: true,
   supportsInstructionBreakpoints: true,
+  supportsDataBreakpoints: true,
+  supportsDataBreakpointBytes: true,
   supportsSteppingGranularity: true,
   supportsEvaluateForHovers: true,
   supportsSetVariable: true,

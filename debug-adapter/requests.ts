@@ -1,4 +1,5 @@
 import { breakpointRequests } from './breakpoints.ts';
+import { dataBreakpointRequests } from './data-breakpoints.ts';
 import { disassemblyRequests } from './disassembly.ts';
 import { evaluationRequests } from './evaluation.ts';
 import { exceptionRequests } from './exceptions.ts';
@@ -17,6 +18,7 @@ import { vmxRequests } from './vmx-views.ts';
 export const REQUESTS: HandlerTable = {
   ...lifecycleRequests,
   ...breakpointRequests,
+  ...dataBreakpointRequests,
   ...exceptionRequests,
   ...executionRequests,
   ...stackRequests,

@@ -13,12 +13,14 @@ import {
   TRIPLE_FAULT_FILTER,
 } from './exception-filters.ts';
 import type { Target } from './target.ts';
+import { judgeWatches, type WatchStop } from './watch-judge.ts';
 import { yieldToMessages } from './yield.ts';
 
 /** Why the debugger stopped the machine, for the client. */
 export type Stop =
   | { readonly kind: 'entry' | 'step' | 'goto' | 'paused' | 'halted' }
   | { readonly kind: 'breakpoint'; readonly ids: readonly number[] }
+  | ({ readonly kind: 'dataBreakpoint' } & WatchStop)
   | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
   | { readonly kind: 'vmEntry' }
   | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
@@ -81,6 +83,9 @@ export class Runner {
   private lastYield = 0;
   /** What the hooks decided during a slice. */
   private exitIsGoal = false;
+  private watchStop: WatchStop | undefined;
+  /** What the machine watches. */
+  private watching: BreakpointStore['watching'] | undefined;
 
   constructor(target: Target, breakpoints: BreakpointStore, filters: ExceptionFilters, events: RunnerEvents) {
     this.target = target;
@@ -100,6 +105,10 @@ export class Runner {
       this.events.futureForgotten();
     };
     machine.onVmExit = (exit) => this.afterVmExit(exit);
+    machine.onWatch = (hits) => {
+      this.watchStop = judgeWatches(target, breakpoints, hits, (output) => this.tell(output));
+      return this.watchStop !== undefined;
+    };
     machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
     machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
     machine.onStaleUse = (use) => this.afterStaleUse(use);
@@ -117,6 +126,12 @@ export class Runner {
     const { machine } = this.target;
     if (address) locations.push({ address: address.address, world: address.world, processor });
     machine.setBreakpoints(locations);
+    const { watching } = this.breakpoints;
+    if (watching !== this.watching) {
+      machine.setWatches(watching.watches);
+      machine.setInstructionStops(watching.stops);
+      this.watching = watching;
+    }
     machine.onVmEntry = vmEntry && (() => machine.selected === processor && vmEntry());
   }
 
@@ -250,9 +265,11 @@ export class Runner {
   private judge(reason: StopReason, stopsAtBreakpoints: boolean): Stop | 'reached' | undefined {
     switch (reason.kind) {
       // A slice may end at a breakpoint, which the next one would pass over as its first instruction.
+      case 'watchpoint':
+        if (this.watchStop) return { kind: 'dataBreakpoint', ...this.watchStop };
+        return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
       case 'limit':
       case 'breakpoint':
-      case 'watchpoint':
         return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
       case 'paused':
         return { kind: 'paused' };
@@ -293,7 +310,8 @@ export class Runner {
     const isOwn = processor === machine.selected && (world === 'vmm' || machine.vmx.currentVmcs === vmcs);
     if (wanted && isOwn && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
     const ids: number[] = [];
-    for (const breakpoint of this.breakpoints.at(world, pc)) {
+    const kinds = this.breakpoints.onKinds(machine.instructionStopsHere());
+    for (const breakpoint of [...this.breakpoints.at(world, pc), ...kinds]) {
       const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
       const verdict = breakpoint.trigger.judge(names, this.target.machine.cycles);
       this.tell(verdict.output);

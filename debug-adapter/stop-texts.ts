@@ -1,5 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { type FaultStep, stepLines } from '../sim-core/cpu/fault-step.ts';
+import type { WatchedEvent } from '../sim-core/machine/watch.ts';
 import { explainStaleUse, type NameCode } from '../sim-core/mmu/explain-stale.ts';
 import type { TranslationStep } from '../sim-core/mmu/mmu.ts';
 import type { DmaFault } from '../sim-core/platform/dma.ts';
@@ -21,9 +22,15 @@ import { hex } from './memory-reference.ts';
 import type { Stop } from './runner.ts';
 import type { Target } from './target.ts';
 import { decodeStep } from './translation-views.ts';
+import { describeHit } from './watch-judge.ts';
 
 type StoppedBody = Pick<DebugProtocol.StoppedEvent['body'], 'reason' | 'description' | 'text' | 'hitBreakpointIds'>;
 type Running = Exclude<Stop, { kind: 'ended' }>;
+
+const EVENT_TITLES: Readonly<Record<WatchedEvent, string>> = {
+  ring3: 'Entry to ring 3',
+  addressSpace: 'New address space',
+};
 
 /** What the client shows when the machine stops; in the past it says so. */
 export function stoppedBody(stop: Running, target: Target): StoppedBody {
@@ -55,6 +62,16 @@ function presentBody(stop: Running, target: Target): StoppedBody {
       return { reason: 'pause', description: 'Halted', text: 'HLT, and nothing can wake the processor any more' };
     case 'breakpoint':
       return { reason: 'breakpoint', hitBreakpointIds: [...stop.ids] };
+    case 'dataBreakpoint': {
+      const [hit] = stop.hits;
+      const isEvent = hit?.watch.kind === 'event';
+      return {
+        reason: isEvent ? 'function breakpoint' : 'data breakpoint',
+        description: isEvent ? EVENT_TITLES[hit.watch.event] : 'Data breakpoint',
+        text: stop.hits.map((each) => describeHit(target, each)).join('\n'),
+        hitBreakpointIds: [...stop.ids],
+      };
+    }
     case 'vmEntry':
       return { reason: 'entry', description: 'Stopped after VM entry' };
     default: {

@@ -15,7 +15,6 @@ const HIDDEN: Readonly<Record<string, { readonly reads: readonly Mnemonic[]; rea
     idtr: { reads: [Mnemonic.Sidt], writes: [Mnemonic.Lidt] },
     ldtr: { reads: [Mnemonic.Sldt], writes: [Mnemonic.Lldt] },
     tr: { reads: [Mnemonic.Str], writes: [Mnemonic.Ltr] },
-    cr2: { reads: [], writes: [] },
     mxcsr: {
       reads: [Mnemonic.Stmxcsr, Mnemonic.Vstmxcsr, Mnemonic.Fxsave, Mnemonic.Fxsave64, Mnemonic.Xsave],
       writes: [Mnemonic.Ldmxcsr, Mnemonic.Vldmxcsr, Mnemonic.Fxrstor, Mnemonic.Fxrstor64, Mnemonic.Xrstor],

@@ -71,7 +71,7 @@ describe('watched memory', () => {
   // Values follow from the program above.
   const WRITES = ['0 11', '11 11', '11 100000011', '100000011 100000000'];
   for (const space of ['linear', 'hpa'] as const) {
-    const check = (access: WatchAccess, expected: readonly string[]): void =>
+    const check = (access: WatchAccess, expected: readonly string[]): Mocha.Test =>
       it(`tells every ${access} of 8 bytes by ${space} address`, () => {
         assert.deepEqual(hitsOf(boot(ACCESSES), [memory(DATA, 8, access, space)]).map(line), expected);
       });

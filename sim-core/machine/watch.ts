@@ -13,7 +13,7 @@ interface Watched {
 }
 
 export type Watch =
-  /** Accesses by linear, guest-physical or host-physical address. Reads by page walks and DMA-free fetches do not count. */
+  /** Accesses by linear, guest-physical or host-physical address. Reads by page walks and fetches do not count. */
   | (Watched & {
       readonly kind: 'memory';
       readonly space: 'linear' | 'gpa' | 'hpa';

@@ -460,7 +460,7 @@ const isUse = ({ reads, writes, mayChange }: Use): boolean => reads || writes ||
 const readsCount = ({ access }: Watch): boolean => access === 'read' || access === 'readWrite';
 const asks = (watch: Watch, write: boolean): boolean => (write ? watch.access !== 'read' : readsCount(watch));
 
-/** What to show of a watch that was accessed: all of it that lies in the page, or what was accessed where that is much. */
+/** What to show of a watch: what of it lies in the accessed page, or of that what was accessed if it is much. */
 function shownPart(watch: WatchOf<'memory' | 'dma'>, address: bigint, length: number) {
   const page = address - (address % PAGE);
   const end = (a: bigint, b: bigint): bigint => (a < b ? a : b);

@@ -187,4 +187,43 @@ describe('DAP transcripts', () => {
     await session.request('continue', { threadId: 1 }, 'terminated');
     await session.request('disconnect');
   });
+
+  transcript('data breakpoints of every kind', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', firstVmm({ stopOn: 'vmlaunch' }), 'initialized');
+    await session.run('configurationDone', {});
+    const names = ['exit_total', 'vmcs:EXIT_REASON', 'msr:IA32_EFER', 'port:0x3f8', 'rip', 'vmcs:NOTHING'];
+    for (const name of [...names, 'pte:guest:0x40008110', 'guest:0x40008110', 'cr2']) {
+      await session.request('dataBreakpointInfo', { name });
+    }
+    const watch = async (dataId: string, accessType: string, condition?: string): Promise<void> => {
+      await session.request('setDataBreakpoints', { breakpoints: [{ dataId, accessType, condition }] });
+      await session.run('continue');
+    };
+    await watch('linear:0x11c008/4', 'write');
+    await watch('linear:0x11c008/4', 'read', 'old >= 1');
+    await watch('vmcs:EXIT_REASON', 'change', 'new == exit.CR_ACCESS');
+    await watch('vmcs:GUEST_RIP', 'read');
+    await watch('port:0x3f8', 'write', "new == 10 log: the guest's line {hits} ends");
+    await session.request('disconnect');
+  });
+
+  transcript('kinds of instructions', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', firstVmm({ stopOn: 'entry' }), 'initialized');
+    await session.run('configurationDone', {});
+    const stopAt = async (name: string, condition?: string): Promise<void> => {
+      await session.request('setFunctionBreakpoints', { breakpoints: [{ name, condition }] });
+      await session.run('continue');
+    };
+    await stopAt('@address-space');
+    await stopAt('@write cr4', 'rax & 0x2000');
+    await stopAt('@vmwrite GUEST_RIP');
+    await stopAt('@vmread EXIT_REASON', 'hits == 2');
+    await stopAt('@wrmsr', 'log: WRMSR of {ecx}');
+    await session.request('setFunctionBreakpoints', {
+      breakpoints: [{ name: '@nonsense' }, { name: '@write nothing' }, { name: '@hlt 3' }, { name: '@in 0x71' }],
+    });
+    await session.request('disconnect');
+  });
 });

@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { firstVmm } from './sample.ts';
+
+interface Answer {
+  readonly verified: boolean;
+  readonly message?: string;
+}
+type Stopped = Message<EventBody<'stopped'>>;
+
+describe('data breakpoints and kinds of instructions over DAP', () => {
+  let adapter: TcpAdapter;
+  let client: PlainClient;
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+  beforeEach(async () => {
+    client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    const ready = client.event('initialized');
+    await client.request('launch', firstVmm({ stopOn: 'entry' }));
+    await ready;
+    await client.run('configurationDone', {});
+  });
+  afterEach(() => client.close());
+
+  async function info(args: object): Promise<{ dataId: string | null; description: string }> {
+    const { body } = await client.request('dataBreakpointInfo', args);
+    return body as { dataId: string | null; description: string };
+  }
+  async function set(...breakpoints: object[]): Promise<readonly Answer[]> {
+    const { body } = await client.request('setDataBreakpoints', { breakpoints });
+    return (body as { breakpoints: Answer[] }).breakpoints;
+  }
+  async function setKinds(...breakpoints: object[]): Promise<readonly Answer[]> {
+    const { body } = await client.request('setFunctionBreakpoints', { breakpoints });
+    return (body as { breakpoints: Answer[] }).breakpoints;
+  }
+  const go = (): Promise<Stopped> => client.run('continue');
+  const evaluate = async (expression: string): Promise<string> =>
+    (await client.request('evaluate', { expression, context: 'watch' })).body.result;
+
+  it('stop behind the write of a variable, with its values', async () => {
+    const { dataId } = await info({ name: 'exit_total' });
+    assert.match(dataId ?? '', /^linear:0x11c008\/4$/);
+    assert.deepEqual(
+      (await set({ dataId, accessType: 'change', condition: 'new == 2' })).map((b) => b.verified),
+      [true],
+    );
+    const { body } = await go();
+    assert.equal(body.reason, 'data breakpoint');
+    assert.match(body.text ?? '', /^linear:0x11c008 written: 1 → 2, by 0x[0-9a-f]+ <\w+\+0x[0-9a-f]+> of the VMM$/);
+    assert.equal(body.hitBreakpointIds?.length, 1);
+    assert.equal(await evaluate('u32(exit_total)'), '2');
+  });
+
+  it('are on fields, MSRs, ports, registers and page-table entries', async () => {
+    await setKinds({ name: 'vmm_main' });
+    await go();
+    const names = [
+      'vmcs:GUEST_RIP',
+      'vmcs.GUEST_CR3',
+      'msr:IA32_LSTAR',
+      'port:0x3f8',
+      'guest.cr3',
+      'pte:0x100000',
+      'u16(gpa:0x1000)',
+    ];
+    const found = await Promise.all(names.map((name) => info({ name })));
+    assert.deepEqual(
+      found.map(({ dataId }) => dataId),
+      [
+        'vmcs:GUEST_RIP',
+        'vmcs:GUEST_CR3',
+        'msr:IA32_LSTAR',
+        'port:0x3f8',
+        'register:guest.cr3',
+        'pte:0x100000',
+        'gpa:0x1000/2',
+      ],
+    );
+    const answers = await set(...found.map(({ dataId }) => ({ dataId, accessType: 'readWrite', hitCondition: '1' })));
+    assert.deepEqual([...new Set(answers.map(({ verified }) => verified))], [true]);
+    // Each stops once, if at all: neither VMM nor guest touch LSTAR, the guest's CR3, the entry and the page again.
+    const texts: string[] = [];
+    for (let stopped = await go(); stopped.event !== 'terminated'; stopped = await go()) {
+      texts.push(...(stopped.body.text ?? '').split('\n').map((text) => text.replace(/ (read|written).*/, '')));
+    }
+    assert.deepEqual([...new Set(texts)].sort(), ['GUEST_CR3', 'GUEST_RIP', 'port 0x3f8']);
+  });
+
+  it('stop for an address with bytes', async () => {
+    const { dataId } = await info({ name: '0x11c020', bytes: 0x118, asAddress: true });
+    assert.equal(dataId, 'linear:0x11c020/280');
+    await set({ dataId, accessType: 'write' });
+    const { body } = await go();
+    assert.match(body.text ?? '', /^linear:0x11c020 written: 0 → 1, by 0x[0-9a-f]+/);
+  });
+
+  it('say why something cannot be watched', async () => {
+    assert.deepEqual(await info({ name: 'rip' }), {
+      dataId: null,
+      description: 'rip cannot be watched: it changes without instructions that name it.',
+    });
+    assert.match((await info({ name: 'vmcs:GUEST_RIX' })).description, /'GUEST_RIX' is no VMCS field/);
+    assert.match((await info({ name: '1 +' })).description, /A value is expected/);
+    const [wrong, type] = await set({ dataId: 'msr:NOTHING' }, { dataId: 'port:0x80', accessType: 'sometimes' });
+    assert.deepEqual([wrong?.verified, type?.verified], [false, false]);
+    assert.match(type?.message ?? '', /'sometimes' is none of/);
+  });
+
+  it('stop in front of kinds of instructions, by argument and condition', async () => {
+    const [good, bad] = await setKinds({ name: '@vmwrite GUEST_RIP', condition: 'hits == 2' }, { name: '@vmwrote' });
+    assert.deepEqual([good?.verified, good?.message, bad?.verified], [true, 'VMWRITE GUEST_RIP', false]);
+    const { body } = await go();
+    assert.equal(body.reason, 'breakpoint');
+    // One operand of VMWRITE is the encoding of GUEST_RIP (SDM Vol. 3D, appendix B).
+    const [line] = (
+      await client.request('disassemble', {
+        memoryReference: (await evaluate('rip')).split(' ')[0],
+        instructionCount: 1,
+      })
+    ).body.instructions;
+    assert.match(line?.instruction ?? '', /^vmwrite/);
+    assert.notEqual((await go()).event, undefined);
+  });
+
+  it('stop at the first instruction of another address space, and log instead of stopping', async () => {
+    await setKinds({ name: '@address-space', condition: 'log: CR3 {old} to {new}' }, { name: '@write cr4' });
+    const { body } = await go();
+    assert.equal(body.reason, 'breakpoint');
+    await setKinds({ name: '@address-space', condition: 'log: CR3 {old} to {new}' });
+    while ((await go()).event !== 'terminated');
+    const logged = client.received.flatMap(({ event, body }) => {
+      const output = body && 'output' in body ? String(body.output) : '';
+      return event === 'output' && output.startsWith('CR3 ') ? [output] : [];
+    });
+    assert.match(logged[0] ?? '', /^CR3 0 to 0x[0-9a-f]+\n$/);
+  });
+
+  it('know the parts of the exit qualification in conditions', async () => {
+    // The sample's guest writes CR4 once where the VMM intercepts it (guest.c, use_control_registers).
+    const condition = 'qualification.control_register == 4 && qualification.port == 0 && vpid == 0';
+    const { body } = await client.request('setExceptionBreakpoints', {
+      filters: [],
+      filterOptions: [{ filterId: 'exits:', condition }],
+    });
+    assert.deepEqual(
+      (body as { breakpoints: Answer[] }).breakpoints.map(({ verified }) => verified),
+      [true],
+    );
+    const stopped = await go();
+    assert.equal(stopped.body.description, 'VM exit: CR access');
+    assert.equal(await evaluate('qualification.control_register'), '4');
+    assert.equal(await evaluate('qualification.data_write'), '0');
+  });
+});
