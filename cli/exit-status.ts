@@ -13,6 +13,7 @@ export const EXIT_STATUS = {
   staleUse: { status: 12, meaning: 'a stale translation was used (--stop-on-stale)' },
   vmxAbort: { status: 14, meaning: 'a VMX abort: a VM exit could not be completed' },
   discrepancy: { status: 16, meaning: 'compiled code and the interpreter disagree (--verify)' },
+  otherState: { status: 18, meaning: 'a replay ended in another state than the recorded one' },
   internal: { status: 70, meaning: 'an error in VMXray itself' },
   limit: { status: 124, meaning: '--max-instructions or --timeout was reached' },
   interrupted: { status: 130, meaning: 'interrupted from the terminal' },

@@ -20,6 +20,7 @@ describe('command line', () => {
       startTime: undefined,
       interpret: false,
       verify: false,
+      record: undefined,
       stopOnStale: false,
       json: false,
     });
@@ -64,6 +65,7 @@ describe('command line', () => {
       startTime: undefined,
       interpret: true,
       verify: true,
+      record: undefined,
       stopOnStale: true,
     });
   });

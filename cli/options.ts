@@ -46,6 +46,8 @@ export interface RunOptions {
   readonly interpret: boolean;
   /** Run compiled and interpreted at once, and compare. */
   readonly verify: boolean;
+  /** Where to write the recording of the run. */
+  readonly record: string | undefined;
 }
 
 export interface DapOptions {
@@ -100,6 +102,7 @@ export const HELP = `Usage: vmxray <command> [options]
     --interpret                 do not compile hot code: slower, for comparing
     --verify                    run twice at once, compiled and interpreted, and compare the machines all the way;
                                 standard input is not read
+    --record FILE               write a recording of the run, with its input, for vmxray replay and the debugger
     --stop-on-stale             stop at the first use of a stale translation, and tell which write made it stale
     --max-instructions N        stop after N instructions
     --timeout S                 stop after S seconds
@@ -111,11 +114,12 @@ export const HELP = `Usage: vmxray <command> [options]
     --memory                    what instructions, the processor and devices read and write in memory
     --devices                   accesses to I/O ports and to devices in memory
     --from N, --to N            only from the Nth instruction on, and up to the Nth
-    --format F                  text (default), or perfetto: JSON trace events for ui.perfetto.dev, in VMM and guest slices
+    --format F                  text (default), or perfetto: JSON trace events for ui.perfetto.dev
     -o FILE                     write there; without it the serial port goes to standard error
   vmxray gdb IMAGE [options]    the same machine for gdb's 'target remote', which also steps it backwards;
                                 the options are those of run, and:
     --port N                    TCP port on 127.0.0.1 (default 1234; 0 takes any free one)
+  vmxray replay FILE            repeat a recorded run, and compare the state at its end with the recorded one
   vmxray dap [--port N]         Debug Adapter Protocol on standard input and output, or on 127.0.0.1:N
   vmxray --help | --version
 
@@ -188,6 +192,7 @@ const RUN_OPTIONS = {
   iommu: { type: 'boolean', default: false },
   interpret: { type: 'boolean', default: false },
   verify: { type: 'boolean', default: false },
+  record: { type: 'string' },
   'stop-on-stale': { type: 'boolean', default: false },
   'max-instructions': { type: 'string' },
   timeout: { type: 'string' },
@@ -200,6 +205,7 @@ type RunValues = ReturnType<typeof parseArgs<{ options: typeof RUN_OPTIONS }>>['
 /** @throws UsageError */
 export function parseRun(args: readonly string[]): RunOptions {
   const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: RUN_OPTIONS });
+  if (values.record !== undefined) refuse(values, ['verify'], 'with --record');
   return runOptions('run', values, positionals);
 }
 
@@ -236,8 +242,18 @@ function runOptions(command: string, values: RunValues, positionals: readonly st
     iommu: values.iommu,
     interpret: values.interpret,
     verify: values.verify,
+    record: values.record,
     stopOnStale: values['stop-on-stale'],
   };
+}
+
+/** @returns the recording to repeat. @throws UsageError */
+export function parseReplay(args: readonly string[]): string {
+  const { positionals } = parse({ args: [...args], allowPositionals: true, options: {} });
+  const [file, ...rest] = positionals;
+  if (file === undefined || rest.length > 0)
+    throw new UsageError('replay takes one recording: vmxray replay run.vmxtrace');
+  return file;
 }
 
 /** @throws UsageError */
@@ -265,7 +281,7 @@ const TRACE_OPTIONS = {
 /** @throws UsageError */
 export function parseTrace(args: readonly string[]): TraceOptions {
   const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: TRACE_OPTIONS });
-  refuse(values, ['verify', 'stop-on-stale', 'json', 'max-instructions'], 'for a trace');
+  refuse(values, ['verify', 'stop-on-stale', 'json', 'max-instructions', 'record'], 'for a trace');
   const format = TRACE_FORMATS.find((each) => each === values.format);
   if (!format) throw new UsageError(`--format ${values.format}: choose from ${TRACE_FORMATS.join(', ')}`);
   const { instructions, exits, memory, devices } = values;
@@ -291,7 +307,8 @@ const GDB_OPTIONS = { ...RUN_OPTIONS, port: { type: 'string', default: '1234' } 
 /** @throws UsageError */
 export function parseGdb(args: readonly string[]): GdbOptions {
   const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: GDB_OPTIONS });
-  refuse(values, ['verify', 'stop-on-stale', 'json', 'timeout', 'max-instructions'], 'while gdb runs the machine');
+  const unfit = ['verify', 'stop-on-stale', 'json', 'timeout', 'max-instructions', 'record'] as const;
+  refuse(values, unfit, 'while gdb runs the machine');
   return { run: runOptions('gdb', values, positionals), port: parsePort(values.port) };
 }
 

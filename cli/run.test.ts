@@ -135,6 +135,22 @@ describe('vmxray run', function () {
     );
   });
 
+  it('records a run with its input, and replays it to the same output and state', () => {
+    const recording = path.join(folder, 'run.vmxtrace');
+    const recorded = runCode(ECHO, ['--record', recording], 'echo.');
+    assert.deepEqual([recorded.status, recorded.stdout], [15, 'echo.']);
+    const [, instructions, state] = /recorded (\d+) instructions in .*, state (\w+)\n/.exec(recorded.stderr) ?? [];
+    const replayed = vmxray(['replay', recording]);
+    assert.deepEqual([replayed.status, replayed.stdout], [0, 'echo.']);
+    assert.ok(replayed.stderr.includes(`replayed ${instructions} instructions to state ${state}: the recorded state`));
+    writeFileSync(path.join(folder, 'code.bin'), Uint8Array.from([...ECHO, 0x90]));
+    const other = vmxray(['replay', recording]);
+    assert.equal(other.status, 2);
+    assert.match(other.stderr, /cannot replay .*: the image is not the recorded one/);
+    writeFileSync(recording, '{}');
+    assert.match(vmxray(['replay', recording]).stderr, /it is no recording of VMXray/);
+  });
+
   it('ends with 2 and says what to do for images that cannot be loaded', () => {
     writeFileSync(path.join(folder, 'empty'), '');
     writeFileSync(path.join(folder, 'text'), 'no program');
@@ -145,7 +161,7 @@ describe('vmxray run', function () {
       [['run', path.join(folder, 'empty')], /the file is empty\. Build the program again/],
       [['run', path.join(folder, 'text')], /neither a kernel of a known boot protocol nor an ELF.*--format flat/],
       [['run', path.join(folder, 'empty'), '--memory', '1'], /--memory 1: give a size/],
-      [['debug'], /no command 'debug'; choose from run, dap/],
+      [['debug'], /no command 'debug'; choose from run, replay, dap/],
       [[], /no command is given/],
     ] as const;
     for (const [args, message] of cases) {

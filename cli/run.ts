@@ -8,6 +8,7 @@ import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
 import { inputCanWake, machineOf } from './machines.ts';
 import type { RunOptions } from './options.ts';
+import { beginRecording, checkRecordable, endRecording, RecordedPort } from './record.ts';
 import { describeStop, summary } from './report.ts';
 import { nextTurn, Slices } from './slices.ts';
 
@@ -17,6 +18,7 @@ const SLICE_MILLISECONDS = 40;
 class Runner {
   private readonly options: RunOptions;
   private readonly machine: Machine;
+  private readonly port: RecordedPort;
   private readonly console: SerialConsole;
   private readonly started = performance.now();
   private readonly slices = new Slices(SLICE_MILLISECONDS);
@@ -26,7 +28,8 @@ class Runner {
   constructor(options: RunOptions) {
     this.options = options;
     this.machine = machineOf(options);
-    this.console = new SerialConsole(this.machine);
+    this.port = new RecordedPort(this.machine);
+    this.console = new SerialConsole({ serial: options.record === undefined ? this.machine.serial : this.port });
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };
       return false;
@@ -38,7 +41,10 @@ class Runner {
   /** @returns the process's exit status. @throws ImageError, UsageError */
   async run(): Promise<number> {
     const { options, machine } = this;
-    machine.boot(bootRequestOf(options));
+    checkRecordable(options);
+    const request = bootRequestOf(options);
+    const recording = options.record === undefined ? undefined : beginRecording(options, request);
+    machine.boot(request);
     this.console.open();
     let stop: FinalStop | 'interrupted';
     try {
@@ -46,6 +52,7 @@ class Runner {
     } finally {
       this.console.close();
     }
+    if (recording && options.record !== undefined) endRecording(options.record, recording, machine, this.port.events);
     return this.report(stop);
   }
 

@@ -35,8 +35,8 @@ const WINDOWS = [64, 1000, 30_000] as const;
 /**
  * Steps back as `Stepper` steps over: calls, the VMM behind a VM exit, and handlers of interrupts are passed over; a line
  * step ends at the beginning of a line. It goes back a little, records each step on the way forward, and looks for the
- * place among them; when it is not there, it goes back further. What is longer still is passed over by a search for where
- * it began.
+ * place among them; when it is not there, it goes back further. What is longer still is passed over by a search for
+ * where it began.
  */
 export class ReverseStepper {
   private readonly target: Target;

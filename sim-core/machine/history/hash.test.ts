@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { Hash, hashOf } from './hash.ts';
+
+const ofValue = (value: unknown): string => {
+  const hash = new Hash();
+  hash.value(value);
+  return hash.digest();
+};
+
+describe('state hashes', () => {
+  it('depend on every bit and place of the bytes, and on their number', () => {
+    const base = new Uint8Array(64);
+    const seen = new Set([hashOf(base), hashOf(new Uint8Array(60)), hashOf(new Uint8Array(61))]);
+    for (let bit = 0; bit < 512; bit++) {
+      const changed = base.slice();
+      changed[bit >> 3] = 1 << (bit & 7);
+      seen.add(hashOf(changed));
+    }
+    assert.equal(seen.size, 515);
+  });
+
+  it('do not depend on where the bytes lie', () => {
+    const bytes = Uint8Array.from({ length: 100 }, (_, i) => i * 7);
+    const shifted = new Uint8Array(103);
+    shifted.set(bytes, 3);
+    assert.equal(hashOf(shifted.subarray(3)), hashOf(bytes));
+  });
+
+  it('tell values apart by type and shape, but not by the order of keys', () => {
+    const values = [
+      0,
+      '0',
+      0n,
+      null,
+      undefined,
+      [],
+      [0],
+      [[0]],
+      { a: 0 },
+      { b: 0 },
+      new Map([[0, 1]]),
+      Uint8Array.of(0),
+    ];
+    assert.equal(new Set(values.map(ofValue)).size, values.length);
+    assert.equal(ofValue({ a: 1, b: 2 }), ofValue({ b: 2, a: 1 }));
+  });
+});
