@@ -9,10 +9,12 @@ import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 import { fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
 import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment, worldOfScope } from './environment.ts';
 import { errors } from './errors.ts';
+import { QUALIFICATION_PARTS } from './exit-names.ts';
 import { assign, evaluate, formatNumber, type Value } from './expressions/evaluate.ts';
 import { parseExpression, parseStatement } from './expressions/parser.ts';
 import { describeForecast, forecastNext } from './forecast.ts';
 import { type HandlerTable, handler } from './handler.ts';
+import { MSR_NAMES } from './instruction-kinds.ts';
 import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
 import { codeNames, explainStop } from './stop-texts.ts';
@@ -91,7 +93,8 @@ function helpText(): string {
   return [
     'Expressions: registers (rax, cs.base), vmcs.FIELD, guest.REGISTER and vmm.REGISTER, symbols, numbers, C operators,',
     '  [a] and u8(a) … u64(a), s8(a) … s64(a) read memory; gpa:a, hpa:a, guest:a, vmm:a choose the address space;',
-    `  also ${SPECIAL_NAMES.join(', ')}, exit.NAME and signed(a).`,
+    `  also ${SPECIAL_NAMES.join(', ')},`,
+    '  exit.NAME, qualification.PART, msr.NAME and signed(a).',
     'Assignments: rax = 1, vmcs.GUEST_RIP = guest.rip + 2, u32(0x1000) = 5.',
     'Commands:',
     ...commands,
@@ -186,6 +189,8 @@ function candidates(target: Target): { readonly label: string; readonly type: De
     ...SCOPE_NAMES.flatMap((scope) => registers.map((name) => `${scope}.${name}`)).map(item('property')),
     ...VMCS_FIELDS.map(({ name }) => `vmcs.${name}`).map(item('field')),
     ...EXIT_REASONS.map(({ name }) => `exit.${name}`).map(item('enum')),
+    ...QUALIFICATION_PARTS.map((name) => `qualification.${name}`).map(item('field')),
+    ...MSR_NAMES.map((name) => `msr.${name}`).map(item('field')),
     ...SPACES.map((space) => `${space}:`).map(item('keyword')),
     ...['u8(', 'u16(', 'u32(', 'u64(', 's8(', 's16(', 's32(', 's64(', 'signed('].map(item('function')),
     ...Object.keys(COMMANDS).map(item('keyword')),

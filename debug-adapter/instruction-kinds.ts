@@ -31,6 +31,7 @@ const MNEMONICS = new Map(
   ),
 );
 const MSR_NUMBERS = new Map([...MSRS].map(([index, { name }]) => [name, index]));
+export const MSR_NAMES: readonly string[] = [...MSR_NUMBERS.keys()].sort();
 
 /** The number of an MSR that is named, or given by number; undefined when there is none. */
 export function msrNumber(text: string): number | undefined {
@@ -81,12 +82,3 @@ function argumentValue(meaning: string, text: string): bigint | undefined {
   if (msr !== undefined) return BigInt(msr);
   return /^(0x[0-9a-f]+|\d+)$/i.test(text) ? BigInt(text) : undefined;
 }
-
-/** All that can be written after '@', for completion. */
-export const INSTRUCTION_KINDS: readonly string[] = [
-  ...Object.keys(EVENTS),
-  'write',
-  'read',
-  ...Object.keys(MNEMONIC_GROUPS),
-  ...[...ARGUMENTS.keys()].map((mnemonic) => (Mnemonic[mnemonic] ?? '').toLowerCase()),
-];

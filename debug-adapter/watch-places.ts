@@ -17,11 +17,12 @@ import { registerByName } from '../sim-core/machine/registers.ts';
 import type { Watch } from '../sim-core/machine/watch.ts';
 import { fieldByEncoding, fieldByName } from '../sim-core/vmx/fields.ts';
 import { TargetEnvironment, worldOfScope } from './environment.ts';
-import { evaluate } from './expressions/evaluate.ts';
+import { type Environment, evaluate } from './expressions/evaluate.ts';
 import { parseExpression } from './expressions/parser.ts';
 import { msrName, msrNumber } from './instruction-kinds.ts';
 import { formatPlace, hex, type Place, parsePlace, wrap64 } from './memory-reference.ts';
 import type { Target } from './target.ts';
+import type { TypedValue } from './typed-value.ts';
 import type { Frame } from './unwind.ts';
 import { guestEptp } from './world-view.ts';
 
@@ -143,26 +144,34 @@ export function dataIdOf(target: Target, { name, bytes, asAddress, frame }: Data
   if (asAddress)
     return `${formatPlace(parsePlace(/^[0-9a-f]+$/i.test(name.trim()) ? `0x${name.trim()}` : name))}/${bytes ?? 1}`;
   const node = parseExpression(name);
-  const environment = new TargetEnvironment(target, frame);
+  const environment: Environment = new TargetEnvironment(target, frame);
   if (node.kind === 'name') {
-    const plain = node.name.replace(/^\$/, '');
-    if (/^vmcs\./i.test(plain)) return `vmcs:${fieldByName(plain.slice(5))?.name ?? plain.slice(5)}`;
-    const [scope = '', register = ''] = plain.split(/\.(.*)/s);
-    const known = registerByName(worldOfScope(scope.toLowerCase()) ? register : plain);
-    if (known) {
-      registerWatch(plain);
-      return `register:${plain.toLowerCase()}`;
-    }
+    const known = nameOfMachine(node.name.replace(/^\$/, ''));
+    if (known && !environment.program?.variable(node.name.split('.')[0] ?? '')) return known;
   }
   const world = frame?.view.world ?? 'linear';
-  if (node.kind === 'memory') {
-    const { number, space } = evaluate(node.address, environment);
-    const length = bytes ?? node.bytes ?? environment.wordBytes;
-    return `${formatPlace({ space: space ?? world, address: wrap64(number) })}/${length}`;
-  }
-  const { number, space } = evaluate(node, environment);
-  const length = bytes ?? symbolSize(target, name) ?? environment.wordBytes;
-  return `${formatPlace({ space: space ?? world, address: wrap64(number) })}/${length}`;
+  const read = node.kind === 'memory' ? evaluate(node.address, environment) : evaluate(node, environment);
+  if (read.typed && node.kind !== 'memory') return variableId(read.typed, bytes);
+  const size = node.kind === 'memory' ? node.bytes : symbolSize(target, name);
+  const length = bytes ?? size ?? environment.wordBytes;
+  return `${formatPlace({ space: read.space ?? world, address: wrap64(read.number) })}/${length}`;
+}
+
+/** The data id of a field or register; undefined when nothing of the machine has the name. */
+function nameOfMachine(name: string): string | undefined {
+  const dot = name.indexOf('.');
+  const [scope, rest] = [name.slice(0, Math.max(dot, 0)).toLowerCase(), name.slice(dot + 1)];
+  if (scope === 'vmcs') return `vmcs:${fieldByName(rest)?.name ?? rest}`;
+  if (scope === 'msr') return `msr:${rest.toUpperCase()}`;
+  if (!registerByName(worldOfScope(scope) ? rest : name)) return undefined;
+  registerWatch(name);
+  return `register:${name.toLowerCase()}`;
+}
+
+function variableId(variable: TypedValue, bytes: number | undefined): string {
+  const { address, size, storage } = variable;
+  if (address === undefined) throw new NotWatchable('It is in a register or optimised out: watch the register.');
+  return `${storage.memory.space}:${hex(address)}/${bytes ?? Math.max(1, size)}`;
 }
 
 /** The size of a variable that the symbol table knows. */

@@ -309,3 +309,43 @@ describe('watched VMCS fields and events, in the sample hypervisor', () => {
     assert.ok(machine.instructions > instructions);
   });
 });
+
+describe('watched guest-physical memory and devices', () => {
+  it('tells a guest’s accesses by guest-physical address as by linear and host-physical ones', () => {
+    const probe = bootSample();
+    probe.onVmEntry = () => true;
+    probe.run(LIMIT);
+    // general_protection_count in the sample's guest.
+    const linear = 0x4000_8110n;
+    const { guestPhysical, physical } = probe.mmu.explain(linear, 'read');
+    assert.ok(guestPhysical !== undefined && physical !== undefined && guestPhysical !== physical);
+    const common = { kind: 'memory', length: 4, access: 'readWrite', world: 'guest' } as const;
+    const watches: Watch[] = [
+      { ...common, space: 'linear', address: linear },
+      { ...common, space: 'gpa', address: BigInt(guestPhysical) },
+      { ...common, space: 'hpa', address: BigInt(physical) },
+    ];
+    const hits = hitsOf(bootSample(), watches);
+    const [byLinear, byGuestPhysical, byHostPhysical] = watches.map((watch) =>
+      hits.filter((hit) => hit.watch === watch).map(({ at, access, before, after }) => ({ at, access, before, after })),
+    );
+    assert.ok((byLinear?.length ?? 0) > 0);
+    assert.deepEqual(byGuestPhysical, byLinear);
+    assert.deepEqual(byHostPhysical, byLinear);
+  });
+
+  it('tells a device’s accesses by the device’s addresses and by host-physical ones', () => {
+    const name = 'direct-assignment';
+    const folder = join(import.meta.dirname, '../../examples', name);
+    const file = (path: string) => readFileSync(join(folder, path));
+    const machine = createMachine({ memory: 64 << 20, devices: [{ kind: 'edu' }], iommu: true });
+    const modules = [{ name: 'guest.elf', bytes: file('guest.elf'), commandLine: 'guest.elf' }];
+    machine.boot({ name, image: file(`${name}.elf`), commandLine: '', modules });
+    const dma = { kind: 'dma', requester: 8, address: 0n, length: 2 ** 32, access: 'readWrite' } as const;
+    const hits = hitsOf(machine, [dma, { kind: 'memory', space: 'hpa', address: 0n, length: 64 << 20, access: 'write' }]);
+    const devices = hits.filter(({ by }) => by === 'device');
+    assert.ok(devices.some(({ watch, access }) => watch === dma && access === 'read'));
+    assert.ok(devices.some(({ watch, access }) => watch === dma && access === 'write'));
+    assert.ok(devices.some(({ watch }) => watch.kind === 'memory'));
+  });
+});

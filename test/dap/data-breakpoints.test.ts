@@ -44,14 +44,17 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
 
   it('stop behind the write of a variable, with its values', async () => {
     const { dataId } = await info({ name: 'exit_total' });
-    assert.match(dataId ?? '', /^linear:0x11c008\/4$/);
+    assert.match(dataId ?? '', /^(?:linear|vmm):0x11c008\/4$/);
     assert.deepEqual(
       (await set({ dataId, accessType: 'change', condition: 'new == 2' })).map((b) => b.verified),
       [true],
     );
     const { body } = await go();
     assert.equal(body.reason, 'data breakpoint');
-    assert.match(body.text ?? '', /^linear:0x11c008 written: 1 → 2, by 0x[0-9a-f]+ <\w+\+0x[0-9a-f]+> of the VMM$/);
+    assert.match(
+      body.text ?? '',
+      /^(?:linear|vmm):0x11c008 written: 1 → 2, by 0x[0-9a-f]+ <\w+\+0x[0-9a-f]+> of the VMM$/,
+    );
     assert.equal(body.hitBreakpointIds?.length, 1);
     assert.equal(await evaluate('u32(exit_total)'), '2');
   });

@@ -192,7 +192,7 @@ describe('DAP transcripts', () => {
     await session.request('initialize', { adapterID: 'vmxray' });
     await session.request('launch', firstVmm({ stopOn: 'vmlaunch' }), 'initialized');
     await session.run('configurationDone', {});
-    const names = ['exit_total', 'vmcs:EXIT_REASON', 'msr:IA32_EFER', 'port:0x3f8', 'rip', 'vmcs:NOTHING'];
+    const names = ['u32(0x11c008)', 'vmcs:EXIT_REASON', 'msr:IA32_EFER', 'port:0x3f8', 'rip', 'vmcs:NOTHING'];
     for (const name of [...names, 'pte:guest:0x40008110', 'guest:0x40008110', 'cr2']) {
       await session.request('dataBreakpointInfo', { name });
     }
