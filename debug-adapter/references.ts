@@ -4,6 +4,8 @@ import { errors } from './errors.ts';
 /** A list of variables, made when the client opens it. */
 export interface VariableList {
   variables(): DebugProtocol.Variable[];
+  /** Numbered ones beside them, as many as wanted; 0: as many as are good to show. */
+  indexed?(start: number, count: number): DebugProtocol.Variable[];
   /** Changes one of them. @throws notWritable or unknownVariable. @returns what it is now. */
   set?(name: string, expression: string): { value: string; variablesReference?: number };
 }

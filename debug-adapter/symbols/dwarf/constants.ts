@@ -80,6 +80,7 @@ export const AT = {
   callReturnPc: 0x7d,
   callValue: 0x7e,
   callOrigin: 0x7f,
+  callParameter: 0x80,
   callTarget: 0x83,
   locationListsBase: 0x8c,
   gnuCallSiteValue: 0x2111,

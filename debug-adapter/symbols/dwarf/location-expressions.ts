@@ -38,6 +38,8 @@ export interface ExpressionContext {
   cfa(): bigint;
   /** What the expression gave when the function was entered. */
   entryValue(expression: Uint8Array): bigint;
+  /** What the caller passed for a parameter that is told by its entry's offset in .debug_info. */
+  parameterValue(entry: number): bigint;
 }
 
 interface BaseType {
@@ -395,6 +397,7 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   246: typedRead,
   247: convert,
   249: reinterpret,
+  250: (e) => e.push(e.context.parameterValue(e.unit.header.offset + e.reader.u32())),
   251: indexedAddress,
   252: indexedConstant,
 };

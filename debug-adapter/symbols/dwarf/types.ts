@@ -313,7 +313,8 @@ export function qualified(entry: Entry): string {
     if (at.index === entry.index && origin.offset !== at.offset && origin.parent?.tag === TAG.namespace) {
       return qualified(origin);
     }
-    names.unshift(at.name ?? '(anonymous)');
+    const name = at.name ?? (at.tag === TAG.namespace ? '(anonymous namespace)' : undefined);
+    if (name !== undefined) names.unshift(name);
   }
   return names.join('::');
 }
