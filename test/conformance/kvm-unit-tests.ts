@@ -99,7 +99,7 @@ const ROWS: readonly Row[] = [
 
 /** What the tests read as a multiboot module. */
 const environmentOf = (processors: number): string =>
-  `NR_CPUS=${processors}\nMEMSIZE=512\nTEST_DEVICE=0\nBOOTLOADER=1\n`;
+  `NR_CPUS=${processors}\nMEMSIZE=512\nTEST_DEVICE=1\nBOOTLOADER=1\n`;
 const MEMORY = 512 * 2 ** 20;
 const MILLION = 1e6;
 

@@ -19,6 +19,8 @@ export interface Kernel {
   readonly processors?: number;
   /** PCI devices, behind an IOMMU. */
   readonly devices?: readonly DeviceConfig[];
+  /** With pc-testdev. */
+  readonly testDevice?: boolean;
   /** What QEMU needs for the same machine. */
   readonly qemuMachine?: readonly string[];
   /** Names of the statements that fail there, or why the emulator cannot run the kernel. */
@@ -142,6 +144,20 @@ export const KERNELS: readonly Kernel[] = [
     // QEMU 7.2 neither records faults of interrupt remapping nor blocks the compatibility format.
     qemu: ['requester that the entry is not for', 'the compatibility format is blocked'],
     bochs: 'Bochs has neither edu nor an IOMMU',
+  },
+  {
+    name: 'io_apic32',
+    testDevice: true,
+    qemuMachine: ['-M', 'q35', '-device', 'pc-testdev'],
+    qemu: [],
+    bochs: 'Bochs has no pc-testdev',
+  },
+  {
+    name: 'timers32',
+    qemuMachine: ['-M', 'q35'],
+    // Each period raises the line that is up already, and the I/O APIC takes that for an edge.
+    qemu: ['clock: no further interrupt before register C is read'],
+    bochs: 'it needs longer than 30 s for the seconds that the clock takes',
   },
   { name: 'smp', processors: 4, qemu: [], bochs: BOCHS_HAS_ONE_PROCESSOR },
   { name: 'vmx_exits', qemu: TCG_LACKS_VMX, bochs: ['external interrupt with IF = 0'] },

@@ -11,10 +11,11 @@ const MEMORY = 64 * 2 ** 20;
 const INSTRUCTION_LIMIT = 500_000_000;
 
 function boot(kernel: Kernel): { machine: Machine; serial: () => string } {
-  const { cpuModel, devices, processors = 1 } = kernel;
+  const { cpuModel, devices, testDevice = false, processors = 1 } = kernel;
   const machine = createMachine({
     memory: MEMORY,
     cpus: processors,
+    testDevice,
     ...(cpuModel === undefined ? {} : { cpuModel }),
     ...(devices === undefined ? {} : { devices, iommu: true }),
   });
