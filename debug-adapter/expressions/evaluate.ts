@@ -3,7 +3,7 @@ import { type Place, type Space, wrap64 } from '../memory-reference.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
 import type { TypedValue } from '../typed-value.ts';
-import type { Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
+import type { AssignableNode, Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
 import { evaluateProgramNode, memberChain, pointerSum } from './program-values.ts';
 
 /** A number, and the address space that it is an address of when the expression says one. */
@@ -171,7 +171,7 @@ export function assign({ target, value }: Assignment, environment: Environment):
     environment.writeMemory(placeOf(target, environment), bytes);
     return number;
   }
-  const typed = target.kind === 'name' ? assignedVariable(target, environment) : evaluate(target, environment).typed;
+  const typed = variableOf(target, environment);
   if (typed) {
     typed.assign(number);
     return number;
@@ -182,8 +182,10 @@ export function assign({ target, value }: Assignment, environment: Environment):
   return number;
 }
 
-/** The variable that a name to be assigned means; undefined for registers and VMCS fields. */
-function assignedVariable(target: Extract<Node, { kind: 'name' }>, environment: Environment): TypedValue | undefined {
+/** The variable of the program that is to be assigned; undefined for registers, VMCS fields and memory. */
+export function variableOf(target: AssignableNode, environment: Environment): TypedValue | undefined {
+  if (target.kind === 'memory') return undefined;
+  if (target.kind !== 'name') return evaluate(target, environment).typed;
   const [first = '', ...members] = target.name.split('.');
   const variable = target.name.startsWith('$') ? undefined : environment.program?.variable(first);
   return variable && memberChain(variable, members, target.at);
