@@ -75,16 +75,24 @@ class FrameContext implements ExpressionContext {
     return cfa;
   }
 
-  /** The caller says what it passed: in the call site's parameter that has the same location. */
   entryValue(expression: Uint8Array): bigint {
+    return this.passed((parameter) => sameBytes(parameter.own(AT.location)?.raw, expression));
+  }
+  parameterValue(entry: number): bigint {
+    return this.passed((parameter) => {
+      const named = parameter.own(AT.callParameter) ?? parameter.own(AT.abstractOrigin);
+      return named !== undefined && parameter.unit.referred(named)?.offset === entry;
+    });
+  }
+
+  /** What the caller says that it passed: a parameter of the entry of its call. */
+  private passed(isMeant: (parameter: Entry) => boolean): bigint {
     const { target, frame, home } = this.scope;
     const caller = callerOf(target, frame);
     if (!caller || !home || this.depth > LONGEST_ENTRY_CHAIN) throw new Unavailable(OPTIMISED_OUT);
     const scope = new FrameScope(target, caller);
     const site = scope.callSite(caller.pc, entryPoint(home), this.depth);
-    const parameter = site?.children.find(
-      (child) => PARAMETERS.includes(child.tag) && sameBytes(child.own(AT.location)?.raw, expression),
-    );
+    const parameter = site?.children.find((child) => PARAMETERS.includes(child.tag) && isMeant(child));
     const value = parameter?.own(AT.callValue) ?? parameter?.own(AT.gnuCallSiteValue);
     if (!(value?.raw instanceof Uint8Array)) throw new Unavailable(OPTIMISED_OUT);
     return compute(value.raw, scope.context(this.depth + 1));
@@ -179,8 +187,7 @@ export class FrameScope {
   }
 
   private get programs(): readonly Program[] {
-    const { world } = this.frame.view;
-    const others = this.target.programsIn(world).filter((program) => program !== this.program);
+    const others = this.target.programsIn(this.frame.view.world).filter((program) => program !== this.program);
     return this.program ? [this.program, ...others] : others;
   }
 
@@ -324,6 +331,7 @@ function staticContext(unit: Entry['unit'], program: Program, memory: MemoryAcce
     frameBase: none,
     cfa: none,
     entryValue: none,
+    parameterValue: none,
   };
 }
 
@@ -340,12 +348,19 @@ export function visibleActivations(program: Program, frame: Frame): readonly Act
 }
 
 /** A frame as the activations in it: inlined functions are frames to a person. */
-export function inlineFrames(target: Target, frame: Frame): Frame[] {
-  const program = target.programAt(frame.view.world, frame.lookupPc);
-  const activations = program ? visibleActivations(program, frame) : [];
+export function inlineFrames(
+  target: Target,
+  frame: Frame,
+  activations: readonly Activation[] = visibleOf(target, frame),
+): Frame[] {
   if (activations.length === 0) return [frame];
   return activations.map((activation, index) => {
     const inner = activations[index - 1];
     return { ...frame, activation, ...(inner ? { inlined: inner } : {}) };
   });
+}
+
+function visibleOf(target: Target, frame: Frame): readonly Activation[] {
+  const program = target.programAt(frame.view.world, frame.lookupPc);
+  return program ? visibleActivations(program, frame) : [];
 }

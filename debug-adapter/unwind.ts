@@ -120,6 +120,7 @@ function ruleContext(frame: Frame, addressSize: 4 | 8): ExpressionContext {
     frameBase: none,
     cfa: none,
     entryValue: none,
+    parameterValue: none,
   };
 }
 
