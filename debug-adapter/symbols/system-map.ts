@@ -4,8 +4,10 @@ import { FormatError } from './byte-reader.ts';
 import type { ElfFile, ElfSymbol } from './elf.ts';
 import type { FileImage } from './file-image.ts';
 
-/** Address, kind, name; /proc/kallsyms adds a module's name in brackets. */
-const LINE = /^([0-9a-f]{8,16}) ([A-Za-z?]) (\S+)(?:\s+\[\S+\])?$/;
+/** Address, size (nm -S), kind, name; /proc/kallsyms adds a module's name in brackets. */
+const LINE = /^([0-9a-f]{8,16}) (?:([0-9a-f]{8,16}) )?([A-Za-z?]) (\S+)(?:\s+\[\S+\])?$/;
+/** A symbol of another file: nm prints it without an address. */
+const UNDEFINED = /^\s+[UwvN] \S+$/;
 /** Absolute symbols are numbers, not places. */
 const ABSOLUTE = 'aA';
 const CODE = 'tTwW';
@@ -15,12 +17,16 @@ const LOWEST = 0x1_0000n;
 const IMAGE = { start: '_text', end: '_end' } as const;
 const PAGE = 4096n;
 
+/** Enough of a file to know what it is: nm prints undefined symbols first when it sorts. */
+const BEGINNING = 4096;
+
 const decoder = new TextDecoder();
 
-/** Whether the first line is one of such a list. */
+/** Whether the first line with an address is one of such a list. */
 export function isSystemMap(file: FileImage): boolean {
-  const [first = ''] = decoder.decode(file.read(0, Math.min(file.size, 512))).split('\n', 1);
-  return LINE.test(first.trimEnd());
+  const lines = decoder.decode(file.read(0, Math.min(file.size, BEGINNING))).split('\n');
+  const first = lines.find((line) => line.trim() !== '' && !UNDEFINED.test(line.trimEnd()));
+  return first !== undefined && LINE.test(first.trimEnd());
 }
 
 /** @throws FormatError that names the line that is not of this form */
@@ -28,14 +34,14 @@ export function parseSystemMap(file: FileImage): ElfFile {
   const symbols: ElfSymbol[] = [];
   const lines = decoder.decode(file.read(0, file.size)).split('\n');
   lines.forEach((line, index) => {
-    if (line.trim() === '') return;
-    const [, address = '', kind = '', name = ''] = LINE.exec(line.trimEnd()) ?? [];
+    if (line.trim() === '' || UNDEFINED.test(line.trimEnd())) return;
+    const [, address = '', size = '0', kind = '', name = ''] = LINE.exec(line.trimEnd()) ?? [];
     if (name === '') throw new FormatError(`line ${index + 1} is not "address kind name"`);
     const place = BigInt(`0x${address}`);
     if (ABSOLUTE.includes(kind) || place < LOWEST) return;
     const code = CODE.includes(kind);
     const global = kind === kind.toUpperCase();
-    symbols.push({ name, address: place, size: 0n, kind: code ? 'function' : 'object', global, code });
+    symbols.push({ name, address: place, size: BigInt(`0x${size}`), kind: code ? 'function' : 'object', global, code });
   });
   const places = symbols.map(({ address }) => address).sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   const [first, last] = [places[0], places.at(-1)];
