@@ -7,24 +7,48 @@ import { ConsolePort } from '../sim-core/platform/virtio/console.ts';
 import type { DiskImage } from '../sim-core/platform/virtio/disk.ts';
 import { UsageError } from './options.ts';
 
-/** A disk image of which parts are read when the guest asks for them. @throws when it cannot be opened */
-function fileImage(file: string, writable: boolean): DiskImage {
+/**
+ * A disk image of which parts are read when the guest asks for them.
+ * @param complain told the first time that reading or writing fails
+ * @throws when it cannot be opened
+ */
+function fileImage(file: string, writable: boolean, complain: (text: string) => void): DiskImage {
   const descriptor = openSync(file, writable ? 'r+' : 'r');
-  const { size } = fstatSync(descriptor);
+  const stat = fstatSync(descriptor);
+  if (stat.isDirectory()) throw new Error('that is a folder');
+  const { size } = stat;
+  let failed = false;
+  /** The guest gets an I/O error for what this throws. */
+  const attempt = <Result>(act: () => Result): Result => {
+    try {
+      return act();
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      if (!failed) complain(`${text}; the guest sees I/O errors`);
+      failed = true;
+      throw error;
+    }
+  };
+  const read = (offset: number, length: number): Uint8Array => {
+    const bytes = new Uint8Array(length);
+    if (readSync(descriptor, bytes, 0, length, offset) < Math.min(length, size - offset)) {
+      throw new RangeError(`${file} has become shorter`);
+    }
+    return bytes;
+  };
+  const write = (offset: number, bytes: Uint8Array): void => {
+    writeSync(descriptor, bytes, 0, bytes.length, offset);
+  };
   return {
     size,
-    read: (offset, length) => {
-      const bytes = new Uint8Array(length);
-      if (readSync(descriptor, bytes, 0, length, offset) < Math.min(length, size - offset)) {
-        throw new RangeError(`${file} has become shorter`);
-      }
-      return bytes;
-    },
-    ...(writable
-      ? { write: (offset: number, bytes: Uint8Array) => void writeSync(descriptor, bytes, 0, bytes.length, offset) }
-      : {}),
+    read: (offset, length) => attempt(() => read(offset, length)),
+    ...(writable ? { write: (offset: number, bytes: Uint8Array) => attempt(() => write(offset, bytes)) } : {}),
   };
 }
+
+const warn = (text: string): void => {
+  process.stderr.write(`vmxray: ${text}\n`);
+};
 
 function consolePort(): ConsolePort {
   const port = new ConsolePort();
@@ -32,11 +56,14 @@ function consolePort(): ConsolePort {
   return port;
 }
 
-/** @throws UsageError that says which device and why */
-export function makeDeviceConfigs(texts: readonly string[]): DeviceConfig[] {
+/**
+ * @param complain told when something outside fails while the machine runs; default: says it on standard error
+ * @throws UsageError that says which device and why
+ */
+export function makeDeviceConfigs(texts: readonly string[], complain = warn): DeviceConfig[] {
   return texts.map((text) => {
     try {
-      const disk = (file: string): DiskImage => fileImage(file, /(^|,)write=on(,|$)/.test(text));
+      const disk = (file: string): DiskImage => fileImage(file, /(^|,)write=on(,|$)/.test(text), complain);
       return parseDevice(text, { disk, console: consolePort });
     } catch (error) {
       throw new UsageError(`--device ${text}: ${error instanceof Error ? error.message : String(error)}`);

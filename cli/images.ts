@@ -5,14 +5,21 @@ import path from 'node:path';
 import type { BootModule, BootRequest } from '../sim-core/loaders/boot-request.ts';
 import { type RunOptions, UsageError } from './options.ts';
 
+/** Error codes of the operating system in words. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'that is a folder',
+  EACCES: 'you have no permission to read it',
+  EIO: 'reading it fails',
+};
+
 /** @throws UsageError that says which file and why. */
 function readInput(file: string, what: string): Uint8Array {
   try {
     return readFileSync(file);
   } catch (error) {
     const reason = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    const known: Readonly<Record<string, string>> = { ENOENT: 'there is no such file', EISDIR: 'that is a folder' };
-    throw new UsageError(`cannot read the ${what} ${file}: ${known[reason] ?? reason}`);
+    throw new UsageError(`cannot read the ${what} ${file}: ${REASONS[reason] ?? reason}`);
   }
 }
 
