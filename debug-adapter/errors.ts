@@ -1,6 +1,7 @@
 /** Every error that a user or client sees, once: an id, what happened, and what to do. */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { CHANGES_THE_PAST } from './protocol.ts';
 
 /** An error that answers a request; anything else that is thrown is a defect of the adapter. */
 export class RequestError extends Error {
@@ -22,9 +23,6 @@ export class RequestError extends Error {
 const shown = (id: number, message: string): RequestError => new RequestError(id, message, true);
 const silent = (id: number, message: string): RequestError => new RequestError(id, message, false);
 const list = (names: readonly string[]): string => names.join(', ');
-
-/** The id by which the editor knows that it has to ask. */
-export const CHANGES_THE_PAST = 1402;
 
 export const errors = {
   unknownRequest: (command: string) => silent(1001, `The request '${command}' is not known to VMXray.`),
@@ -89,10 +87,10 @@ export const errors = {
   noHistory: (command: string) =>
     shown(1401, `'${command}' needs the machine's history, which the launch attribute 'history' has turned off.`),
   changesThePast: (instructions: number) =>
-    shown(
+    silent(
       CHANGES_THE_PAST,
       `This is the past: a change here makes another future, and what was recorded of the ${instructions} instructions ` +
-        "after it is forgotten. Do it again to go on; 'present' in the debug console goes back to the present.",
+        'after it is forgotten. Do it again to go on.',
     ),
   notInHistory: (instructions: number, first: number, last: number) =>
     shown(1403, `Instruction ${instructions} is not in the history, which goes from ${first} to ${last}.`),

@@ -7,6 +7,9 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 
 export type Hex = string;
 
+/** Id of the error that answers a change in the past: the editor asks, the same request again makes it. */
+export const CHANGES_THE_PAST = 1402;
+
 /** What a host posts to the adapter's worker (worker.ts). DAP messages travel as they are. */
 export type ToWorker =
   | { type: 'dap'; message: DebugProtocol.ProtocolMessage }
@@ -47,6 +50,8 @@ export interface CustomRequests {
   'vmxray/lastChange': [{ threadId: number; expression: string }, Record<string, never>];
   /** VM exits by number, from `from` up to but without `to`; the last ones when absent. */
   'vmxray/timeline': [{ from?: number; to?: number }, TimelineBody];
+  /** The run up to this place as a recording (`*.vmxtrace`). */
+  'vmxray/recording': [Record<string, never>, { text: string }];
   /** In the past: makes this place the present. */
   'vmxray/forgetFuture': [Record<string, never>, Record<string, never>];
   'vmxray/checkVmEntry': [Record<string, never>, { ok: boolean; checks: CheckBody[] }];

@@ -12,6 +12,7 @@ import { DebuggedMachine } from './debugged-machine.ts';
 import { errors } from './errors.ts';
 import { hex, wrap64 } from './memory-reference.ts';
 import type { FileReader, LaunchArguments } from './protocol.ts';
+import { asRecorded, type Booted, bootAsRecorded, bootedWith, readRecording } from './replay.ts';
 import { FormatError } from './symbols/byte-reader.ts';
 import { baseName } from './symbols/paths.ts';
 import { type FunctionRange, type LineRange, Program } from './symbols/program.ts';
@@ -44,6 +45,8 @@ export class Target {
   private readonly guests: readonly GuestRegisters[];
   /** The recorded run that is repeated, up to its end. */
   recorded: Recorded | undefined;
+  /** What it was booted with; undefined in tests without a launch. */
+  booted: Booted | undefined;
   /** Where it was asked whether the future may be forgotten. */
   private asked: Position | undefined;
   /** Told when a change in the past has made another future. */
@@ -170,8 +173,10 @@ const DEFAULT_MEMORY = '256M';
 export async function loadTarget(
   files: FileReader,
   createMachine: MachineFactory,
-  launch: LaunchArguments,
+  given: LaunchArguments,
 ): Promise<Target> {
+  const recording = given.replay === undefined ? undefined : await readRecording(files, given.replay);
+  const launch = recording ? asRecorded(given, recording) : given;
   if (typeof launch.program !== 'string' || launch.program === '') throw errors.noProgram();
   checkExitNames(launch.breakOnVmExit ?? []);
   const memory = parseSize('machine.memory', launch.machine?.memory ?? DEFAULT_MEMORY);
@@ -179,9 +184,13 @@ export async function loadTarget(
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
   const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
-  const machine = makeMachine(createMachine, launch, memory, devices);
-  boot(machine, { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules });
-  return new Target(launch, machine, programs);
+  const wanted = { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules };
+  const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
+  const machine = makeMachine(createMachine, launch, memory, devices, recording?.machine);
+  boot(machine, request);
+  const target = new Target(launch, machine, programs, recording);
+  target.booted = bootedWith(launch, request, memory);
+  return target;
 }
 
 function checkExitNames(names: readonly string[]): void {
@@ -286,6 +295,7 @@ function makeMachine(
   launch: LaunchArguments,
   memory: number,
   devices: readonly DeviceConfig[],
+  { quantum, startTime }: Pick<MachineConfig, 'quantum' | 'startTime'> = {},
 ): Machine {
   const { cpus, cpuModel, vmx, iommu } = launch.machine ?? {};
   const config: MachineConfig = {
@@ -293,6 +303,8 @@ function makeMachine(
     ...(cpus === undefined ? {} : { cpus }),
     ...(cpuModel === undefined ? {} : { cpuModel }),
     ...(vmx === undefined ? {} : { vmx }),
+    ...(quantum === undefined ? {} : { quantum }),
+    ...(startTime === undefined ? {} : { startTime }),
     devices,
     iommu: iommu ?? false,
   };

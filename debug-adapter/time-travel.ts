@@ -11,6 +11,7 @@ import { type Node, parseExpression } from './expressions/parser.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
 import type { TimelineBody } from './protocol.ts';
+import { recordingOf } from './replay.ts';
 import { ReverseStepper } from './reverse-stepper.ts';
 import type { Runner, Stop } from './runner.ts';
 import type { Session } from './session.ts';
@@ -184,6 +185,10 @@ export const timeTravelRequests: HandlerTable = {
   'vmxray/timeline': handler({ from: 'number?', to: 'number?' }, (session, { from, to }, command) =>
     timelineBody(session.stoppedTarget(command), from, to),
   ),
+
+  'vmxray/recording': handler({}, (session, _args, command) => ({
+    text: recordingOf(session.stoppedTarget(command), command),
+  })),
 
   'vmxray/forgetFuture': handler({}, (session, _args, command) => {
     session.history(command);

@@ -8,6 +8,7 @@ import { startLanguageClient } from './language-client.ts';
 import { SerialConsoles } from './serial-console.ts';
 import { Sessions } from './sessions.ts';
 import { withSourceUris } from './source-paths.ts';
+import { askToForget, TimeStatus } from './time-travel.ts';
 import { createViews } from './views/views.ts';
 
 /** What both entries (main.ts and web.ts) do. */
@@ -19,6 +20,8 @@ export function activateWith(host: Host, context: vscode.ExtensionContext): void
     sessions,
     consoles,
     views,
+    new TimeStatus(sessions),
+    sessions.onDidRefuseChange(askToForget),
     registerConfigurationProviders(),
     vscode.debug.registerDebugAdapterDescriptorFactory('vmxray', {
       createDebugAdapterDescriptor: async () => {

@@ -25,6 +25,8 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   breakOnVmExit: true,
   maxInstructions: true,
   sourceMap: true,
+  history: true,
+  replay: true,
 };
 const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
   memory: true,

@@ -5,6 +5,9 @@ import type { Sessions, VmxraySession } from './sessions.ts';
 
 /** What is kept for a terminal that is not open: the newest characters. */
 const MAX_KEPT = 1 << 20;
+const CLEAR = '\x1b[H\x1b[2J\x1b[3J';
+const DIM = '\x1b[2m';
+const UNDIM = '\x1b[0m';
 
 /** The guests' serial ports as terminals, one for each session. */
 export class SerialConsoles implements vscode.Disposable {
@@ -17,6 +20,7 @@ export class SerialConsoles implements vscode.Disposable {
     this.subscriptions = vscode.Disposable.from(
       vscode.debug.onDidReceiveDebugSessionCustomEvent(({ session, event, body }) => {
         if (event === 'vmxray/serialOutput') this.onOutput(session, body);
+        else if (event === 'vmxray/timeTravel') this.consoles.get(session.id)?.travelled(body);
       }),
       sessions.onDidEnd(({ session }) => {
         this.consoles.get(session.id)?.end();
@@ -58,7 +62,10 @@ export class SerialConsoles implements vscode.Disposable {
 class SerialConsole implements vscode.Pseudoterminal {
   private readonly session: VmxraySession;
   private readonly written = new vscode.EventEmitter<string>();
-  private readonly decoder = new SerialDecoder();
+  private decoder = new SerialDecoder();
+  /** The newest bytes, and how many came before them. */
+  private bytes = '';
+  private dropped = 0;
   private terminal: vscode.Terminal | undefined;
   private isOpen = false;
   private ended = false;
@@ -71,7 +78,26 @@ class SerialConsole implements vscode.Pseudoterminal {
   }
 
   write(latin1: string): void {
+    this.keep(latin1);
     this.put(this.decoder.decode(latin1));
+  }
+
+  private keep(latin1: string): void {
+    const all = this.bytes + latin1;
+    this.bytes = all.slice(-MAX_KEPT);
+    this.dropped += all.length - this.bytes.length;
+  }
+
+  /** Shows anew what the guest has sent at this place in time, and dimmed what it sent later. */
+  travelled({ inPast, serialBytes }: CustomEvents['vmxray/timeTravel']): void {
+    const sent = Math.max(0, serialBytes - this.dropped);
+    // Without a future, later output is of a way that the machine did not go.
+    if (!inPast) this.bytes = this.bytes.slice(0, sent);
+    this.decoder = new SerialDecoder();
+    const now = this.decoder.decode(this.bytes.slice(0, sent));
+    const later = inPast ? this.bytes.slice(sent) : '';
+    this.text = '';
+    this.put(CLEAR + now + (later === '' ? '' : DIM + this.decoder.decode(later) + UNDIM));
   }
 
   show(preserveFocus: boolean): void {

@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import * as vscode from 'vscode';
-import type { CustomRequests } from '../debug-adapter/protocol.ts';
+import { CHANGES_THE_PAST, type CustomEvents, type CustomRequests } from '../debug-adapter/protocol.ts';
 
 export type RunState = 'starting' | 'running' | 'stopped';
 
@@ -13,7 +13,11 @@ const RESUMING: ReadonlySet<string> = new Set([
   'stepBack',
   'reverseContinue',
   'restart',
+  'restartFrame',
   'vmxray/runTo',
+  'vmxray/runBackTo',
+  'vmxray/travel',
+  'vmxray/lastChange',
 ]);
 
 /** One VMXray debug session as the views see it. */
@@ -22,6 +26,8 @@ export class VmxraySession {
   state: RunState = 'starting';
   /** The thread of the last stop. */
   threadId = 1;
+  /** Set while the session is in the past. */
+  past: CustomEvents['vmxray/timeTravel'] | undefined;
 
   constructor(session: vscode.DebugSession) {
     this.session = session;
@@ -36,6 +42,12 @@ export class VmxraySession {
   }
 }
 
+/** A request that the adapter has not carried out. */
+export interface RefusedChange {
+  readonly session: VmxraySession;
+  readonly request: DebugProtocol.Request;
+}
+
 /**
  * Follows the life of all VMXray sessions by the messages that their adapters send. `onDidChange` fires when the session
  * that the views show, its run state or its contents change.
@@ -44,16 +56,22 @@ export class Sessions implements vscode.Disposable {
   private readonly sessions = new Map<string, VmxraySession>();
   private readonly changed = new vscode.EventEmitter<VmxraySession | undefined>();
   private readonly ended = new vscode.EventEmitter<VmxraySession>();
+  private readonly refused = new vscode.EventEmitter<RefusedChange>();
+  /** Requests without an answer yet, by session and number. */
+  private readonly pending = new WeakMap<VmxraySession, Map<number, DebugProtocol.Request>>();
   private readonly subscriptions: vscode.Disposable;
   private last: VmxraySession | undefined;
 
   readonly onDidChange = this.changed.event;
   readonly onDidEnd = this.ended.event;
+  /** A change in the past that the adapter has not made, since it forgets the future. */
+  readonly onDidRefuseChange = this.refused.event;
 
   constructor() {
     this.subscriptions = vscode.Disposable.from(
       this.changed,
       this.ended,
+      this.refused,
       vscode.debug.registerDebugAdapterTrackerFactory('vmxray', {
         createDebugAdapterTracker: (session) => this.track(session),
       }),
@@ -98,12 +116,18 @@ export class Sessions implements vscode.Disposable {
   }
 
   /** An adapter need not send `continued` after a request that implies it: the request itself tells. */
-  private onRequest(session: VmxraySession, { command }: DebugProtocol.Request): void {
-    if (RESUMING.has(command)) this.setState(session, 'running');
+  private onRequest(session: VmxraySession, request: DebugProtocol.Request): void {
+    const pending = this.pending.get(session) ?? new Map<number, DebugProtocol.Request>();
+    this.pending.set(session, pending.set(request.seq, request));
+    if (RESUMING.has(request.command)) this.setState(session, 'running');
   }
 
-  private onResponse(session: VmxraySession, { command, success }: DebugProtocol.Response): void {
-    if (RESUMING.has(command) && !success) this.setState(session, 'stopped');
+  private onResponse(session: VmxraySession, { command, success, request_seq, body }: DebugProtocol.Response): void {
+    const request = this.pending.get(session)?.get(request_seq);
+    this.pending.get(session)?.delete(request_seq);
+    if (success) return;
+    if (RESUMING.has(command)) this.setState(session, 'stopped');
+    if (request && body?.error?.id === CHANGES_THE_PAST) this.refused.fire({ session, request });
   }
 
   private setState(session: VmxraySession, state: RunState): void {
@@ -116,6 +140,7 @@ export class Sessions implements vscode.Disposable {
       session.threadId = body?.threadId ?? session.threadId;
       this.setState(session, 'stopped');
     } else if (event === 'continued') this.setState(session, 'running');
+    else if (event === 'vmxray/timeTravel') session.past = body.inPast ? body : undefined;
     else if (event === 'invalidated' || event === 'memory') this.setState(session, session.state);
   }
 

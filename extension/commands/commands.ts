@@ -9,6 +9,7 @@ import { newSample } from './new-sample.ts';
 import { ReportDocuments } from './report-documents.ts';
 import { entryReport, exitReport, staleReport } from './reports.ts';
 import { askForAddress } from './translate.ts';
+import { backTo, backToLastChange, saveRecording, travel, travelToInstruction } from './travel.ts';
 
 export interface CommandServices {
   readonly context: vscode.ExtensionContext;
@@ -42,6 +43,14 @@ function commandTable(services: CommandServices, reports: ReportDocuments): Read
     runToVmEntry: inSession((session) =>
       session.request('vmxray/runTo', { threadId: session.threadId, event: 'vmEntry' }),
     ),
+    backToVmExit: inSession((session) => backTo(session, 'vmExit')),
+    backToVmEntry: inSession((session) => backTo(session, 'vmEntry')),
+    backToLastChange: inSession(backToLastChange),
+    travelToInstruction: inSession(travelToInstruction),
+    travelToStart: inSession((session) => travel(session, 'start')),
+    travelToPresent: inSession((session) => travel(session, 'present')),
+    travelHere: inSession((session, node) => travel(session, node?.place ?? 'present')),
+    saveRecording: inSession(saveRecording),
     explainExit: inSession(async (session) =>
       reports.show('VM exit', exitReport(await session.request('vmxray/vmExits'))),
     ),

@@ -32,6 +32,10 @@ export interface ViewNode {
     readonly space: TranslateArguments['space'];
     readonly requester?: number;
   };
+  /** A place in time, for `vmxray/travel`. */
+  readonly place?: string;
+  /** An expression whose last change can be looked for. */
+  readonly changes?: string;
   /** For Copy Value. */
   readonly value?: string;
 }
@@ -42,6 +46,8 @@ export function contextValue(node: ViewNode): string {
   if (node.vmcsField) words.push('editable');
   if (node.address) words.push('address');
   if (node.value !== undefined) words.push('value');
+  if (node.place !== undefined) words.push('place');
+  if (node.changes !== undefined) words.push('changes');
   return words.join(' ');
 }
 

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import type { TlbBody, VmcsFieldBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
+import type { TimelineBody, TlbBody, VmcsFieldBody, VmExitsBody } from '../../debug-adapter/protocol.ts';
 import { Tlb } from '../../sim-core/mmu/tlb.ts';
 import { State } from '../../sim-core/state/state.ts';
 import { exitNodes, stopsAfter } from './exit-nodes.ts';
 import { contextValue, type ViewNode } from './node.ts';
+import { timelineNodes } from './timeline-nodes.ts';
 import { tlbNodes } from './tlb-nodes.ts';
 import { translationNodes } from './translation-nodes.ts';
 import { vmcsNodes } from './vmcs-nodes.ts';
@@ -62,13 +63,13 @@ describe('the VMCS tree', () => {
     assert.match(field?.tooltip ?? '', /`0x0000000000401000`/);
     assert.equal(field?.icon, 'diff-modified');
     assert.equal(field?.accessibleLabel, 'GUEST_RIP 0x401000, changed since the previous stop');
-    assert.equal(field && contextValue(field), 'editable value');
+    assert.equal(field && contextValue(field), 'editable value changes');
   });
 
   it('shows read-only fields in words and bits, without an edit', async () => {
     const [field] = await childrenOf(nodes[2]);
     assert.equal(field?.description, '0xa  CPUID');
-    assert.equal(field && contextValue(field), 'value');
+    assert.equal(field && contextValue(field), 'value changes');
     assert.deepEqual(lines(await childrenOf(field)), ['VM-entry failure | 0']);
   });
 
@@ -287,5 +288,58 @@ describe('the TLB tree', () => {
       ['At 0x400000 the entry gives 0x9000', 'Made stale by the write', 'Would remove it INVLPG 0x400000'],
     );
     assert.match(marked?.tooltip ?? '', /Made stale by the write\n\nWould remove it:\n\n- INVLPG/);
+  });
+});
+
+describe('the timeline', () => {
+  const exit = (number: number): TimelineBody['exits'][number] => ({
+    number,
+    to: `${1000 + number}:0`,
+    instructions: 1000 + number,
+    reason: 10,
+    name: 'CPUID',
+    processor: 0,
+    guestRip: '0x40005000',
+  });
+  const body: TimelineBody = {
+    start: 0,
+    here: 1120,
+    present: 2000,
+    inPast: true,
+    total: 250,
+    first: 30,
+    hereExit: 121,
+    exits: [],
+  };
+  const ask = async ({ from, to }: { from: number; to: number }): Promise<TimelineBody> => ({
+    ...body,
+    exits: Array.from({ length: to - from }, (_, index) => exit(from + index)),
+  });
+
+  it('shows VM exits in groups, the latest first, and where the machine is among them', async () => {
+    const nodes = timelineNodes(body, ask);
+    assert.deepEqual(lines(nodes), [
+      'In the past | instruction 1120 of 2000',
+      'Go to the present | instruction 2000',
+      'VM exits 201 to 250 | ',
+      'VM exits 101 to 200 | the machine is here',
+      'VM exits 31 to 100 | ',
+      'Start of the history | instruction 0',
+    ]);
+    await assertUniqueIds(nodes);
+    const exits = await childrenOf(nodes[3]);
+    assert.equal(exits.length, 100);
+    const last = exits.find(({ icon }) => icon === 'arrow-right');
+    assert.deepEqual([last?.label, last?.place], ['121. CPUID', '1120:0']);
+    assert.equal(last && contextValue(last), 'value place');
+  });
+
+  it('has no groups before the first VM exit', () => {
+    const nodes = timelineNodes({ ...body, inPast: false, total: 0, first: 0, hereExit: 0 }, ask);
+    assert.deepEqual(lines(nodes), [
+      'Present | instruction 1120',
+      'No VM exit yet | ',
+      'Start of the history | instruction 0',
+    ]);
   });
 });

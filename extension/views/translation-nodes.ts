@@ -102,6 +102,7 @@ function stepNode(step: Step, index: number): ViewNode {
     ].join(', '),
     ...problemIcon(step.problem, step.level === 'ept' ? 'layers' : 'symbol-array'),
     value: step.value,
+    changes: `u64(hpa:${step.address})`,
     children: () => stepDetails(step, index),
   };
 }

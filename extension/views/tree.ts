@@ -58,7 +58,7 @@ export class NodeTree implements vscode.TreeDataProvider<ViewNode>, vscode.Dispo
         node.iconColor ? new vscode.ThemeColor(node.iconColor) : undefined,
       );
     }
-    if (node.command !== undefined) item.command = { command: node.command, title: node.label };
+    if (node.command !== undefined) item.command = { command: node.command, title: node.label, arguments: [node] };
     if (node.checked !== undefined) {
       const { Checked, Unchecked } = vscode.TreeItemCheckboxState;
       item.checkboxState = node.checked ? Checked : Unchecked;

@@ -5,6 +5,7 @@ import type { Sessions } from '../sessions.ts';
 import { exitNodes, stopsAfter } from './exit-nodes.ts';
 import { iommuNodes } from './iommu-nodes.ts';
 import type { ViewNode } from './node.ts';
+import { type AskTimeline, timelineNodes } from './timeline-nodes.ts';
 import { tlbNodes } from './tlb-nodes.ts';
 import { type AskedAddress, translationNodes } from './translation-nodes.ts';
 import { NodeTree } from './tree.ts';
@@ -30,13 +31,17 @@ export function createViews(sessions: Sessions): Views {
   const iommu = new NodeTree('vmxray.iommu', sessions, async (session) =>
     iommuNodes(await session.request('vmxray/iommu')),
   );
+  const timeline = new NodeTree('vmxray.timeline', sessions, async (session) => {
+    const ask: AskTimeline = (args) => session.request('vmxray/timeline', args);
+    return timelineNodes(await ask({ from: 0, to: 0 }), ask);
+  });
   return {
     async translate(address) {
       asked = address;
       await vscode.commands.executeCommand('vmxray.translation.focus');
       sessions.refresh();
     },
-    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb, iommu).dispose(),
+    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb, iommu, timeline).dispose(),
   };
 }
 

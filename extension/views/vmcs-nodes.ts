@@ -62,6 +62,7 @@ function fieldNode(field: VmcsFieldBody): ViewNode {
     tooltip: fieldTooltip(field),
     ...fieldIcon(field),
     value,
+    changes: `vmcs.${field.name}`,
     ...(field.readOnly ? {} : { vmcsField: { name: field.name, value, width: field.width } }),
     ...(bits && bits.length > 0 ? { children: () => bits.map((bit) => bitNode(field.name, bit)) } : {}),
   };

@@ -117,6 +117,10 @@ export class History {
   get events(): readonly LoggedEvent[] {
     return this.log;
   }
+  /** How many of them have happened at this place. */
+  get eventsHappened(): number {
+    return this.applied;
+  }
   /** Bytes that checkpoints take up, and how many there are. */
   get usage(): { readonly bytes: number; readonly checkpoints: number } {
     return { bytes: this.memory.size, checkpoints: this.checkpoints.length };
