@@ -12,6 +12,7 @@ const HELP = `Usage: npm run bench -- [options]
   --repetitions N     runs of each workload on each machine, interleaved (default 3); medians are reported
   --workloads A,B     only these (default: the 64-bit ones; 'all' adds the 32-bit ones)
   --machines A,B      only these: ${EMULATORS.map((emulator) => emulator.name).join(', ')}
+  --debugger          how long stops, steps and variables take in the debugger, in place of the workloads
   --json FILE         also write every single measurement
   --help
 `;
@@ -70,11 +71,17 @@ async function main(): Promise<number> {
       workloads: { type: 'string' },
       machines: { type: 'string' },
       json: { type: 'string' },
+      debugger: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) {
     process.stdout.write(HELP);
+    return 0;
+  }
+  if (values.debugger) {
+    const { measureDebugger } = await import('./debugger.ts');
+    process.stdout.write(await measureDebugger());
     return 0;
   }
   const repetitions = Number(values.repetitions);
