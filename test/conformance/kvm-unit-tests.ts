@@ -31,19 +31,12 @@ interface Row {
   readonly iommu?: boolean;
 }
 
-/** Tests of vmexit.flat, which print what something costs; some need a second processor. */
-const MEASUREMENTS: readonly (readonly [string, number])[] = [
-  ...(['cpuid', 'mov_from_cr8', 'mov_to_cr8', 'inl_from_pmtimer'] as const).map((name) => [name, 1] as const),
-  ...(['ipi', 'ipi_halt'] as const).map((name) => [name, 2] as const),
-  ...(['ple_round_robin', 'tscdeadline', 'tscdeadline_immed'] as const).map((name) => [name, 1] as const),
-  ...(['toggle_cr0_wp', 'toggle_cr4_pge'] as const).map((name) => [name, 2] as const),
-];
-
 /** Tests of vmx.flat that need a second processor. */
 const VMX_WITH_TWO = [
   'nmi_hlt',
   'vmx_eoi_bitmap_ioapic_scan_test',
   'vmx_posted_interrupts_test',
+  'vmx_apic_passthrough_test',
   'vmx_apic_passthrough_thread_test',
   'vmx_init_signal_test',
   'vmx_sipi_signal_test',
@@ -89,12 +82,7 @@ const ROWS: readonly Row[] = [
   { name: 'ioapic', file: 'ioapic', processors: 4 },
   { name: 'eventinj-4', file: 'eventinj', processors: 4 },
   { name: 'hpet_read_test', file: 'hpet_read_test', processors: 4 },
-  { name: 'tscdeadline_latency', file: 'tscdeadline_latency' },
-  { name: 'init', file: 'init' },
   { name: 'intel_iommu', file: 'intel-iommu', processors: 4, iommu: true },
-  ...MEASUREMENTS.map(
-    ([test, processors]): Row => ({ name: `vmexit_${test}`, file: 'vmexit', commandLine: test, processors }),
-  ),
 ];
 
 /** What the tests read as a multiboot module. */
