@@ -6,11 +6,15 @@ import { EXIT, type ExitName } from '../sim-core/vmx/exit-reasons.ts';
 import { fieldByName } from '../sim-core/vmx/fields.ts';
 import { errors } from './errors.ts';
 import { qualificationPart } from './exit-names.ts';
-import type { Environment } from './expressions/evaluate.ts';
+import type { Environment, ProgramNames } from './expressions/evaluate.ts';
+import { FrameScope } from './frame-scope.ts';
 import { msrNumber } from './instruction-kinds.ts';
 import { type Place, SPACE_NAMES, wrap64 } from './memory-reference.ts';
+import { type MemoryAccess, MemoryStorage } from './storage.ts';
+import type { Type } from './symbols/dwarf/types.ts';
 import type { Target } from './target.ts';
-import { type Frame, frameRegister } from './unwind.ts';
+import { TypedValue } from './typed-value.ts';
+import { type Frame, frameRegister, innermostFrame } from './unwind.ts';
 import { guestEptp, readPages, type WorldView, writePages } from './world-view.ts';
 
 /** Names that stand for what the machine did last. */
@@ -30,11 +34,12 @@ export const SPECIAL_NAMES: readonly string[] = Object.keys(SPECIAL);
 const number = (value: number | undefined): bigint | undefined => (value === undefined ? undefined : BigInt(value));
 
 /** Expressions as seen from a frame, or from the running world when there is none. */
-export class TargetEnvironment implements Environment {
+export class TargetEnvironment implements Environment, ProgramNames {
   private readonly target: Target;
   private readonly view: WorldView;
   private readonly frame: Frame | undefined;
   private readonly extra: Readonly<Record<string, bigint>>;
+  private knownScope: FrameScope | undefined;
 
   /** @param extra more names, such as the `hits` of a breakpoint. */
   constructor(target: Target, frame?: Frame, extra: Readonly<Record<string, bigint>> = {}) {
@@ -42,6 +47,40 @@ export class TargetEnvironment implements Environment {
     this.frame = frame;
     this.view = frame?.view ?? target.view();
     this.extra = extra;
+  }
+
+  get program(): ProgramNames {
+    return this;
+  }
+
+  /** Variables of the program where the expression is seen from. */
+  private get scope(): FrameScope {
+    this.knownScope ??= new FrameScope(this.target, this.frame ?? innermostFrame(this.view));
+    return this.knownScope;
+  }
+
+  /** Names of the machine come before variables outside of functions, and behind those inside. */
+  variable(name: string): TypedValue | undefined {
+    if (this.extra[name] !== undefined) return undefined;
+    const local = this.scope.local(name);
+    if (local) return local;
+    const lower = name.toLowerCase();
+    const isOfMachine = registerByName(name) || Object.hasOwn(SPECIAL, lower) || SCOPES.includes(lower);
+    return isOfMachine ? undefined : this.scope.global(name);
+  }
+
+  type(name: string): Type | undefined {
+    return this.scope.type(name);
+  }
+
+  valueAt(type: Type, place: Place): TypedValue {
+    const { view } = this;
+    const memory: MemoryAccess = {
+      space: place.space === 'linear' ? view.world : place.space,
+      read: (address, length) => readPlace(this.target, { ...place, address }, length, view),
+      write: (address, bytes) => this.writeMemory({ ...place, address }, bytes),
+    };
+    return new TypedValue(type, new MemoryStorage(memory, place.address));
   }
 
   get wordBytes(): 4 | 8 {
@@ -135,6 +174,8 @@ export class TargetEnvironment implements Environment {
 }
 
 export const SCOPE_NAMES = ['guest', 'vmm', 'host'] as const;
+/** What a dot may follow that is no register. */
+const SCOPES: readonly string[] = [...SCOPE_NAMES, 'vmcs', 'exit', 'qualification', 'msr'];
 /** The world that `guest.` or `vmm.` in front of a register means. */
 export function worldOfScope(scope: string): World | undefined {
   if (scope === 'guest') return 'guest';

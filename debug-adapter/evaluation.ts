@@ -10,23 +10,28 @@ import { fieldByName, VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
 import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment, worldOfScope } from './environment.ts';
 import { errors } from './errors.ts';
 import { QUALIFICATION_PARTS } from './exit-names.ts';
-import { assign, evaluate, formatNumber, type Value } from './expressions/evaluate.ts';
-import { parseExpression, parseStatement } from './expressions/parser.ts';
+import { assign, evaluate, formatNumber, type Value, variableOf } from './expressions/evaluate.ts';
+import { isAssignable, parseExpression, parseStatement } from './expressions/parser.ts';
 import { describeForecast, forecastNext } from './forecast.ts';
+import { FrameScope } from './frame-scope.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { MSR_NAMES } from './instruction-kinds.ts';
 import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
+import { present, setValue } from './program-variables.ts';
 import type { Session } from './session.ts';
 import { codeNames, explainStop } from './stop-texts.ts';
 import type { Target } from './target.ts';
-import type { Frame } from './unwind.ts';
+import type { TypedValue } from './typed-value.ts';
+import { type Frame, innermostFrame } from './unwind.ts';
 import { bitList, fieldWords } from './variables.ts';
 
 interface Evaluation {
   readonly result: string;
   readonly variablesReference: number;
-  readonly memoryReference?: string;
-  readonly type?: string;
+  readonly memoryReference?: string | undefined;
+  readonly type?: string | undefined;
+  readonly namedVariables?: number;
+  readonly indexedVariables?: number;
 }
 
 function frameOf(session: Session, frameId: number | undefined): Frame | undefined {
@@ -54,6 +59,7 @@ function describeValue(
   frame: Frame | undefined,
   value: Value,
 ): Evaluation {
+  if (value.typed) return describeTyped(session, target, frame, value.typed);
   const { number, space } = value;
   const world = frame?.view.world ?? target.machine.world;
   const field = fieldByName(/^\s*vmcs\.(\w+)\s*$/i.exec(expression)?.[1] ?? '');
@@ -69,6 +75,13 @@ function describeValue(
     memoryReference: formatPlace({ space: space ?? world, address: wrap64(number) }),
     ...(field ? { type: documentField(field) } : {}),
   };
+}
+
+/** A value of the program, with what opens below it. */
+function describeTyped(session: Session, target: Target, frame: Frame | undefined, value: TypedValue): Evaluation {
+  const scope = new FrameScope(target, frame ?? innermostFrame(target.view()));
+  const { value: result, ...rest } = present({ target, references: session.references, scope }, value);
+  return { result, ...rest };
 }
 
 /** Commands of the debug console. */
@@ -91,7 +104,8 @@ const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: C
 function helpText(): string {
   const commands = Object.entries(COMMANDS).map(([name, { help }]) => `  ${name.padEnd(12)}${help}`);
   return [
-    'Expressions: registers (rax, cs.base), vmcs.FIELD, guest.REGISTER and vmm.REGISTER, symbols, numbers, C operators,',
+    'Expressions: registers (rax, cs.base), vmcs.FIELD, guest.REGISTER and vmm.REGISTER, numbers, C operators, symbols,',
+    '  variables of the program with . -> [] * & (type)a sizeof(a); a name is a local variable first, $rax a register;',
     '  [a] and u8(a) … u64(a), s8(a) … s64(a) read memory; gpa:a, hpa:a, guest:a, vmm:a choose the address space;',
     `  also ${SPECIAL_NAMES.join(', ')},`,
     '  exit.NAME, qualification.PART, msr.NAME and signed(a).',
@@ -235,8 +249,14 @@ export const evaluationRequests: HandlerTable = {
       const target = session.stoppedTarget(command);
       const frame = frameOf(session, frameId);
       const assigned = parseExpression(expression);
-      if (assigned.kind !== 'name' && assigned.kind !== 'memory') {
-        throw errors.notWritable(expression, 'only registers, VMCS fields and memory can be assigned');
+      if (!isAssignable(assigned)) {
+        throw errors.notWritable(expression, 'only registers, VMCS fields, variables and memory can be assigned');
+      }
+      const variable = variableOf(assigned, new TargetEnvironment(target, frame));
+      if (variable) {
+        const scope = new FrameScope(target, frame ?? innermostFrame(target.view()));
+        session.afterwards(() => session.changed());
+        return setValue({ target, references: session.references, scope }, expression, variable, value);
       }
       const statement = { kind: 'assignment', target: assigned, value: parseExpression(value) } as const;
       const environment = new TargetEnvironment(target, frame);

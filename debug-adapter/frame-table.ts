@@ -1,9 +1,10 @@
 import { exitTitle } from '../sim-core/vmx/exit-reasons.ts';
 import { errors } from './errors.ts';
+import { inlineFrames } from './frame-scope.ts';
 import type { Place } from './references.ts';
 import type { Target } from './target.ts';
 import { type Frame, unwind } from './unwind.ts';
-import { guestSuspended } from './world-view.ts';
+import { guestSuspended, type WorldView } from './world-view.ts';
 
 /** A line of the call stack: an activation, or a label between two worlds. */
 export type StackEntry =
@@ -56,13 +57,15 @@ export class FrameTable {
       list.map((frame) => ({ id: this.next++, kind: 'frame', frame }));
     const label = (text: string): StackEntry => ({ id: this.next++, kind: 'label', text });
     const { machine } = target;
-    const own = frames(unwind(target, target.view()));
+    const activations = (view: WorldView): Frame[] =>
+      unwind(target, view).flatMap((frame) => inlineFrames(target, frame));
+    const own = frames(activations(target.view()));
     if (machine.world === 'guest') {
-      return [...own, label('VMM, entered by VM exits'), ...frames(unwind(target, target.view('vmm')).slice(0, 1))];
+      return [...own, label('VMM, entered by VM exits'), ...frames(activations(target.view('vmm')).slice(0, 1))];
     }
     if (!guestSuspended(machine)) return own;
     const { lastExit } = machine.vmx;
     const title = lastExit ? `VM exit: ${exitTitle(lastExit.reason)}` : 'Guest, suspended';
-    return [...own, label(title), ...frames(unwind(target, target.view('guest')))];
+    return [...own, label(title), ...frames(activations(target.view('guest')))];
   }
 }

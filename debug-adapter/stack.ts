@@ -3,6 +3,7 @@ import type { StackEntry } from './frame-table.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
 import type { Session } from './session.ts';
+import type { SourceLine } from './symbols/line-index.ts';
 import { baseName } from './symbols/paths.ts';
 import type { Target } from './target.ts';
 import type { Frame } from './unwind.ts';
@@ -10,9 +11,17 @@ import type { Frame } from './unwind.ts';
 /** A file that the client opens by itself. */
 export const sourceOf = (path: string): DebugProtocol.Source => ({ name: baseName(path), path });
 
-function frameName(target: Target, { view, pc, lookupPc }: Frame): string {
+function frameName(target: Target, { view, pc, lookupPc, activation }: Frame): string {
+  if (activation) return activation.name;
   const home = target.functionAt(view.world, lookupPc);
   return home ? `${home.name}` : (target.symbolName(view.world, lookupPc) ?? hex(pc));
+}
+
+/** The line that an activation is at: of one that inlined another, that of the call. */
+function lineOf(target: Target, { view, depth, pc, lookupPc, inlined }: Frame): SourceLine | undefined {
+  const { world } = view;
+  if (inlined) return target.programAt(world, lookupPc)?.callLine(inlined, lookupPc);
+  return depth === 0 ? target.statementAt(world, pc) : target.lineAt(world, lookupPc);
 }
 
 function describeFrame(session: Session, target: Target, entry: StackEntry): DebugProtocol.StackFrame {
@@ -21,7 +30,7 @@ function describeFrame(session: Session, target: Target, entry: StackEntry): Deb
   }
   const { frame } = entry;
   const { world } = frame.view;
-  const line = frame.depth === 0 ? target.statementAt(world, frame.pc) : target.lineAt(world, frame.lookupPc);
+  const line = lineOf(target, frame);
   const program = target.programAt(world, frame.lookupPc);
   return {
     id: entry.id,

@@ -13,11 +13,14 @@ import { TargetEnvironment } from './environment.ts';
 import { errors } from './errors.ts';
 import { evaluate } from './expressions/evaluate.ts';
 import { parseExpression } from './expressions/parser.ts';
+import { FrameScope } from './frame-scope.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex } from './memory-reference.ts';
+import { ScopeList } from './program-variables.ts';
 import type { VariableList } from './references.ts';
 import type { Session } from './session.ts';
 import { explainStop } from './stop-texts.ts';
+import type { VariableEntry } from './symbols/dwarf/scopes.ts';
 import type { Target } from './target.ts';
 import { type Frame, frameRegister } from './unwind.ts';
 
@@ -205,6 +208,27 @@ function lastExitList(target: Target): VariableList {
   };
 }
 
+/** The variables of the program: none where it has no debug information. */
+function programScopes(session: Session, target: Target, frame: Frame): DebugProtocol.Scope[] {
+  const scope = new FrameScope(target, frame);
+  const context = { target, references: session.references, scope };
+  const parameters = scope.variables.filter(({ isParameter }) => isParameter);
+  const locals = scope.variables.filter(({ isParameter }) => !isParameter);
+  const of = (name: string, entries: readonly VariableEntry[], hint?: string, expensive = false) => ({
+    name,
+    ...(hint === undefined ? {} : { presentationHint: hint }),
+    variablesReference: session.references.add(new ScopeList(context, entries)),
+    namedVariables: entries.length,
+    expensive,
+  });
+  const { globals } = scope;
+  return [
+    ...(locals.length > 0 ? [of('Locals', locals, 'locals')] : []),
+    ...(parameters.length > 0 ? [of('Arguments', parameters, 'arguments')] : []),
+    ...(globals.length > 0 ? [of('Globals of the source file', globals, undefined, true)] : []),
+  ];
+}
+
 function scopesOf(session: Session, target: Target, frame: Frame): DebugProtocol.Scope[] {
   const scope = (name: string, list: VariableList, expensive: boolean): DebugProtocol.Scope => ({
     name,
@@ -212,9 +236,10 @@ function scopesOf(session: Session, target: Target, frame: Frame): DebugProtocol
     expensive,
     ...(expensive ? {} : { presentationHint: 'registers' }),
   });
-  const scopes = (Object.entries(REGISTER_GROUPS) as [RegisterGroup, string][]).map(([group, title]) =>
+  const groups = (Object.entries(REGISTER_GROUPS) as [RegisterGroup, string][]).map(([group, title]) =>
     scope(title, new RegisterList(session, target, frame, group), group !== 'general'),
   );
+  const scopes = [...programScopes(session, target, frame), ...groups];
   if (target.machine.vmx.currentVmcs !== undefined) scopes.push(scope('VMCS', vmcsList(session, target), true));
   if (target.machine.vmx.lastExit) scopes.push(scope('Last VM exit', lastExitList(target), true));
   return scopes;
@@ -234,7 +259,8 @@ export const variableRequests: HandlerTable = {
     (session, { variablesReference, filter, start = 0, count = 0 }, command) => {
       session.stoppedTarget(command);
       const list = session.references.get(variablesReference);
-      const all = filter === 'indexed' ? [] : list.variables();
+      if (filter === 'indexed') return { variables: list.indexed?.(start, count) ?? [] };
+      const all = [...list.variables(), ...(filter === 'named' ? [] : (list.indexed?.(0, 0) ?? []))];
       return { variables: all.slice(start, count > 0 ? start + count : all.length) };
     },
   ),

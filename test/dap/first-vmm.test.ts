@@ -123,13 +123,19 @@ describe('debugging the sample hypervisor', () => {
     assert.equal(guest.at(-1), 'guest_start');
   });
 
+  /** In a function, or in cpuid() inlined into it. */
+  async function isIn(name: string): Promise<void> {
+    const [first, second] = (await frames()).map((frame) => frame.name);
+    assert.equal(first === 'cpuid' ? second : first, name);
+  }
+
   it('steps out of the VMM’s entry function: back in the guest, behind the instruction', async () => {
     await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
     const exiting = await value('guest.rip');
     await client.customRequest('vmxray/setVmExitStops', { reasons: [] });
     await go('stepOut');
     assert.equal(await value('rip'), exiting + 2n);
-    assert.equal((await top()).name, 'look_at_processor');
+    await isIn('look_at_processor');
   });
 
   it('steps from the guest’s CPUID into the VMM and over VMRESUME back', async () => {
@@ -152,7 +158,7 @@ describe('debugging the sample hypervisor', () => {
     }
     await go('next', 'instruction');
     assert.equal(await value('rip'), cpuid + 2n);
-    assert.equal((await top()).name, 'look_at_processor');
+    await isIn('look_at_processor');
   });
 
   it('steps over CPUID by instruction: the next instruction of this guest', async () => {
@@ -315,7 +321,7 @@ describe('debugging the sample hypervisor', () => {
     await assert.rejects(client.customRequest('vmxray/setVmcsField', { name: 'EXIT_QUALIFICATION', value: '1' }));
     const guestFrame = (await frames()).find((frame) => frame.moduleId === 'guest');
     const guestScopes = (await client.scopesRequest({ frameId: guestFrame?.id ?? 0 })).body.scopes;
-    const guestGeneral = guestScopes[0]?.variablesReference ?? 0;
+    const guestGeneral = guestScopes.find((scope) => scope.name === 'General')?.variablesReference ?? 0;
     await client.setVariableRequest({ variablesReference: guestGeneral, name: 'rip', value: 'guest.rip + 1' });
     assert.equal(await value('vmcs.GUEST_RIP'), rip + 3n);
     const groups = await open(scopes.find((scope) => scope.name === 'VMCS')?.variablesReference ?? 0);
