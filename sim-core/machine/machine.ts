@@ -404,6 +404,7 @@ class SimulatedMachine implements Machine, Rewindable {
 
   applyEvent(event: OutsideEvent): void {
     if (event.kind === 'input') this.serial.input(event.bytes);
+    else if (event.kind === 'device') this.platform.devices[event.device]?.input?.(event.bytes);
     else if (event.kind === 'memory') this.physical.poke(event.physical, event.bytes);
     else {
       const shown = this.selected;

@@ -2,6 +2,8 @@
 export type OutsideEvent =
   /** Bytes for the serial port COM1. */
   | { readonly kind: 'input'; readonly bytes: Uint8Array }
+  /** Bytes for a device of `MachineConfig.devices`, by its place there: input of a console, a frame for a network card. */
+  | { readonly kind: 'device'; readonly device: number; readonly bytes: Uint8Array }
   /**
    * The debugger wrote physical memory, a register (machine/registers.ts) or a field of the current VMCS: of this
    * processor, or of the one that is selected.

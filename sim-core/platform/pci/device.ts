@@ -8,6 +8,8 @@ export interface PciDevice extends TimedDevice, Snapshotted<unknown> {
   readonly function: PciFunction;
   /** Power-on. What the world outside has given it (a disk's contents, input) stays. */
   reset(): void;
+  /** What arrives at it from outside the machine: a console's input, a frame for a network card. */
+  input?(bytes: Uint8Array): void;
 }
 
 /** What a device knows of the machine. */

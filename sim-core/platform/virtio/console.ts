@@ -26,6 +26,7 @@ export class VirtioConsole implements VirtioModel {
   readonly queueSizes = [64, 64];
   readonly configuration = new Uint8Array(12);
   private readonly port: ConsolePort;
+  private device: VirtioDevice | undefined;
   /** Bytes that the guest has not given room for yet. */
   private waiting: number[] = [];
 
@@ -34,10 +35,13 @@ export class VirtioConsole implements VirtioModel {
   }
 
   attach(device: VirtioDevice): void {
-    this.port.onInput = (bytes) => {
-      this.waiting.push(...bytes);
-      device.wake(RECEIVE);
-    };
+    this.device = device;
+    this.port.onInput = (bytes) => this.input(bytes);
+  }
+
+  input(bytes: Uint8Array): void {
+    this.waiting.push(...bytes);
+    this.device?.wake(RECEIVE);
   }
 
   serve(index: number, device: VirtioDevice): void {

@@ -61,6 +61,11 @@ export class VirtioNet implements VirtioModel {
     this.device.wake(RECEIVE);
   }
 
+  /** A frame from outside the machine. */
+  input(bytes: Uint8Array): void {
+    this.deliver(bytes);
+  }
+
   serve(index: number, device: VirtioDevice): void {
     if (index === TRANSMIT) this.transmit(device);
     else this.receive(device);

@@ -41,6 +41,8 @@ export interface VirtioModel {
   readonly configuration: Uint8Array;
   /** Does what there is to do in a queue, as long as that is not broken. */
   serve(queue: number, device: VirtioDevice): void;
+  /** What arrives from outside the machine. */
+  input?(bytes: Uint8Array): void;
   reset(): void;
   snapshot(): unknown;
   restore(saved: unknown): void;
@@ -165,6 +167,10 @@ export class VirtioDevice implements PciDevice, BarDevice {
 
   get name(): string {
     return this.model.name;
+  }
+
+  input(bytes: Uint8Array): void {
+    this.model.input?.(bytes);
   }
 
   reset(): void {
