@@ -22,8 +22,13 @@ const ALL_PORTS = 0x1_0000;
 /** Physical addresses have at most 52 bits. */
 const PHYSICAL_END = 2 ** 52;
 const CANONICAL_HALF = 2 ** 63;
-/** Texts of instructions that are kept. */
-const KNOWN_TEXTS = 100_000;
+const MOST_KNOWN = 100_000;
+
+interface Decoded {
+  readonly mode: CodeMode;
+  readonly bytes: Uint8Array;
+  readonly text: string;
+}
 
 type NewEvent = {
   [Kind in TraceEvent['kind']]: Omit<EventOf<Kind>, 'processor' | 'world' | 'instructions' | 'cycles'>;
@@ -33,8 +38,8 @@ export class Tracer {
   private readonly machine: Machine;
   private readonly kinds: TraceKinds;
   private readonly format: TraceFormat;
-  /** By encoding and address. */
-  private readonly texts = new Map<string, string>();
+  /** The instructions seen last, by address. */
+  private readonly known = new Map<bigint, Decoded>();
   /** What happened during the instruction that is traced: told after it. */
   private held: TraceEvent[] | undefined;
 
@@ -93,21 +98,21 @@ export class Tracer {
   private instructionHere(): EventOf<'instruction'> {
     const { machine } = this;
     const address = machine.processors[machine.selected]?.rip ?? 0n;
-    const code = readMemory(machine, address, LONGEST_INSTRUCTION);
-    const decoded = machine.decodeAt(address);
-    const bytes = decoded?.bytes ?? code.subarray(0, 1);
-    return { kind: 'instruction', ...this.now(), address, bytes, text: this.textOf(bytes, address), completed: true };
+    const { bytes, text } = this.decoded(address, readMemory(machine, address, LONGEST_INSTRUCTION));
+    return { kind: 'instruction', ...this.now(), address, bytes, text, completed: true };
   }
 
-  private textOf(bytes: Uint8Array, address: bigint): string {
-    const key = `${address} ${bytes.join(' ')}`;
-    const known = this.texts.get(key);
-    if (known !== undefined) return known;
-    if (this.texts.size >= KNOWN_TEXTS) this.texts.clear();
-    const { state } = this.machine;
-    const text = instructionText(bytes, BITNESS[state.get32('codeMode') as CodeMode], address) ?? '(invalid)';
-    this.texts.set(key, text);
-    return text;
+  /** @param code what is there, which may be more than one instruction */
+  private decoded(address: bigint, code: Uint8Array): Decoded {
+    const { machine } = this;
+    const mode = machine.state.get32('codeMode') as CodeMode;
+    const known = this.known.get(address);
+    if (known?.mode === mode && known.bytes.every((byte, i) => byte === code[i])) return known;
+    if (this.known.size >= MOST_KNOWN) this.known.clear();
+    const bytes = machine.decodeAt(address)?.bytes ?? code.subarray(0, 1);
+    const decoded = { mode, bytes, text: instructionText(bytes, BITNESS[mode], address) ?? '(invalid)' };
+    this.known.set(address, decoded);
+    return decoded;
   }
 
   private enteredGuest(): { vpid: number; guestRip: bigint } {

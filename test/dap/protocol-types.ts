@@ -1,6 +1,6 @@
 /**
- * Holds messages of the adapter to the types of the protocol: each is written as a literal of the type that its kind and
- * name ask for, and the TypeScript compiler judges. So required and unknown properties and values of the wrong type are
+ * Holds messages of the adapter to the types of the protocol: each is written as a literal of the type that its kind
+ * and name ask for, and the TypeScript compiler judges. So required and unknown properties and values of the wrong type are
  * found, and no type is written here a second time.
  */
 
