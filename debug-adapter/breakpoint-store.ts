@@ -1,12 +1,18 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { BreakpointLocation, World } from '../sim-core/machine/api.ts';
 import type { InstructionStop, Watch } from '../sim-core/machine/watch.ts';
+import { applies, type SymbolContext, type When } from './symbol-context.ts';
 import type { Target } from './target.ts';
 import { Trigger, type TriggerOptions } from './trigger.ts';
 
+/** A place in a program: where the program is not, there may be other code at the same address. */
+export interface ProgramLocation extends BreakpointLocation {
+  readonly when?: When;
+}
+
 /** Where or at what a breakpoint stops the machine. */
 export interface StoppingAt {
-  readonly locations: readonly BreakpointLocation[];
+  readonly locations: readonly ProgramLocation[];
   /** Data breakpoints, and events that are watched like data. */
   readonly watches?: readonly Watch[];
   /** Kinds of instructions. */
@@ -99,9 +105,11 @@ export class BreakpointStore {
   }
 
   /** Breakpoints that lie at a place. */
-  at(world: World, address: bigint): UserBreakpoint[] {
+  at(where: SymbolContext, address: bigint): UserBreakpoint[] {
     if (!this.enabled) return [];
-    return this.all.filter((breakpoint) => breakpoint.locations.some((location) => matches(location, world, address)));
+    const isHere = (location: ProgramLocation): boolean =>
+      matches(location, where.world, address) && (location.when === undefined || applies(location.when, where));
+    return this.all.filter((breakpoint) => breakpoint.locations.some(isHere));
   }
 }
 

@@ -1,5 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { Placement } from './breakpoint-store.ts';
+import type { Placement, ProgramLocation } from './breakpoint-store.ts';
 import { RequestError } from './errors.ts';
 import { type HandlerTable, handler, shapedPart } from './handler.ts';
 import { isInstructionKind, parseInstructionKind } from './instruction-kinds.ts';
@@ -13,11 +13,12 @@ const SOURCE_BREAKPOINT = { line: 'number', column: 'number?', ...OPTIONS } as c
 const FUNCTION_BREAKPOINT = { name: 'string', ...OPTIONS } as const;
 const INSTRUCTION_BREAKPOINT = { instructionReference: 'string', offset: 'number?', ...OPTIONS } as const;
 
-const at = ({ world }: LoadedProgram, address: bigint) => (world === undefined ? { address } : { address, world });
+const at = ({ when }: LoadedProgram, address: bigint): ProgramLocation =>
+  when.mode === undefined ? { address, when } : { address, world: when.mode, when };
 
 /** A line of a source file, or the next one with code, in every program that has it. */
 function placeLine(session: Session, target: Target, path: string, line: number): Placement {
-  const found = target.programs.flatMap((loaded) => {
+  const found = target.placedPrograms.flatMap((loaded) => {
     const lines = loaded.program.addressesOfLine(path, line);
     return lines ? [{ line: lines.line, locations: lines.addresses.map((address) => at(loaded, address)) }] : [];
   });
@@ -46,7 +47,7 @@ function placeKind(name: string): Placement {
 
 function placeFunction(session: Session, target: Target, name: string): Placement {
   if (isInstructionKind(name)) return placeKind(name);
-  const found = target.programs.flatMap((loaded) => {
+  const found = target.placedPrograms.flatMap((loaded) => {
     const place = loaded.program.symbolNamed(name);
     return place ? [{ loaded, address: loaded.program.afterPrologue(place.address) }] : [];
   });
@@ -62,8 +63,8 @@ function placeFunction(session: Session, target: Target, name: string): Placemen
 function placeInstruction(reference: string, offset: number): Placement {
   try {
     const { space, address } = parsePlace(reference);
-    if (space === 'gpa' || space === 'hpa' || space === 'iova') {
-      return { locations: [], answer: { message: 'Instruction breakpoints need a linear address.' } };
+    if (space !== 'linear' && space !== 'vmm' && space !== 'guest') {
+      return { locations: [], answer: { message: 'Instruction breakpoints need a linear address of what runs.' } };
     }
     const linear = wrap64(address + BigInt(offset));
     const location = space === 'linear' ? { address: linear } : { address: linear, world: space };

@@ -1,16 +1,19 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, type Instruction } from 'iced-x86';
 import type { World } from '../sim-core/machine/api.ts';
-import { readPlace } from './environment.ts';
+import { readPlace, viewOfPlace } from './environment.ts';
 import { describeForecast, type Forecast, forecastNext } from './forecast.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { hex, type Place, parsePlace, wrap64 } from './memory-reference.ts';
 import type { Session } from './session.ts';
 import { sourceOf } from './stack.ts';
 import type { Target } from './target.ts';
+import type { WorldView } from './world-view.ts';
 
 const LONGEST_INSTRUCTION = 15;
 const LARGEST_COUNT = 10_000;
+/** So many instructions behind a place are looked through for CALLs to functions before it. */
+const LINES_BEHIND = 200;
 /** Decoding from an arbitrary byte falls in step with the true instructions well before this many bytes. */
 const SYNCHRONISATION = 64;
 
@@ -20,13 +23,15 @@ interface Line {
   readonly text: string;
   /** Not an instruction: unreadable, or bytes that decode to nothing. */
   readonly invalid: boolean;
+  /** What a CALL calls. */
+  readonly calls?: bigint;
 }
 
 /** Instructions of one world at the places where its symbols and line tables say that they begin. */
 class Disassembler {
   private readonly target: Target;
   private readonly place: Place;
-  private readonly world: World;
+  private readonly view: WorldView;
   private readonly bitness: 16 | 32 | 64;
   private readonly formatter: Formatter;
   private next: Forecast | undefined;
@@ -34,8 +39,8 @@ class Disassembler {
   constructor(target: Target, place: Place) {
     this.target = target;
     this.place = place;
-    this.world = place.space === 'vmm' || place.space === 'guest' ? place.space : target.machine.world;
-    this.bitness = target.view(this.world).bitness;
+    this.view = viewOfPlace(target, place);
+    this.bitness = this.view.bitness;
     this.formatter = new Formatter(FormatterSyntax.Intel);
     this.formatter.hexPrefix = '0x';
     this.formatter.hexSuffix = '';
@@ -69,7 +74,7 @@ class Disassembler {
     const reach = BigInt(count * LONGEST_INSTRUCTION + SYNCHRONISATION);
     const lowest = address > reach ? address - reach : 0n;
     const start = this.firstReadable(lowest, address);
-    const lines = this.sweep(start, address).slice(-count);
+    const lines = this.alignedSweep(start, address).slice(-count);
     const first = lines[0]?.address ?? address;
     const missing = Array.from({ length: count - lines.length }, (_, index) =>
       unreadable(wrap64(first - BigInt(count - lines.length - index))),
@@ -89,10 +94,20 @@ class Disassembler {
     return start;
   }
 
+  /** Where no symbols tell, functions begin where CALLs near by lead to. */
+  private alignedSweep(start: bigint, end: bigint): Line[] {
+    const known = this.knownBoundaries(start, end);
+    const lines = this.sweep(start, end, known);
+    if (known.length > 0) return lines;
+    const called = callTargets([...lines, ...this.forward(end, LINES_BEHIND)]);
+    const inside = [...called].filter((address) => address > start && address < end).sort(ascending);
+    return inside.length > 0 ? this.sweep(start, end, inside) : lines;
+  }
+
   /** Decodes [start, end) so that lines begin at every known boundary and at `end`. */
-  private sweep(start: bigint, end: bigint): Line[] {
+  private sweep(start: bigint, end: bigint, known: readonly bigint[]): Line[] {
     const bytes = this.read(start, Number(end - start));
-    const boundaries = [...this.knownBoundaries(start, end), end];
+    const boundaries = [...known, end];
     const lines: Line[] = [];
     let at = start;
     let next = 0;
@@ -108,12 +123,17 @@ class Disassembler {
     return lines;
   }
 
+  /** Symbols are linear addresses. */
+  private get isLinear(): boolean {
+    return !['gpa', 'hpa', 'iova'].includes(this.place.space);
+  }
+
   private knownBoundaries(start: bigint, end: bigint): bigint[] {
-    if (['gpa', 'hpa', 'iova'].includes(this.place.space)) return [];
+    if (!this.isLinear) return [];
     return this.target
-      .programsIn(this.world)
+      .programsIn(this.view)
       .flatMap((program) => program.instructionStarts(start, end))
-      .sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+      .sort(ascending);
   }
 
   private lineAt(address: bigint, bytes: Uint8Array): Line {
@@ -124,7 +144,8 @@ class Disassembler {
     try {
       if (decoder.lastError !== DecoderError.None) return dataByte(address, bytes.subarray(0, 1));
       const text = this.formatter.format(instruction) + this.branchTarget(instruction);
-      return { address, bytes: bytes.subarray(0, instruction.length), text, invalid: false };
+      const calls = instruction.isCallNear ? { calls: instruction.nearBranchTarget } : {};
+      return { address, bytes: bytes.subarray(0, instruction.length), text, invalid: false, ...calls };
     } finally {
       instruction.free();
       decoder.free();
@@ -134,20 +155,29 @@ class Disassembler {
   private branchTarget(instruction: Instruction): string {
     const near = [FlowControl.Call, FlowControl.ConditionalBranch, FlowControl.UnconditionalBranch];
     if (!near.includes(instruction.flowControl) || instruction.nearBranchTarget === 0n) return '';
-    const name = this.target.symbolName(this.world, instruction.nearBranchTarget);
+    const name = this.target.symbolName(this.view, instruction.nearBranchTarget);
     return name === undefined ? '' : ` <${name}>`;
   }
 
   /** What is said behind the guest's next instruction: whether it exits, where a control decides that. */
   private comment(address: bigint): string {
-    this.next ??= this.world === 'guest' ? forecastNext(this.target) : undefined;
+    const isNext = this.view.world === 'guest' && !this.view.suspended;
+    this.next ??= isNext ? forecastNext(this.target) : undefined;
     return this.next?.address === address && this.next.forecast ? `  ; ${describeForecast(this.next)}` : '';
   }
 
-  describe(session: Session, line: Line, showSymbols: boolean): DebugProtocol.DisassembledInstruction {
+  /** @param called addresses that CALLs in the lines shown lead to */
+  describe(
+    session: Session,
+    line: Line,
+    showSymbols: boolean,
+    called: ReadonlySet<bigint>,
+  ): DebugProtocol.DisassembledInstruction {
     const { address, bytes, text, invalid } = line;
-    const source = this.target.lineAt(this.world, address);
-    const name = showSymbols ? this.target.symbolName(this.world, address) : undefined;
+    const source = this.target.lineAt(this.view, address);
+    const known =
+      this.target.symbolName(this.view, address) ?? (called.has(address) ? unnamedFunction(address) : undefined);
+    const name = showSymbols ? known : undefined;
     return {
       address: hex(address),
       instructionBytes: [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' '),
@@ -158,6 +188,12 @@ class Disassembler {
     };
   }
 }
+
+const ascending = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
+const callTargets = (lines: readonly Line[]): ReadonlySet<bigint> =>
+  new Set(lines.flatMap(({ calls }) => (calls === undefined ? [] : [calls])));
+/** The name of a function of which nothing is known but that it is called. */
+const unnamedFunction = (address: bigint): string => `sub_${address.toString(16)}`;
 
 /** One instruction of a world, in words; undefined where none can be read. */
 export function instructionText(target: Target, world: World, address: bigint): string | undefined {
@@ -202,9 +238,9 @@ export const disassemblyRequests: HandlerTable = {
         const count = Math.min(Math.max(Math.trunc(args.instructionCount), 0), LARGEST_COUNT);
         const skip = Math.max(Math.min(Math.trunc(args.instructionOffset ?? 0), LARGEST_COUNT), -LARGEST_COUNT);
         const lines = disassemble(disassembler, address, skip, count);
-        return {
-          instructions: lines.map((line) => disassembler.describe(session, line, args.resolveSymbols ?? true)),
-        };
+        const called = callTargets(lines);
+        const showSymbols = args.resolveSymbols ?? true;
+        return { instructions: lines.map((line) => disassembler.describe(session, line, showSymbols, called)) };
       } finally {
         disassembler.free();
       }

@@ -9,7 +9,7 @@ import { qualificationPart } from './exit-names.ts';
 import type { Environment, ProgramNames } from './expressions/evaluate.ts';
 import { FrameScope } from './frame-scope.ts';
 import { msrNumber } from './instruction-kinds.ts';
-import { type Place, SPACE_NAMES, wrap64 } from './memory-reference.ts';
+import { formatSpace, type Place, SPACE_NAMES, wrap64 } from './memory-reference.ts';
 import { type MemoryAccess, MemoryStorage } from './storage.ts';
 import type { Type } from './symbols/dwarf/types.ts';
 import type { Target } from './target.ts';
@@ -76,7 +76,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
   valueAt(type: Type, place: Place): TypedValue {
     const { view } = this;
     const memory: MemoryAccess = {
-      space: place.space === 'linear' ? view.world : place.space,
+      space: place.space === 'linear' ? view.space : formatSpace(place),
       read: (address, length) => readPlace(this.target, { ...place, address }, length, view),
       write: (address, bytes) => this.writeMemory({ ...place, address }, bytes),
     };
@@ -127,7 +127,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
   }
 
   private symbol(name: string): bigint | undefined {
-    for (const program of this.target.programsIn(this.view.world)) {
+    for (const program of this.target.programsIn(this.view)) {
       const place = program.symbolNamed(name);
       if (place) return place.address;
     }
@@ -175,7 +175,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
 
 export const SCOPE_NAMES = ['guest', 'vmm', 'host'] as const;
 /** What a dot may follow that is no register. */
-const SCOPES: readonly string[] = [...SCOPE_NAMES, 'vmcs', 'exit', 'qualification', 'msr'];
+const SCOPES: readonly string[] = [...SCOPE_NAMES, 'vmcs', 'exit', 'msr', 'qualification'];
 /** The world that `guest.` or `vmm.` in front of a register means. */
 export function worldOfScope(scope: string): World | undefined {
   if (scope === 'guest') return 'guest';
@@ -185,6 +185,12 @@ export function worldOfScope(scope: string): World | undefined {
 const PAGE = 4096;
 
 type Translate = (address: bigint) => number | undefined;
+
+/** Whose linear addresses a place is of. @param linear what `linear` means */
+export function viewOfPlace(target: Target, { space, vcpu }: Place, linear = target.view()): WorldView {
+  if (space === 'vmm' || space === 'guest') return target.view(space);
+  return space === 'vcpu' ? target.suspendedView(target.suspendedGuest(vcpu ?? 0)) : linear;
+}
 
 /** How addresses of a space become physical. @param view what `linear` means; default the running world. */
 function translator(target: Target, place: Place, view: WorldView): Translate {
@@ -204,7 +210,7 @@ function translator(target: Target, place: Place, view: WorldView): Translate {
     if (eptp === 0n) return Number;
     return (address) => machine.mmu.explainEpt(Number(address), 'read', eptp).physical;
   }
-  const seen = place.space === 'linear' ? view : target.view(place.space);
+  const seen = viewOfPlace(target, place, view);
   return (address) => (seen.exists ? seen.explain(address).physical : undefined);
 }
 

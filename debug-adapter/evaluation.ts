@@ -16,7 +16,7 @@ import { describeForecast, forecastNext } from './forecast.ts';
 import { FrameScope } from './frame-scope.ts';
 import { type HandlerTable, handler } from './handler.ts';
 import { MSR_NAMES } from './instruction-kinds.ts';
-import { formatPlace, hex, SPACES, wrap64 } from './memory-reference.ts';
+import { hex, SPACES, wrap64 } from './memory-reference.ts';
 import { present, setValue } from './program-variables.ts';
 import type { Session } from './session.ts';
 import { codeNames, explainStop } from './stop-texts.ts';
@@ -61,10 +61,10 @@ function describeValue(
 ): Evaluation {
   if (value.typed) return describeTyped(session, target, frame, value.typed);
   const { number, space } = value;
-  const world = frame?.view.world ?? target.machine.world;
+  const view = frame?.view ?? target.view();
   const field = fieldByName(/^\s*vmcs\.(\w+)\s*$/i.exec(expression)?.[1] ?? '');
   const layout = layoutOfName(expression);
-  const symbol = number > 0xfffn ? target.symbolName(world, wrap64(number)) : undefined;
+  const symbol = number > 0xfffn ? target.symbolName(view, wrap64(number)) : undefined;
   const bits = layout.length > 0 ? describeBits(layout, number) : '';
   const words = field ? fieldWords(target, field, number) : bits === '' && symbol ? `<${symbol}>` : bits;
   const shown = formatNumber(number);
@@ -72,7 +72,7 @@ function describeValue(
   return {
     result: [shown, words === '' ? decimal : words].filter((part) => part !== '').join(' '),
     variablesReference: layout.length > 0 ? session.references.add(bitList(layout, () => number)) : 0,
-    memoryReference: formatPlace({ space: space ?? world, address: wrap64(number) }),
+    memoryReference: `${space ?? view.space}:${hex(number)}`,
     ...(field ? { type: documentField(field) } : {}),
   };
 }

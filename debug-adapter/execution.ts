@@ -8,7 +8,7 @@ const STEP_SHAPE = { threadId: 'number', granularity: 'string?' } as const;
 
 const step = (kind: StepKind) =>
   handler(STEP_SHAPE, (session, { threadId, granularity }, command) => {
-    session.checkThread(threadId);
+    session.checkRunningThread(threadId, command);
     const size: Granularity = granularity === 'instruction' ? 'instruction' : 'line';
     session.step(command, (stepper) => () => stepper.step(kind, size));
   });
@@ -37,7 +37,7 @@ export const executionRequests: HandlerTable = {
   next: step('over'),
   stepIn: step('in'),
   stepOut: handler(STEP_SHAPE, (session, { threadId }, command) => {
-    session.checkThread(threadId);
+    session.checkRunningThread(threadId, command);
     session.step(command, (stepper) => stepper.planStepOut());
   }),
   pause: handler({ threadId: 'number' }, (session, { threadId }, command) => {
@@ -45,10 +45,12 @@ export const executionRequests: HandlerTable = {
     session.pause(command);
   }),
   threads: handler({}, (session, _args, command) => {
-    const { processors } = session.target(command).machine;
-    return {
-      threads: processors.map(({ number }) => ({ id: threadOfProcessor(number), name: `Processor ${number}` })),
-    };
+    const target = session.target(command);
+    const processors = target.machine.processors.map(({ number }) => ({
+      id: threadOfProcessor(number),
+      name: `Processor ${number}`,
+    }));
+    return { threads: [...processors, ...session.suspendedThreads(target)] };
   }),
 
   gotoTargets: handler({ source: 'object', line: 'number' }, (session, { source, line }, command) => {
@@ -57,7 +59,7 @@ export const executionRequests: HandlerTable = {
     return { targets: gotoTargets(session, path, session.ownLine(line), command) };
   }),
   goto: handler({ threadId: 'number', targetId: 'number' }, (session, { threadId, targetId }, command) => {
-    session.checkThread(threadId);
+    session.checkRunningThread(threadId, command);
     const target = session.stoppedTarget(command);
     const address = session.gotoTargets[targetId];
     if (address === undefined) throw errors.badArguments(command, `there is no target ${targetId}`);

@@ -23,7 +23,7 @@ import type { WorldView } from './world-view.ts';
 /** A world's linear memory. */
 export function worldMemory(view: WorldView): MemoryAccess {
   return {
-    space: view.world,
+    space: view.space,
     read: (address, length) => view.read(address, length),
     write: (address, bytes) => {
       const readable = view.read(address, bytes.length).length;
@@ -117,7 +117,7 @@ export class FrameScope {
   constructor(target: Target, frame: Frame) {
     this.target = target;
     this.frame = frame;
-    this.program = target.programAt(frame.view.world, frame.lookupPc);
+    this.program = target.programAt(frame.view, frame.lookupPc);
     this.memory = worldMemory(frame.view);
   }
 
@@ -187,7 +187,7 @@ export class FrameScope {
   }
 
   private get programs(): readonly Program[] {
-    const others = this.target.programsIn(this.frame.view.world).filter((program) => program !== this.program);
+    const others = this.target.programsIn(this.frame.view).filter((program) => program !== this.program);
     return this.program ? [this.program, ...others] : others;
   }
 
@@ -361,6 +361,6 @@ export function inlineFrames(
 }
 
 function visibleOf(target: Target, frame: Frame): readonly Activation[] {
-  const program = target.programAt(frame.view.world, frame.lookupPc);
+  const program = target.programAt(frame.view, frame.lookupPc);
   return program ? visibleActivations(program, frame) : [];
 }

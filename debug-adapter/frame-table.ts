@@ -1,10 +1,12 @@
 import { exitTitle } from '../sim-core/vmx/exit-reasons.ts';
 import { errors } from './errors.ts';
 import { inlineFrames } from './frame-scope.ts';
+import { threadOfProcessor } from './handler.ts';
 import type { Place } from './references.ts';
 import type { Target } from './target.ts';
 import { type Frame, unwind } from './unwind.ts';
-import { guestSuspended, type WorldView } from './world-view.ts';
+import { threadOfVcpu } from './vcpus.ts';
+import { guestSuspended, type SuspendedGuest, type WorldView } from './world-view.ts';
 
 /** A line of the call stack: an activation, or a label between two worlds. */
 export type StackEntry =
@@ -14,7 +16,7 @@ export type StackEntry =
 /** The processors' call stacks at the current stop, made when first asked for; ids are never used again. */
 export class FrameTable {
   private readonly place: Place;
-  /** By processor. */
+  /** By thread. */
   private readonly stacks = new Map<number, readonly StackEntry[]>();
   private readonly known = new Map<number, { readonly entry: StackEntry; readonly processor: number }>();
   private next = 1;
@@ -33,13 +35,17 @@ export class FrameTable {
     this.stacks.clear();
   }
 
-  /** Of the processor that the machine shows: the running world's activations; a label; the other world's. */
-  stack(target: Target): readonly StackEntry[] {
+  /**
+   * Of the processor that the machine shows: the running world's activations; a label; the other world's.
+   * @param vcpu a virtual processor that does not run, whose stack is wanted instead
+   */
+  stack(target: Target, vcpu?: SuspendedGuest): readonly StackEntry[] {
     const { processor } = this.place;
-    const made = this.stacks.get(processor);
+    const thread = vcpu ? threadOfVcpu(vcpu.number) : threadOfProcessor(processor);
+    const made = this.stacks.get(thread);
     if (made) return made;
-    const entries = this.build(target);
-    this.stacks.set(processor, entries);
+    const entries = vcpu ? this.activations(target, target.suspendedView(vcpu)) : this.build(target);
+    this.stacks.set(thread, entries);
     for (const entry of entries) this.known.set(entry.id, { entry, processor });
     return entries;
   }
@@ -53,19 +59,27 @@ export class FrameTable {
   }
 
   private build(target: Target): StackEntry[] {
-    const frames = (list: readonly Frame[]): StackEntry[] =>
-      list.map((frame) => ({ id: this.next++, kind: 'frame', frame }));
-    const label = (text: string): StackEntry => ({ id: this.next++, kind: 'label', text });
     const { machine } = target;
-    const activations = (view: WorldView): Frame[] =>
-      unwind(target, view).flatMap((frame) => inlineFrames(target, frame));
-    const own = frames(activations(target.view()));
+    const own = this.activations(target, target.view());
     if (machine.world === 'guest') {
-      return [...own, label('VMM, entered by VM exits'), ...frames(activations(target.view('vmm')).slice(0, 1))];
+      return [...own, this.label('VMM, entered by VM exits'), ...this.activations(target, target.view('vmm'))];
     }
     if (!guestSuspended(machine)) return own;
     const { lastExit } = machine.vmx;
     const title = lastExit ? `VM exit: ${exitTitle(lastExit.reason)}` : 'Guest, suspended';
-    return [...own, label(title), ...frames(activations(target.view('guest')))];
+    return [...own, this.label(title), ...this.activations(target, target.view('guest'))];
+  }
+
+  private label(text: string): StackEntry {
+    return { id: this.next++, kind: 'label', text };
+  }
+
+  private activations(target: Target, view: WorldView): StackEntry[] {
+    return unwind(target, view).flatMap((frame): StackEntry[] => {
+      const entries = inlineFrames(target, frame).map(
+        (activation): StackEntry => ({ id: this.next++, kind: 'frame', frame: activation }),
+      );
+      return frame.interrupted ? [this.label('Exception or interrupt'), ...entries] : entries;
+    });
   }
 }

@@ -242,6 +242,19 @@ export interface CheckBody {
   remedies: { field: string; value: Hex; text: string }[];
 }
 
+/** Where a program's symbols hold: everything that is given must be so. `loadAddress` may be 'auto'. */
+export interface When {
+  mode?: 'vmm' | 'guest';
+  vpid?: number;
+  /** Bits 51:12 count. */
+  eptp?: Hex;
+  /** Bits 51:12 count. */
+  cr3?: Hex;
+  /** Linear addresses from `from` up to but without `to`. */
+  from?: Hex;
+  to?: Hex;
+}
+
 /** launch request arguments beyond DAP's. Paths are absolute. package.json's schema mirrors this. */
 export interface LaunchArguments {
   program: string;
@@ -250,9 +263,9 @@ export interface LaunchArguments {
   /** Boot modules (multiboot), 'path arguments…'. */
   modules?: string[];
   /** Programs that run as guests: their symbols are used in VMX non-root operation. */
-  guests?: { name: string; program: string; loadAddress?: string }[];
+  guests?: { name: string; program: string; loadAddress?: string; when?: When }[];
   /** Further files with symbols of the boot image: ELF files, or lists of symbols such as a kernel's System.map. */
-  symbols?: string[];
+  symbols?: (string | { path: string; name?: string; loadAddress?: string; when?: When })[];
   machine?: {
     memory?: string;
     cpus?: number;

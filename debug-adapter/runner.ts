@@ -311,7 +311,7 @@ export class Runner {
     if (wanted && isOwn && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
     const ids: number[] = [];
     const kinds = this.breakpoints.onKinds(machine.instructionStopsHere());
-    for (const breakpoint of [...this.breakpoints.at(world, pc), ...kinds]) {
+    for (const breakpoint of [...this.breakpoints.at(view, pc), ...kinds]) {
       const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
       const verdict = breakpoint.trigger.judge(names, this.target.machine.cycles);
       this.tell(verdict.output);

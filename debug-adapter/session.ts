@@ -10,9 +10,12 @@ import type { CustomEvents, FileReader } from './protocol.ts';
 import { type Place, References } from './references.ts';
 import { REQUESTS } from './requests.ts';
 import { type Goal, Runner, type Stop } from './runner.ts';
+import { moduleOf } from './sources.ts';
 import { Stepper } from './stepper.ts';
 import { stoppedBody } from './stop-texts.ts';
 import type { MachineFactory, Target } from './target.ts';
+import { nameOfVcpu, threadOfVcpu, vcpuOfThread } from './vcpus.ts';
+import type { SuspendedGuest } from './world-view.ts';
 
 /** What a session needs of its surroundings: a client to send to, and files. */
 export interface SessionHost extends FileReader {
@@ -158,12 +161,33 @@ export class Session {
     return target;
   }
 
-  /** The machine then shows the processor that the thread stands for. @throws unknownThread */
-  checkThread(id: number): void {
+  /**
+   * The machine then shows the processor that the thread stands for.
+   * @returns the virtual processor for which a thread stands that does not run
+   * @throws unknownThread or unknownVcpu
+   */
+  checkThread(id: number): SuspendedGuest | undefined {
+    const vcpu = vcpuOfThread(id);
+    if (vcpu !== undefined && !this.running) return this.target('threads').suspendedGuest(vcpu);
     const processor = processorOfThread(id);
     const count = this.launched?.target.machine.processors.length ?? 1;
     if (!Number.isInteger(id) || processor < 0 || processor >= count) throw errors.unknownThread(id);
     this.show(processor);
+    return undefined;
+  }
+
+  /** Threads of virtual processors that do not run: while the machine does, that changes all the time. */
+  suspendedThreads(target: Target): DebugProtocol.Thread[] {
+    if (this.running) return [];
+    return target.vcpus
+      .suspended(target.machine)
+      .map((guest) => ({ id: threadOfVcpu(guest.number), name: nameOfVcpu(target, guest) }));
+  }
+
+  /** @throws suspended for a virtual processor that does not run: it cannot be stepped. */
+  checkRunningThread(id: number, command: string): void {
+    const guest = this.checkThread(id);
+    if (guest) throw errors.suspended(command, nameOfVcpu(this.target(command), guest));
   }
 
   /** Takes a machine that has just been booted; an earlier one of this session is dropped. */
@@ -317,10 +341,19 @@ export class Session {
     }
     const target = this.target('stopped');
     this.focusHere();
+    this.locatePrograms(target);
     const threadId = threadOfProcessor(this.focus);
     this.tellTime(target);
     this.event('stopped', { ...stoppedBody(stop, target), threadId, allThreadsStopped: true });
     this.memoryChanged();
+  }
+
+  /** Programs of which it has become clear where they are. */
+  private locatePrograms(target: Target): void {
+    const found = target.locatePrograms();
+    if (found.length === 0) return;
+    for (const loaded of found) this.event('module', { reason: 'changed', module: moduleOf(loaded) });
+    this.relocateBreakpoints();
   }
 
   /** Says that the session is in the past, or has come back to the present. */

@@ -13,15 +13,14 @@ export const sourceOf = (path: string): DebugProtocol.Source => ({ name: baseNam
 
 function frameName(target: Target, { view, pc, lookupPc, activation }: Frame): string {
   if (activation) return activation.name;
-  const home = target.functionAt(view.world, lookupPc);
-  return home ? `${home.name}` : (target.symbolName(view.world, lookupPc) ?? hex(pc));
+  const home = target.functionAt(view, lookupPc);
+  return home ? `${home.name}` : (target.symbolName(view, lookupPc) ?? hex(pc));
 }
 
 /** The line that an activation is at: of one that inlined another, that of the call. */
 function lineOf(target: Target, { view, depth, pc, lookupPc, inlined }: Frame): SourceLine | undefined {
-  const { world } = view;
-  if (inlined) return target.programAt(world, lookupPc)?.callLine(inlined, lookupPc);
-  return depth === 0 ? target.statementAt(world, pc) : target.lineAt(world, lookupPc);
+  if (inlined) return target.programAt(view, lookupPc)?.callLine(inlined, lookupPc);
+  return depth === 0 ? target.statementAt(view, pc) : target.lineAt(view, lookupPc);
 }
 
 function describeFrame(session: Session, target: Target, entry: StackEntry): DebugProtocol.StackFrame {
@@ -29,13 +28,13 @@ function describeFrame(session: Session, target: Target, entry: StackEntry): Deb
     return { id: entry.id, name: entry.text, line: 0, column: 0, presentationHint: 'label' };
   }
   const { frame } = entry;
-  const { world } = frame.view;
+  const { view } = frame;
   const line = lineOf(target, frame);
-  const program = target.programAt(world, frame.lookupPc);
+  const program = target.programAt(view, frame.lookupPc);
   return {
     id: entry.id,
     name: frameName(target, frame),
-    instructionPointerReference: `${world}:${hex(frame.pc)}`,
+    instructionPointerReference: `${view.space}:${hex(frame.pc)}`,
     ...(program ? { moduleId: program.name } : {}),
     ...(line
       ? { source: sourceOf(line.file), line: session.clientLine(line.line), column: columnOf(session, line.column) }
@@ -49,9 +48,9 @@ export const stackRequests: HandlerTable = {
   stackTrace: handler(
     { threadId: 'number', startFrame: 'number?', levels: 'number?' },
     (session, { threadId, startFrame = 0, levels = 0 }, command) => {
-      session.checkThread(threadId);
       const target = session.stoppedTarget(command);
-      const entries = session.frames.stack(target);
+      const vcpu = session.checkThread(threadId);
+      const entries = session.frames.stack(target, vcpu);
       const end = levels > 0 ? startFrame + levels : entries.length;
       const stackFrames = entries.slice(startFrame, end).map((entry) => describeFrame(session, target, entry));
       return { stackFrames, totalFrames: entries.length };

@@ -10,22 +10,32 @@ import { nameOf } from '../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../sim-core/vmx/exit-reasons.ts';
 import { DebuggedMachine } from './debugged-machine.ts';
 import { errors } from './errors.ts';
-import { hex, wrap64 } from './memory-reference.ts';
+import { LoadedProgram } from './loaded-program.ts';
+import { hex } from './memory-reference.ts';
 import type { FileReader, LaunchArguments } from './protocol.ts';
 import { asRecorded, type Booted, bootAsRecorded, bootedWith, readRecording } from './replay.ts';
+import {
+  applies,
+  appliesAt,
+  demands,
+  parseAddress,
+  parseWhen,
+  type SymbolContext,
+  type When,
+} from './symbol-context.ts';
 import { FormatError } from './symbols/byte-reader.ts';
 import { baseName } from './symbols/paths.ts';
 import { type FunctionRange, type LineRange, Program } from './symbols/program.ts';
 import { Timeline } from './timeline.ts';
-import { GuestRegisters, WorldView } from './world-view.ts';
+import { VirtualProcessors } from './vcpus.ts';
+import { GuestRegisters, type SuspendedGuest, WorldView } from './world-view.ts';
+
+export { LoadedProgram } from './loaded-program.ts';
 
 export type MachineFactory = (config: MachineConfig) => Machine;
 
-/** A program and the world in which its symbols hold; undefined: in both. */
-export interface LoadedProgram {
-  readonly program: Program;
-  readonly world: World | undefined;
-}
+/** Whose symbols are asked for: those of what is shown now of a world, or of a view's. */
+export type Where = World | SymbolContext;
 
 const MEBIBYTE = 2 ** 20;
 const DEFAULT_HISTORY_MB = 256;
@@ -41,6 +51,7 @@ export class Target {
   /** Where the machine has been, unless the launch configuration wants no time travel. */
   readonly history: History | undefined;
   readonly timeline = new Timeline();
+  readonly vcpus = new VirtualProcessors();
   /** By processor. */
   private readonly guests: readonly GuestRegisters[];
   /** The recorded run that is repeated, up to its end. */
@@ -55,7 +66,7 @@ export class Target {
   constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[], recorded?: Recorded) {
     this.launch = launch;
     this.machine = machine;
-    this.programs = programs;
+    this.programs = [...programs].sort((a, b) => demands(b.when) - demands(a.when));
     this.guests = machine.processors.map(() => new GuestRegisters());
     const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
     this.recorded = recorded;
@@ -119,33 +130,63 @@ export class Target {
     return new WorldView(this.machine, world, this.guestRegisters, this.apply);
   }
 
-  /** Programs whose symbols hold in a world, the more particular ones first. */
-  programsIn(world: World): Program[] {
-    return this.programs
-      .filter((loaded) => loaded.world === undefined || loaded.world === world)
-      .map((loaded) => loaded.program);
+  /** A virtual processor that does not run. */
+  suspendedView(guest: SuspendedGuest): WorldView {
+    return new WorldView(this.machine, 'guest', this.guestRegisters, this.apply, guest);
   }
 
-  programAt(world: World, address: bigint): Program | undefined {
-    return this.programsIn(world).find((program) => program.contains(address));
+  /** @throws unknownVcpu where it runs, or is none. */
+  suspendedGuest(number: number): SuspendedGuest {
+    const found = this.vcpus.suspended(this.machine).find((guest) => guest.number === number);
+    if (!found) throw errors.unknownVcpu(number);
+    return found;
   }
 
-  lineAt(world: World, address: bigint): LineRange | undefined {
-    return this.programAt(world, address)?.lineAt(address);
+  /** Looks for programs that may be anywhere. @returns those that were found now */
+  locatePrograms(): LoadedProgram[] {
+    const searched = this.programs.filter((loaded) => loaded.isSearched);
+    if (searched.length === 0) return [];
+    const suspended = this.vcpus.suspended(this.machine).map((guest) => this.suspendedView(guest));
+    const views = [this.view('guest'), this.view('vmm'), ...suspended];
+    return searched.filter((loaded) => loaded.locate(views));
+  }
+
+  /** Those of which it is known where they are. */
+  get placedPrograms(): readonly LoadedProgram[] {
+    return this.programs.filter(({ isMissing }) => !isMissing);
+  }
+
+  private loadedIn(where: Where): readonly LoadedProgram[] {
+    const context = typeof where === 'string' ? this.view(where) : where;
+    return this.placedPrograms.filter(({ when }) => applies(when, context));
+  }
+
+  /** Programs whose symbols hold somewhere, those that demand the most of the place first. */
+  programsIn(where: Where): Program[] {
+    return this.loadedIn(where).map(({ program }) => program);
+  }
+
+  programAt(where: Where, address: bigint): Program | undefined {
+    return this.loadedIn(where).find(({ program, when }) => appliesAt(when, address) && program.contains(address))
+      ?.program;
+  }
+
+  lineAt(where: Where, address: bigint): LineRange | undefined {
+    return this.programAt(where, address)?.lineAt(address);
   }
 
   /** The line that a person sees where an instruction is about to execute. */
-  statementAt(world: World, address: bigint): LineRange | undefined {
-    return this.programAt(world, address)?.statementAt(address);
+  statementAt(where: Where, address: bigint): LineRange | undefined {
+    return this.programAt(where, address)?.statementAt(address);
   }
 
-  functionAt(world: World, address: bigint): FunctionRange | undefined {
-    return this.programAt(world, address)?.functionAt(address);
+  functionAt(where: Where, address: bigint): FunctionRange | undefined {
+    return this.programAt(where, address)?.functionAt(address);
   }
 
   /** 'main+0x12', or undefined when no symbol is near. */
-  symbolName(world: World, address: bigint): string | undefined {
-    const symbol = this.programAt(world, address)?.symbolAt(address);
+  symbolName(where: Where, address: bigint): string | undefined {
+    const symbol = this.programAt(where, address)?.symbolAt(address);
     if (!symbol) return undefined;
     return symbol.offset === 0n ? symbol.name : `${symbol.name}+${hex(symbol.offset)}`;
   }
@@ -228,29 +269,38 @@ async function readModule(files: FileReader, line: string): Promise<BootModule> 
 async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
   const mapPath = sourceMapper(launch.sourceMap ?? {});
   const programs: LoadedProgram[] = [];
-  for (const guest of launch.guests ?? []) {
-    const bytes = await readFile(files, `The guest '${guest.name}'`, guest.program);
-    const loadAddress = guest.loadAddress === undefined ? undefined : parseAddress(guest.loadAddress);
-    const program = readProgram(guest.name, guest.program, bytes, loadAddress, mapPath, true);
-    if (program) programs.push({ program, world: 'guest' });
+  const read = (path: string, bytes: Uint8Array, { name = baseName(path), loadAddress, when }: Entry): void => {
+    const at = (address: bigint | undefined, required = true): Program | undefined =>
+      readProgram(name, path, bytes, address, mapPath, required);
+    const isSearched = loadAddress === AUTOMATIC;
+    const known = isSearched || loadAddress === undefined ? undefined : parseAddress('loadAddress', loadAddress);
+    const program = at(known, path !== launch.program);
+    if (program)
+      programs.push(new LoadedProgram(program, when, isSearched ? (address) => at(address) ?? program : undefined));
+  };
+  for (const { program, when, ...guest } of launch.guests ?? []) {
+    const bytes = await readFile(files, `The guest '${guest.name}'`, program);
+    read(program, bytes, { ...guest, when: parseWhen('guests[].when', when, 'guest') });
   }
   const world = programs.length > 0 ? 'vmm' : undefined;
-  for (const path of launch.symbols ?? []) {
+  for (const entry of launch.symbols ?? []) {
+    const { path, when, ...more } = typeof entry === 'string' ? { path: entry } : entry;
     const bytes = await readFile(files, 'The symbol file', path);
-    const symbols = readProgram(baseName(path), path, bytes, undefined, mapPath, true);
-    if (symbols) programs.push({ program: symbols, world });
+    read(path, bytes, { ...more, when: parseWhen('symbols[].when', when, world) });
   }
-  const program = readProgram(baseName(launch.program), launch.program, image, undefined, mapPath, false);
-  if (program) programs.push({ program, world });
+  read(launch.program, image, { when: parseWhen('program', undefined, world) });
   return programs;
 }
 
-function parseAddress(text: string): bigint {
-  if (!/^\s*(0x[0-9a-f]+|\d+)\s*$/i.test(text)) {
-    throw errors.badLaunchValue('guests[].loadAddress', `'${text}' is no address such as 0x100000`);
-  }
-  return wrap64(BigInt(text.trim()));
+/** What a launch configuration says of a file with symbols. */
+interface Entry {
+  readonly name?: string;
+  readonly loadAddress?: string;
+  readonly when: When;
 }
+
+/** As a load address: wherever the program is found. */
+const AUTOMATIC = 'auto';
 
 /** The boot image may be no ELF file (a flat binary): the loader judges it; a guest is given for its symbols only. */
 function readProgram(

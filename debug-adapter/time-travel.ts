@@ -126,7 +126,7 @@ async function restartFrame(runner: Runner, target: Target, frame: Frame): Promi
 
 export const timeTravelRequests: HandlerTable = {
   stepBack: handler(STEP_SHAPE, (session, { threadId, granularity }, command) => {
-    session.checkThread(threadId);
+    session.checkRunningThread(threadId, command);
     const history = session.history(command);
     session.travel(command, ({ target, runner }) =>
       new ReverseStepper(target, runner, history).step(granularity === 'instruction' ? 'instruction' : 'line'),

@@ -1,4 +1,5 @@
 import { GPR } from '../sim-core/state/layout.ts';
+import { findEventFrame } from './event-frames.ts';
 import { FormatError } from './symbols/byte-reader.ts';
 import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from './symbols/call-frames.ts';
 import { compute, type ExpressionContext, Unavailable } from './symbols/dwarf/location-expressions.ts';
@@ -15,6 +16,8 @@ export interface Frame {
   readonly pc: bigint;
   /** An address inside the instruction that is under way: in callers within the call. */
   readonly lookupPc: bigint;
+  /** In callers: not a call, but an exception or interrupt led away from here. */
+  readonly interrupted?: boolean;
   /** The caller's stack pointer after the return; undefined when the caller cannot be found. */
   readonly callerSp: bigint | undefined;
   /** Registers as this activation has them; others are as the world has them. */
@@ -64,9 +67,12 @@ export function unwind(target: Target, view: WorldView): Frame[] {
 /** The activation that called another one; undefined when it cannot be found. */
 export function callerOf(target: Target, frame: Frame): Frame | undefined {
   const caller = isOutermost(target, frame) ? undefined : findCaller(target, frame);
-  if (!caller || caller.sp <= (frameRegister(frame, 'rsp') ?? 0n)) return undefined;
-  const { pc, restored, saved } = caller;
-  return { view: frame.view, depth: frame.depth + 1, pc, lookupPc: pc - 1n, callerSp: undefined, restored, saved };
+  // A handler may have a stack of its own, anywhere.
+  if (!caller || (!caller.interrupted && caller.sp <= (frameRegister(frame, 'rsp') ?? 0n))) return undefined;
+  const { pc, restored, saved, interrupted = false } = caller;
+  const lookupPc = interrupted ? pc : pc - 1n;
+  const { view, depth } = frame;
+  return { view, depth: depth + 1, pc, lookupPc, interrupted, callerSp: undefined, restored, saved };
 }
 
 /** The function that VM exits enter has no caller: its stack begins at HOST_RSP. */
@@ -74,8 +80,9 @@ function isOutermost(target: Target, { view, lookupPc }: Frame): boolean {
   if (view.world !== 'vmm') return false;
   const handler = vmcsField(view.machine, 'HOST_RIP');
   if (handler === undefined) return false;
-  const home = target.functionAt('vmm', handler);
-  return home !== undefined && home.start === target.functionAt('vmm', lookupPc)?.start;
+  const home = target.functionAt(view, handler);
+  // VM exits may also go on in the middle of the function that entered the guest: that one has a caller.
+  return home?.start === handler && target.functionAt(view, lookupPc)?.start === handler;
 }
 
 interface Caller {
@@ -83,14 +90,27 @@ interface Caller {
   readonly sp: bigint;
   readonly restored: Map<string, bigint>;
   readonly saved: Map<string, bigint>;
+  /** By an exception or interrupt. */
+  readonly interrupted?: boolean;
 }
 
 function findCaller(target: Target, frame: Frame): Caller | undefined {
-  const program = target.programAt(frame.view.world, frame.lookupPc);
+  const program = target.programAt(frame.view, frame.lookupPc);
   const rules = program?.frameRules(frame.lookupPc);
-  const caller = rules ? byRules(frame, rules) : byFramePointer(target, frame);
-  if (!caller || target.programAt(frame.view.world, caller.pc - 1n) === undefined) return undefined;
+  const caller = rules ? byRules(frame, rules) : (byEventFrame(target, frame) ?? byFramePointer(target, frame));
+  if (!caller || target.programAt(frame.view, caller.interrupted ? caller.pc : caller.pc - 1n) === undefined) {
+    return undefined;
+  }
   return caller;
+}
+
+function byEventFrame(target: Target, frame: Frame): Caller | undefined {
+  const event = findEventFrame(target, frame);
+  const pc = event?.values.get('rip');
+  const sp = event?.values.get('rsp');
+  if (!event || pc === undefined || sp === undefined) return undefined;
+  const restored = new Map([...frame.restored, ...event.values]);
+  return { pc, sp, restored, saved: new Map([...frame.saved, ...event.saved]), interrupted: true };
 }
 
 export function readWord(view: WorldView, address: bigint, size: 4 | 8): bigint | undefined {
@@ -134,7 +154,7 @@ export function requiredRegister(frame: Frame, number: number, addressSize: numb
 
 /** The canonical frame address; undefined where the call-frame information does not lead to it. */
 export function frameCfa(target: Target, frame: Frame): bigint | undefined {
-  const rules = target.programAt(frame.view.world, frame.lookupPc)?.frameRules(frame.lookupPc);
+  const rules = target.programAt(frame.view, frame.lookupPc)?.frameRules(frame.lookupPc);
   return rules && attempt(() => cfaOf(frame, rules));
 }
 
@@ -172,9 +192,14 @@ function byRules(frame: Frame, rules: FrameRules): Caller | undefined {
   }
   const pc = restored.get('rip');
   if (pc === undefined || pc === 0n) return undefined;
-  restored.set('rsp', cfa);
-  return { pc, sp: cfa, restored, saved };
+  // What was interrupted has its stack pointer where the rule says, if there is one.
+  const sp = rules.ofSignal && rules.registers.has(STACK_POINTER[size]) ? (restored.get('rsp') ?? cfa) : cfa;
+  restored.set('rsp', sp);
+  return { pc, sp, restored, saved, interrupted: rules.ofSignal };
 }
+
+/** DWARF's number of the stack pointer, by the size of addresses. */
+const STACK_POINTER = { 8: 7, 4: 4 } as const;
 
 /** Where on the stack a rule finds a register; undefined when the rule gives the value itself. */
 function savedAddress(frame: Frame, rule: RegisterRule, cfa: bigint, size: 4 | 8): bigint | undefined {
@@ -214,7 +239,7 @@ function byFramePointer(target: Target, frame: Frame): Caller | undefined {
 
 /** How many words lie above the return address at the edges of a function; undefined in its middle. */
 function pushedAtStart(target: Target, { view, pc }: Frame): 0 | 1 | undefined {
-  const start = target.functionAt(view.world, pc)?.start;
+  const start = target.functionAt(view, pc)?.start;
   const code = view.read(pc, 1);
   if (code[0] !== undefined && RETURNS.includes(code[0])) return 0;
   if (start === undefined || pc - start > 5n) return undefined;

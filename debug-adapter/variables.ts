@@ -73,20 +73,20 @@ class RegisterList implements VariableList {
     const { name, bits, layout } = register;
     const words = layout.length > 0 ? describeBits(layout, value) : this.symbol(value, bits);
     const read = (): bigint => frameRegister(this.frame, name) ?? 0n;
-    const { world } = this.frame.view;
+    const { world, space, suspended } = this.frame.view;
     return {
       name,
       value: words === '' ? fullHex(value, bits) : `${fullHex(value, bits)} ${words}`,
       type: `${bits} bits`,
-      evaluateName: this.frame.view.current ? name : `${world}.${name}`,
+      ...(suspended ? {} : { evaluateName: this.frame.view.current ? name : `${world}.${name}` }),
       variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, read)) : 0,
-      ...(bits === 64 && layout.length === 0 ? { memoryReference: `${world}:${hex(value)}` } : {}),
+      ...(bits === 64 && layout.length === 0 ? { memoryReference: `${space}:${hex(value)}` } : {}),
       ...(register.write ? {} : { presentationHint: { attributes: ['readOnly'] } }),
     };
   }
 
   private symbol(value: bigint, bits: number): string {
-    const name = bits === 64 && value > 0xfffn ? this.target.symbolName(this.frame.view.world, value) : undefined;
+    const name = bits === 64 && value > 0xfffn ? this.target.symbolName(this.frame.view, value) : undefined;
     return name === undefined ? '' : `<${name}>`;
   }
 
@@ -95,11 +95,10 @@ class RegisterList implements VariableList {
     if (!register) throw errors.unknownVariable(name);
     const environment = new TargetEnvironment(this.target, this.frame);
     const { number } = evaluate(parseExpression(expression), environment);
-    const scoped = this.frame.view.current ? name : `${this.frame.view.world}.${name}`;
     const problem =
       this.frame.depth > 0
         ? 'it belongs to a caller, whose registers are not live'
-        : new TargetEnvironment(this.target).assign(scoped, number);
+        : this.frame.view.setRegister(name, number);
     if (problem !== undefined) throw errors.notWritable(name, problem);
     return { value: fullHex(frameRegister(this.frame, name) ?? number, register.bits) };
   }

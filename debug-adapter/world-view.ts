@@ -5,6 +5,7 @@ import type { Translation, TranslationContext } from '../sim-core/mmu/mmu.ts';
 import { CODE_MODE, countOf, GPR, OFFSET } from '../sim-core/state/layout.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../sim-core/vmx/controls.ts';
 import { ENCODING, type FieldName } from '../sim-core/vmx/fields.ts';
+import type { KnownVmcs, VmcsAccess } from '../sim-core/vmx/known-vmcses.ts';
 import type { VmExitRecord } from '../sim-core/vmx/records.ts';
 import { wrap64 } from './memory-reference.ts';
 
@@ -45,16 +46,25 @@ export class GuestRegisters {
 
 export const vmcsField = (machine: Machine, name: FieldName): bigint | undefined => machine.vmx.read(ENCODING[name]);
 
-const hasBit = (machine: Machine, name: FieldName, mask: number): boolean =>
-  ((vmcsField(machine, name) ?? 0n) & BigInt(mask)) !== 0n;
+type Fields = Pick<VmcsAccess, 'read'>;
+
+const hasBit = (vmcs: Fields, name: FieldName, mask: number): boolean =>
+  ((vmcs.read(ENCODING[name]) ?? 0n) & BigInt(mask)) !== 0n;
+
+const hasSecondary = (vmcs: Fields, mask: number): boolean =>
+  hasBit(vmcs, 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', PRIMARY.ACTIVATE_SECONDARY_CONTROLS) &&
+  hasBit(vmcs, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', mask);
+
+/** EPTP of a VMCS's guest; 0 when its controls do not enable EPT. */
+const eptpOf = (vmcs: Fields): bigint =>
+  hasSecondary(vmcs, SECONDARY.ENABLE_EPT) ? (vmcs.read(ENCODING.EPT_POINTER) ?? 0n) : 0n;
+
+/** VPID of a VMCS's guest; 0 when its controls do not enable VPIDs. */
+const vpidOf = (vmcs: Fields): number =>
+  hasSecondary(vmcs, SECONDARY.ENABLE_VPID) ? Number(vmcs.read(ENCODING.VIRTUAL_PROCESSOR_ID) ?? 0n) : 0;
 
 /** EPTP of the current VMCS's guest; 0 when its controls do not enable EPT. */
-export function guestEptp(machine: Machine): bigint {
-  const enabled =
-    hasBit(machine, 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', PRIMARY.ACTIVATE_SECONDARY_CONTROLS) &&
-    hasBit(machine, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', SECONDARY.ENABLE_EPT);
-  return enabled ? (vmcsField(machine, 'EPT_POINTER') ?? 0n) : 0n;
-}
+export const guestEptp = ({ vmx }: Machine): bigint => eptpOf(vmx);
 
 /** Whether a guest is suspended in the current VMCS while the VMM runs. */
 export const guestSuspended = (machine: Machine): boolean =>
@@ -63,28 +73,75 @@ export const guestSuspended = (machine: Machine): boolean =>
 /** Changes the machine by hand, in a way that its history knows of. */
 export type Apply = (change: OutsideEvent) => void;
 
-/** The processor as one world has it: the running one from its state, the other one from the current VMCS. */
+/** A virtual processor that does not run: its VMCS, and what no field holds. */
+export interface SuspendedGuest extends VmcsAccess, KnownVmcs {
+  /** Its number among those that this session has seen, from 1. */
+  readonly number: number;
+}
+
+/**
+ * The processor as one world has it: the running one from its state, the other one from the current VMCS; or a virtual
+ * processor that does not run, from its own.
+ */
 export class WorldView {
   readonly machine: Machine;
   readonly world: World;
   private readonly guestRegisters: GuestRegisters;
   private readonly apply: Apply;
+  /** Set in views of a virtual processor whose VMCS need not be current. */
+  readonly suspended: SuspendedGuest | undefined;
 
-  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters, apply: Apply) {
+  constructor(
+    machine: Machine,
+    world: World,
+    guestRegisters: GuestRegisters,
+    apply: Apply,
+    suspended?: SuspendedGuest,
+  ) {
     this.machine = machine;
     this.world = world;
     this.guestRegisters = guestRegisters;
     this.apply = apply;
+    this.suspended = suspended;
   }
 
   /** Whether this world is the one that runs. */
   get current(): boolean {
-    return this.machine.world === this.world;
+    return this.suspended === undefined && this.machine.world === this.world;
+  }
+
+  /** The VMCS that holds this world, or what of the guest the processor does not hold itself. */
+  private get vmcs(): Fields {
+    return this.suspended ?? this.machine.vmx;
+  }
+
+  private field(name: FieldName): bigint | undefined {
+    return this.vmcs.read(ENCODING[name]);
+  }
+
+  /** How memory references name its linear addresses. */
+  get space(): string {
+    return this.suspended ? `vcpu${this.suspended.number}` : this.world;
+  }
+
+  /** The guest's VPID; 0 in the VMM. */
+  get vpid(): number {
+    return this.world === 'guest' ? vpidOf(this.vmcs) : 0;
+  }
+
+  /** The guest's EPT pointer; 0 in the VMM and without EPT. */
+  get eptp(): bigint {
+    if (this.world === 'vmm') return 0n;
+    return this.current ? this.machine.state.get64('eptp') : eptpOf(this.vmcs);
+  }
+
+  get cr3(): bigint {
+    return this.register('cr3') ?? 0n;
   }
 
   /** Whether anything is known of this world. */
   get exists(): boolean {
-    return this.current || this.machine.vmx.currentVmcs !== undefined;
+    return this.current || this.suspended !== undefined || this.machine.vmx.currentVmcs !== undefined;
   }
 
   /** By debugger name; undefined when there is no such register or its value is not known in this world. */
@@ -94,7 +151,9 @@ export class WorldView {
     if (this.current) return register.read(this.machine.state);
     if (register.partOf !== undefined) return this.partOfSuspended(register.name, register.partOf, register.bits);
     const field = this.fieldOf(register.name);
-    if (field !== undefined) return vmcsField(this.machine, field);
+    if (field !== undefined) return this.field(field);
+    if (this.suspended)
+      return this.suspended.registers?.[(GPR as Readonly<Record<string, number>>)[register.name] ?? -1];
     return this.world === 'guest' ? this.guestRegisters.read(this.machine, register.name) : undefined;
   }
 
@@ -113,6 +172,7 @@ export class WorldView {
       this.apply({ kind: 'register', name: register.name, value, processor: this.machine.selected });
       return undefined;
     }
+    if (this.suspended) return 'its virtual processor does not run, and its VMCS is not current';
     const field = this.fieldOf(register.name);
     if (field === undefined) return 'it is not held in the VMCS, and this world does not run';
     if (this.machine.vmx.currentVmcs === undefined) return 'there is no current VMCS';
@@ -138,12 +198,12 @@ export class WorldView {
   }
 
   private suspendedTranslation(): TranslationContext {
-    const { machine } = this;
-    const field = (name: FieldName): bigint => vmcsField(machine, name) ?? 0n;
-    const running = machine.state.get64('efer');
+    const { vmcs } = this;
+    const field = (name: FieldName): bigint => this.field(name) ?? 0n;
+    const running = this.machine.state.get64('efer');
     if (this.world === 'vmm') {
-      const long = hasBit(machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
-      const efer = hasBit(machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.LOAD_IA32_EFER)
+      const long = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
+      const efer = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.LOAD_IA32_EFER)
         ? field('HOST_IA32_EFER')
         : long
           ? running | EFER_LME_LMA
@@ -151,7 +211,7 @@ export class WorldView {
       const [cr0, cr3, cr4] = [field('HOST_CR0'), field('HOST_CR3'), field('HOST_CR4')];
       return { cr0, cr3, cr4, efer, pdpte: [], eptp: 0n, cpl: 0 };
     }
-    const efer = hasBit(machine, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_IA32_EFER)
+    const efer = hasBit(vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_IA32_EFER)
       ? field('GUEST_IA32_EFER')
       : this.guestLong
         ? running | EFER_LME_LMA
@@ -159,11 +219,11 @@ export class WorldView {
     const pdpte = [field('GUEST_PDPTE0'), field('GUEST_PDPTE1'), field('GUEST_PDPTE2'), field('GUEST_PDPTE3')];
     const cpl = Number((field('GUEST_SS_ACCESS_RIGHTS') >> 5n) & 3n);
     const [cr0, cr3, cr4] = [field('GUEST_CR0'), field('GUEST_CR3'), field('GUEST_CR4')];
-    return { cr0, cr3, cr4, efer, pdpte, eptp: guestEptp(machine), cpl };
+    return { cr0, cr3, cr4, efer, pdpte, eptp: eptpOf(vmcs), cpl };
   }
 
   private get guestLong(): boolean {
-    return hasBit(this.machine, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.IA_32E_MODE_GUEST);
+    return hasBit(this.vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.IA_32E_MODE_GUEST);
   }
 
   /** How code is decoded there. */
@@ -174,9 +234,9 @@ export class WorldView {
       return mode === CODE_MODE.code32stack16 || mode === CODE_MODE.code32stack32 ? 32 : 16;
     }
     if (this.world === 'vmm') {
-      return hasBit(this.machine, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) ? 64 : 32;
+      return hasBit(this.vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) ? 64 : 32;
     }
-    const rights = vmcsField(this.machine, 'GUEST_CS_ACCESS_RIGHTS') ?? 0n;
+    const rights = this.field('GUEST_CS_ACCESS_RIGHTS') ?? 0n;
     if (this.guestLong && rights & RIGHTS_LONG) return 64;
     return rights & RIGHTS_DEFAULT_BIG ? 32 : 16;
   }

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
-import type { LaunchArguments } from '../debug-adapter/protocol.ts';
+import type { LaunchArguments, When } from '../debug-adapter/protocol.ts';
 import { ASSEMBLY_LANGUAGES } from '../language-server/protocol.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 
@@ -36,7 +36,19 @@ const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
   devices: true,
   iommu: true,
 };
-const GUEST: Keys<NonNullable<LaunchArguments['guests']>[number]> = { name: true, program: true, loadAddress: true };
+const GUEST: Keys<NonNullable<LaunchArguments['guests']>[number]> = {
+  name: true,
+  program: true,
+  loadAddress: true,
+  when: true,
+};
+const SYMBOLS: Keys<Exclude<NonNullable<LaunchArguments['symbols']>[number], string>> = {
+  path: true,
+  name: true,
+  loadAddress: true,
+  when: true,
+};
+const WHEN: Keys<When> = { mode: true, vpid: true, eptp: true, cr3: true, from: true, to: true };
 const STOP_ON: Record<NonNullable<LaunchArguments['stopOn']>, true> = {
   entry: true,
   vmlaunch: true,
@@ -51,6 +63,11 @@ describe("package.json's launch schema", () => {
     assert.deepEqual(sorted(Object.keys(launch.properties)), sorted(Object.keys(LAUNCH)));
     assert.deepEqual(sorted(Object.keys(launch.properties.machine.properties)), sorted(Object.keys(MACHINE)));
     assert.deepEqual(sorted(Object.keys(launch.properties.guests.items.properties)), sorted(Object.keys(GUEST)));
+    const { guests, symbols } = launch.properties;
+    assert.deepEqual(sorted(Object.keys(symbols.items.properties)), sorted(Object.keys(SYMBOLS)));
+    for (const { items } of [guests, symbols]) {
+      assert.deepEqual(sorted(Object.keys(items.properties.when.properties)), sorted(Object.keys(WHEN)));
+    }
     assert.deepEqual(sorted(launch.properties.stopOn.enum), sorted(Object.keys(STOP_ON)));
   });
 

@@ -21,6 +21,8 @@ export interface FrameRules {
   readonly registers: ReadonlyMap<number, RegisterRule>;
   /** The column that holds the return address: 16 in 64-bit code, 8 in 32-bit code. */
   readonly returnRegister: number;
+  /** The caller was interrupted: the address is that of its next instruction, not behind a call. */
+  readonly ofSignal: boolean;
 }
 
 interface CommonEntry {
@@ -179,7 +181,8 @@ function runInstructions(entry: FrameEntry, address: bigint): FrameRules {
   execute(entry.common.instructions, entry.common, row, undefined, undefined);
   const initial = new Map(row.registers);
   execute(entry.instructions, entry.common, row, initial, address);
-  return { cfa: row.cfa, registers: row.registers, returnRegister: entry.common.returnRegister };
+  const { returnRegister, augmentation } = entry.common;
+  return { cfa: row.cfa, registers: row.registers, returnRegister, ofSignal: augmentation.includes('S') };
 }
 
 interface SavedRow {

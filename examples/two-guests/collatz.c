@@ -1,4 +1,4 @@
-/* The second guest looks for the longest walk of the 3n + 1 problem. It is linked at the same addresses as the first. */
+/* The second guest looks for the longest walk of the 3n + 1 problem. It has the first one's linear addresses. */
 #include "guest.h"
 
 #define LIMIT 1000

@@ -55,7 +55,7 @@ struct elf_program_header {
 	uint64_t offset, linear, physical, file_size, memory_size, alignment;
 };
 
-/* Copies the segments to their guest-physical addresses. Returns the lowest one: guest.ld puts the page tables there. */
+/* Copies the segments to their guest-physical addresses. Returns the lowest one, where the page tables are. */
 static uint64_t load(uint8_t *memory, const uint8_t *file, uint64_t size)
 {
 	const struct elf_header *header = (const struct elf_header *)file;

@@ -25,7 +25,7 @@ struct vcpu {
 };
 
 /*
- * Gives a virtual processor its VMCS, EPT and memory, and puts a guest into that memory. The VMCS is current afterwards.
+ * Gives a virtual processor its VMCS, EPT and memory, and puts a guest into that memory. The VMCS is current then.
  * `number` counts from 0. Dies when the ELF file is not one for a guest.
  */
 void vcpu_create(struct vcpu *vcpu, unsigned number, const char *name, const uint8_t *file, uint64_t size);

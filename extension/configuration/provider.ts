@@ -106,7 +106,7 @@ function withAbsolutePaths(
   configuration: vscode.DebugConfiguration,
   change: (path: string) => string,
 ): vscode.DebugConfiguration {
-  const { program, modules, guests } = configuration;
+  const { program, modules, guests, symbols } = configuration;
   const resolved = { ...configuration };
   if (typeof program === 'string') resolved.program = change(program);
   if (Array.isArray(modules)) {
@@ -116,6 +116,12 @@ function withAbsolutePaths(
     resolved.guests = guests.map((one) =>
       typeof one?.program === 'string' ? { ...one, program: change(one.program) } : one,
     );
+  }
+  if (Array.isArray(symbols)) {
+    resolved.symbols = symbols.map((one) => {
+      if (typeof one === 'string') return change(one);
+      return typeof one?.path === 'string' ? { ...one, path: change(one.path) } : one;
+    });
   }
   return resolved;
 }

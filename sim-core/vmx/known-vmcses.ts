@@ -1,4 +1,4 @@
-/** The VMCSs that a processor has worked with, kept for people: which virtual processors there are, and their registers. */
+/** The VMCSs that a processor has worked with, for people: which virtual processors there are, and their registers. */
 
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { countOf, OFFSET } from '../state/layout.ts';
@@ -53,7 +53,7 @@ export class KnownVmcses {
     return entry;
   }
 
-  /** A VM exit from the guest of a VMCS; the general registers are still the guest's. Happens often: allocates nothing. */
+  /** A VM exit; the general registers are still the guest's. Happens often: allocates nothing. */
   exited(state: State, pointer: number, instructions: number): void {
     if (this.current?.pointer !== pointer) this.loaded(pointer);
     const entry = this.current;

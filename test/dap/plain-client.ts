@@ -9,6 +9,7 @@ import type { CustomRequests } from '../../debug-adapter/protocol.ts';
 interface Bodies extends CustomBodies {
   initialize: DebugProtocol.Capabilities;
   threads: DebugProtocol.ThreadsResponse['body'];
+  modules: DebugProtocol.ModulesResponse['body'];
   stackTrace: DebugProtocol.StackTraceResponse['body'];
   scopes: DebugProtocol.ScopesResponse['body'];
   variables: DebugProtocol.VariablesResponse['body'];

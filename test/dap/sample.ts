@@ -13,6 +13,21 @@ export const firstVmm = (more: Partial<LaunchArguments> = {}): LaunchArguments =
   ...more,
 });
 
+const TWO_GUESTS = join(ROOT, 'examples/two-guests');
+
+/** Debugs the hypervisor with two guests: both programs are linked at the same addresses. */
+export const twoGuests = (more: Partial<LaunchArguments> = {}): LaunchArguments => ({
+  program: join(TWO_GUESTS, 'two-guests.elf'),
+  modules: ['primes', 'collatz'].map((name) => join(TWO_GUESTS, `${name}.elf`)),
+  guests: ['primes', 'collatz'].map((name, index) => ({
+    name,
+    program: join(TWO_GUESTS, `${name}.elf`),
+    when: { vpid: index + 1 },
+  })),
+  stopOn: 'none',
+  ...more,
+});
+
 /** Path and number of the first line of a sample's source that contains a text. */
 export function lineWith(file: string, text: string): { path: string; line: number } {
   const path = join(FIRST_VMM, file);

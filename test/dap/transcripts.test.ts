@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { EXCEPTION_FILTERS } from '../../debug-adapter/exception-filters.ts';
 import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
-import { firstVmm, lineWith, ROOT } from './sample.ts';
+import { firstVmm, lineWith, ROOT, twoGuests } from './sample.ts';
 
 /**
  * Whole conversations with the adapter, kept as text so that a change of what clients see shows in review. A transcript
@@ -162,6 +162,31 @@ describe('DAP transcripts', () => {
     await session.request('vmxray/checkVmEntry', {});
     await session.request('vmxray/setVmcsField', { name: 'HOST_TR_SELECTOR', value: '0x18' }, 'invalidated');
     await session.request('vmxray/checkVmEntry', {});
+    await session.request('disconnect');
+  });
+
+  transcript('two guests on one processor', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', twoGuests(), 'initialized');
+    await session.request('setFunctionBreakpoints', { breakpoints: [{ name: 'steps_from' }] });
+    await session.run('configurationDone', {});
+    await session.request('modules', {});
+    await session.request('threads');
+    await session.request('stackTrace', { threadId: 1 });
+    const waiting = await session.request('stackTrace', { threadId: 1001 });
+    const [frame] = waiting.body.stackFrames;
+    await session.request('evaluate', { expression: 'rdi', frameId: frame?.id, context: 'watch' });
+    await session.request('readMemory', { memoryReference: frame?.instructionPointerReference, count: 8 });
+    await session.request('disassemble', {
+      memoryReference: frame?.instructionPointerReference,
+      instructionOffset: -2,
+      instructionCount: 4,
+    });
+    await session.request('next', { threadId: 1001 });
+    await session.request('setFunctionBreakpoints', { breakpoints: [{ name: 'vm_exit_entry' }] });
+    await session.run('continue', { threadId: 1001 });
+    await session.request('threads');
+    await session.request('stackTrace', { threadId: 1 });
     await session.request('disconnect');
   });
 
