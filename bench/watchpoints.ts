@@ -1,0 +1,43 @@
+/** What one data breakpoint elsewhere costs a program: `node bench/watchpoints.ts`, seconds with and without, best of 5. */
+
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createMachine } from '../sim-core/machine/machine.ts';
+import type { Watch } from '../sim-core/machine/watch.ts';
+
+const MEMORY = 512 * 2 ** 20;
+const REPETITIONS = 5;
+const MOST = 400_000_000;
+/** A page of RAM that the workloads never touch. */
+const ELSEWHERE = 0x1ff0_0000n;
+const WORKLOADS = ['a_int.elf', 'b_chase.elf', 'd_fib.elf'] as const;
+const SPACES = ['linear', 'hpa', 'gpa'] as const;
+
+/** @returns seconds of a run whose code is warm at the end of the first part */
+function seconds(file: string, watches: readonly Watch[]): number {
+  const machine = createMachine({ memory: MEMORY });
+  const image = readFileSync(path.join(import.meta.dirname, 'workloads', file));
+  machine.boot({ name: file, image, commandLine: '', modules: [] });
+  machine.setWatches(watches);
+  machine.onWatch = (hits) => {
+    throw new Error(`something is watched after all, at 0x${hits[0]?.at.toString(16)}`);
+  };
+  const begun = performance.now();
+  machine.run(MOST);
+  return (performance.now() - begun) / 1000;
+}
+
+for (const file of WORKLOADS) {
+  const kinds = [undefined, ...SPACES] as const;
+  const best = new Map<string, number>();
+  for (let i = 0; i < REPETITIONS; i++) {
+    for (const space of kinds) {
+      const watch = space && { kind: 'memory', space, address: ELSEWHERE, length: 64, access: 'readWrite' };
+      const time = seconds(file, watch ? [watch as Watch] : []);
+      const name = space ?? 'nothing';
+      best.set(name, Math.min(time, best.get(name) ?? Number.POSITIVE_INFINITY));
+    }
+  }
+  const row = [...best].map(([name, time]) => `${name} ${time.toFixed(3)} s`);
+  process.stdout.write(`${file.padEnd(12)} watched: ${row.join(', ')}\n`);
+}
