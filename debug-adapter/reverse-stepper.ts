@@ -252,15 +252,16 @@ class Trail {
   /** The earliest place from which the line has been executed without leaving it. */
   private beginningOfLine(index: number, line: LineRange): number | undefined {
     this.sought = line;
+    let beginning = index;
     let at = index;
     for (;;) {
       const before = this.previous(at);
-      if (before === undefined) return this.isAll ? at : undefined;
+      if (before === undefined) return this.isAll ? beginning : undefined;
       const other = this.lineAt(before);
       const isEntered = before === at - 1 && this.place(before).kind === 'call';
-      const inLine = other?.line === line.line && other.file === line.file;
-      if (isEntered || this.place(before).world !== this.place(at).world) return at;
-      if (!inLine && !this.isInlined(at, before)) return at;
+      if (isEntered || this.place(before).world !== this.place(at).world) return beginning;
+      if (other?.line === line.line && other.file === line.file) beginning = before;
+      else if (!this.isInlined(beginning, before)) return beginning;
       at = before;
     }
   }

@@ -1,0 +1,230 @@
+/** Time travel over the protocol: backwards as forwards, changes in the past, recordings. */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CHANGES_THE_PAST, type CustomEvents, type LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { type Message, PlainClient } from './plain-client.ts';
+import { firstVmm, lineWith } from './sample.ts';
+
+const THREAD = { threadId: 1 } as const;
+
+describe('time travel', function () {
+  this.timeout(30_000);
+  let adapter: TcpAdapter;
+  let client: PlainClient;
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+  afterEach(() => client.close());
+
+  async function start(more: Partial<LaunchArguments> = {}): Promise<Message<{ description?: string }>> {
+    client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    const initialized = client.event('initialized');
+    const { success, message } = await client.request('launch', firstVmm(more));
+    assert.ok(success, message);
+    await initialized;
+    return client.run('configurationDone', {}) as Promise<Message<{ description?: string }>>;
+  }
+
+  /** Function, line and address of the innermost frame, and the instruction count. */
+  async function place(): Promise<string> {
+    const { body } = await client.request('stackTrace', { ...THREAD, levels: 1 });
+    const [frame] = body.stackFrames;
+    return `${frame?.name}:${frame?.line} ${frame?.instructionPointerReference} ${await evaluate('instructions')}`;
+  }
+  const instructions = async (): Promise<number> => Number(await evaluate('instructions'));
+  const evaluate = async (expression: string): Promise<string | undefined> =>
+    (await client.request('evaluate', { expression, context: 'watch' })).body.result?.split(' ')[0];
+  const serialOutput = (): string =>
+    client.received
+      .filter(({ event }) => event === 'vmxray/serialOutput')
+      .map(({ body }) => (body as CustomEvents['vmxray/serialOutput']).data)
+      .join('');
+
+  /** Stops in the guest, in front of what makes it exit often. */
+  async function toGuestMain(): Promise<void> {
+    await start({ stopOn: 'vmlaunch' });
+    await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'guest_main' }] });
+    await client.run('continue');
+    await client.request('setFunctionBreakpoints', { breakpoints: [] });
+  }
+
+  for (const [where, count] of [
+    ['guest', 5],
+    ['VMM', 5],
+  ] as const) {
+    it(`steps back over the lines that steps over lines went, in the ${where}`, async () => {
+      await (where === 'guest' ? toGuestMain() : start({ stopOn: 'firstExit' }));
+      const places = [await place()];
+      for (let i = 0; i < count; i++) {
+        await client.run('next');
+        places.push(await place());
+      }
+      for (const expected of places.slice(0, -1).reverse()) {
+        const { body } = await client.run('stepBack');
+        assert.match(body.description ?? '', /^Step \(in the past: instruction \d+ of \d+\)$/);
+        assert.equal(await place(), expected);
+      }
+    });
+  }
+
+  it('steps back over every instruction that steps by instruction went', async () => {
+    await toGuestMain();
+    const places = [await place()];
+    for (let i = 0; i < 10; i++) {
+      await client.run('next', { ...THREAD, granularity: 'instruction' });
+      places.push(await place());
+    }
+    for (const expected of places.slice(0, -1).reverse()) {
+      await client.run('stepBack', { ...THREAD, granularity: 'instruction' });
+      assert.equal(await place(), expected);
+    }
+  });
+
+  it('runs back to breakpoints with their conditions and hit counts, and to the start', async () => {
+    await start();
+    const { path, line } = lineWith('exits.c', 'exit_total++;');
+    await client.request('setBreakpoints', { source: { path }, breakpoints: [{ line, hitCondition: '% 2' }] });
+    const places: string[] = [];
+    for (let i = 0; i < 4; i++) {
+      await client.run('continue');
+      places.push(await place());
+    }
+    for (const expected of places.slice(0, -1).reverse()) {
+      const { body } = await client.run('reverseContinue');
+      assert.equal(body.reason, 'breakpoint');
+      assert.equal(await place(), expected);
+    }
+    const { body } = await client.run('reverseContinue');
+    assert.match(body.description ?? '', /^Start of the history/);
+    assert.equal(await instructions(), 0);
+    await client.run('continue');
+    assert.equal(await place(), places[0]);
+  });
+
+  it('goes back over VM exits and entries, stops on filters backwards, and travels to the present', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    const [first, second] = [await place(), await client.run('continue').then(place)];
+    const back = await client.run('vmxray/runBackTo', { ...THREAD, event: 'vmEntry' });
+    assert.match(back.body.description ?? '', /^Stopped after VM entry \(in the past/);
+    assert.equal((await client.run('vmxray/runBackTo', { ...THREAD, event: 'vmExit' })).body.reason, 'exception');
+    const { body } = await client.run('reverseContinue');
+    assert.match(body.description ?? '', /^VM exit: CPUID/);
+    assert.equal(await place(), first);
+    await client.run('vmxray/travel', { ...THREAD, to: 'present' });
+    assert.equal(await place(), second);
+    const { body: timeline } = await client.request('vmxray/timeline', {});
+    assert.equal(timeline.hereExit, timeline.total);
+    const reasons = timeline.exits.map(({ name }) => name);
+    assert.equal(reasons.filter((name) => name === 'CPUID').length, 2);
+    const [exit] = timeline.exits;
+    await client.run('vmxray/travel', { ...THREAD, to: exit?.to });
+    assert.equal(Number(await evaluate('exits')), 1);
+    assert.equal(Number(await evaluate('reason')), exit?.reason);
+  });
+
+  it('goes back to the last change of a field, and of memory', async () => {
+    await start({ stopOn: 'firstExit' });
+    await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
+    const now = await evaluate('vmcs.GUEST_RIP');
+    const toField = await client.run('vmxray/lastChange', { ...THREAD, expression: 'vmcs.GUEST_RIP' });
+    assert.match(toField.body.description ?? '', new RegExp(`Before the last change of vmcs.GUEST_RIP: .* to ${now} `));
+    assert.notEqual(await evaluate('vmcs.GUEST_RIP'), now);
+    await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
+    assert.equal(await evaluate('vmcs.GUEST_RIP'), now);
+    await client.run('vmxray/travel', { ...THREAD, to: 'present' });
+    for (let i = 0; i < 2; i++) await client.run('next');
+    // PUSH instructions have been stepped over: the last one stored at RSP.
+    const [pushed, rsp] = [await evaluate('[rsp]'), await evaluate('rsp')];
+    const memory = await client.run('vmxray/lastChange', { ...THREAD, expression: '[rsp]' });
+    assert.match(memory.body.description ?? '', new RegExp(`Before the last change of .rsp.: .* to ${pushed} `));
+    await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
+    assert.equal(await evaluate(`u64(${rsp})`), pushed);
+  });
+
+  it('asks before a change in the past, which then makes another future', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    await client.run('next');
+    await client.run('next');
+    await client.run('stepBack');
+    const change = { expression: 'rbx', value: '0x1234' };
+    const refused = await client.request('setExpression', change);
+    assert.equal(refused.success, false);
+    assert.equal(refused.body.error?.id, CHANGES_THE_PAST);
+    assert.equal((await client.request('setExpression', change)).success, true);
+    assert.equal(await evaluate('rbx'), '0x1234');
+    const here = await instructions();
+    await client.run('next');
+    await client.run('stepBack');
+    assert.equal(await evaluate('rbx'), '0x1234');
+    await client.run('stepBack');
+    assert.notEqual(await evaluate('rbx'), '0x1234');
+    await client.run('vmxray/travel', { ...THREAD, to: String(here) });
+    assert.equal(await evaluate('rbx'), '0x1234');
+  });
+
+  it('says where it is, and sends no serial output twice', async () => {
+    await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
+    await client.run('continue');
+    const output = serialOutput();
+    const there = await instructions();
+    await client.run('vmxray/travel', { ...THREAD, to: 'start' });
+    const events = client.received.filter(({ event }) => event === 'vmxray/timeTravel');
+    const past = events.at(-1)?.body as CustomEvents['vmxray/timeTravel'];
+    assert.deepEqual(past, { inPast: true, instructions: 0, present: there, serialBytes: 0 });
+    await client.run('continue');
+    await client.run('continue');
+    assert.equal(await instructions(), there);
+    assert.equal(serialOutput(), output);
+    await client.run('continue');
+    assert.ok(serialOutput().startsWith(output) && serialOutput().length > output.length);
+  });
+
+  it('restarts a frame at the beginning of its function', async () => {
+    await start();
+    const { path, line } = lineWith('exits.c', 'exit_total++;');
+    await client.request('setBreakpoints', { source: { path }, breakpoints: [{ line }] });
+    await client.run('continue');
+    const { body } = await client.request('stackTrace', { ...THREAD, levels: 1 });
+    const [frame] = body.stackFrames;
+    await client.run('restartFrame', { frameId: frame?.id });
+    assert.equal(await evaluate('rip'), await evaluate(frame?.name ?? ''));
+  });
+
+  it('records the session, and replays the recording to the same state', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vmxray-'));
+    try {
+      await start({ stopOn: 'vmlaunch' });
+      await client.request('setExpression', { expression: 'r15', value: '99' });
+      await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
+      const [there, guest] = [await place(), await evaluate('guest.r15')];
+      const replay = join(folder, 'session.vmxtrace');
+      writeFileSync(replay, (await client.request('vmxray/recording', {})).body.text);
+      client.close();
+      await start({ replay });
+      const { body } = await client.run('continue');
+      assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
+      assert.deepEqual([await place(), await evaluate('guest.r15')], [there, guest]);
+      await client.run('stepBack');
+      client.close();
+      client = await PlainClient.connect(adapter.port);
+      const { program } = firstVmm();
+      const wrong = await client.request('launch', { program, modules: [program], replay });
+      assert.match(wrong.message ?? '', /cannot be replayed: the module guest.elf is not the recorded one/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('is off when the launch configuration says so', async () => {
+    await start({ history: { enabled: false } });
+    const { success, message } = await client.request('stepBack', THREAD);
+    assert.equal(success, false);
+    assert.match(message ?? '', /history.*turned off/);
+  });
+});
