@@ -39,7 +39,7 @@ const MOST_ELEMENTS = 1000;
 
 export function present(context: VariableContext, value: TypedValue): Presentation {
   const symbolName = (address: bigint): string | undefined =>
-    context.target.symbolName(context.scope.frame.view.world, address);
+    context.target.symbolName(context.scope.frame.view, address);
   const shape = shapeOf(value);
   const opened = shape && new PartList(context, value, shape);
   const reference = memoryReference(value);
