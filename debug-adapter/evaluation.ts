@@ -21,6 +21,7 @@ import { present, setValue } from './program-variables.ts';
 import type { Session } from './session.ts';
 import { codeNames, explainStop } from './stop-texts.ts';
 import type { Target } from './target.ts';
+import { textScreen } from './text-screen.ts';
 import type { TypedValue } from './typed-value.ts';
 import { type Frame, innermostFrame } from './unwind.ts';
 import { bitList, fieldWords } from './variables.ts';
@@ -98,6 +99,7 @@ const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: C
   'check-entry': { help: 'every VM-entry check that would fail now', run: checkEntry },
   'will-exit': { help: 'whether the guest’s next instruction causes a VM exit, and why', run: willExit },
   stale: { help: 'TLB entries that the tables in memory no longer bear out', run: listStale },
+  screen: { help: 'the text screen: 80 columns and 25 rows at B8000h', run: showScreen },
   translate: { help: 'ADDRESS: the page-table entries on the way to memory', run: translate },
 };
 
@@ -113,6 +115,10 @@ function helpText(): string {
     'Commands:',
     ...commands,
   ].join('\n');
+}
+
+function showScreen({ machine }: Target): string {
+  return textScreen(machine.physical).join('\n') || 'The text screen is empty.';
 }
 
 function listExits({ machine }: Target): string {

@@ -429,7 +429,8 @@ clock:
         route   8, MASKED, 0
         ret
 
-; An update has just ended. The periodic interrupt of 8192 Hz gives a look at UIP twice in the 244 µs that it is set before an update.
+; An update has just ended. The periodic interrupt of 8192 Hz gives a look at UIP twice in the 244 µs that it is set
+; before the next one.
 update:
         read_cell 0
         movzx   ebx, al
