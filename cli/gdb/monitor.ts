@@ -2,7 +2,9 @@
 
 import { decodeStep, describeFault } from '../../debug-adapter/translation-views.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
+import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
 import type { Translation } from '../../sim-core/mmu/mmu.ts';
+import { describeBits } from '../../sim-core/vmx/bits.ts';
 import { describeField } from '../../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReasonByName, exitTitle } from '../../sim-core/vmx/exit-reasons.ts';
 import { FIELD_GROUPS, fieldByName, VMCS_FIELDS, type VmcsField } from '../../sim-core/vmx/fields.ts';
@@ -112,6 +114,19 @@ function showPosition({ history, machine }: Debuggee): readonly string[] {
   return [`instruction ${instructions}, cycle ${machine.cycles}${past}`, `processor ${machine.selected}: ${world}`];
 }
 
+/** gdb shows them by name only: it has no groups of its own for x86. */
+function showRegisters({ machine }: Debuggee, [word = '']: readonly string[]): readonly string[] {
+  const registers = MACHINE_REGISTERS.filter(
+    ({ name, group, partOf }) => partOf === undefined && group !== 'vector' && name.includes(word.toLowerCase()),
+  );
+  if (registers.length === 0) throw new MonitorError(`no register has '${word}' in its name`);
+  return registers.map(({ name, layout, read }) => {
+    const value = read(machine.state);
+    const words = describeBits(layout, value);
+    return `${name} = ${hex(value)}${words === '' ? '' : `  ${words}`}`;
+  });
+}
+
 const COMMANDS: Readonly<Record<string, MonitorCommand>> = {
   vmcs: { usage: 'vmcs [GROUP|FIELD]', meaning: 'the current VMCS, in words', run: showVmcs },
   ept: { usage: 'ept ADDRESS', meaning: "walk the guest's EPT for a guest-physical address", run: showEpt },
@@ -119,6 +134,11 @@ const COMMANDS: Readonly<Record<string, MonitorCommand>> = {
     usage: 'translate ADDRESS',
     meaning: 'walk the page tables, and EPT under them, for a linear address',
     run: ({ machine }, [address]) => walkLines(translate(machine, parseNumber(address), 'read')),
+  },
+  registers: {
+    usage: 'registers [NAME]',
+    meaning: 'registers with their bits in words: all, or those with NAME in their names',
+    run: showRegisters,
   },
   exits: { usage: 'exits', meaning: 'VM exits so far, and the last one', run: showExits },
   'stop-on-exit': {

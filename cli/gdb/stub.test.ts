@@ -148,6 +148,9 @@ describe('GDB stub', () => {
     };
     assert.match(monitor('help'), /^vmcs .*\n/);
     assert.match(monitor('position'), /^instruction 0, cycle 0\n/);
+    // CR0.PE and ET are set in protected mode without paging.
+    assert.match(monitor('registers cr0'), /^cr0 = 0x11 {2}PE, ET\n/);
+    assert.match(monitor('registers nothing'), /no register/);
     assert.match(monitor('translate 0x100000'), /host-physical 0x100000/);
     assert.match(monitor('vmcs'), /no current VMCS/);
     assert.match(monitor('translate x'), /no number/);

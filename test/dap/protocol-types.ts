@@ -1,7 +1,7 @@
 /**
  * Holds messages of the adapter to the types of the protocol: each is written as a literal of the type that its kind
- * and name ask for, and the TypeScript compiler judges. So required and unknown properties and values of the wrong type are
- * found, and no type is written here a second time.
+ * and name ask for, and the TypeScript compiler judges. So required and unknown properties and values of the wrong
+ * type are found, and no type is written here a second time.
  */
 
 import { spawnSync } from 'node:child_process';
