@@ -147,7 +147,8 @@ export function dataIdOf(target: Target, { name, bytes, asAddress, frame }: Data
   const environment: Environment = new TargetEnvironment(target, frame);
   if (node.kind === 'name') {
     const known = nameOfMachine(node.name.replace(/^\$/, ''));
-    if (known && !environment.program?.variable(node.name.split('.')[0] ?? '')) return known;
+    // `guest.cr3` is the register even where a variable is called guest.
+    if (known && (node.name.includes('.') || !environment.program?.variable(node.name))) return known;
   }
   const world = frame?.view.world ?? 'linear';
   const read = node.kind === 'memory' ? evaluate(node.address, environment) : evaluate(node, environment);

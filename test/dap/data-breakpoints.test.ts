@@ -159,4 +159,19 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     assert.equal(await evaluate('qualification.control_register'), '4');
     assert.equal(await evaluate('qualification.data_write'), '0');
   });
+
+  it('stop backwards, too, where they stopped forwards', async () => {
+    await setKinds({ name: '@address-space' }, { name: '@vmwrite GUEST_RIP' });
+    await set(
+      { dataId: 'linear:0x11c008/4', accessType: 'change' },
+      { dataId: 'vmcs:EXIT_REASON', accessType: 'change' },
+    );
+    const forwards: string[] = [];
+    const place = async ({ body }: Stopped): Promise<string> =>
+      `${await evaluate('instructions')} ${body.reason} ${body.text}`;
+    for (let i = 0; i < 8; i++) forwards.push(await place(await go()));
+    const backwards: string[] = [];
+    for (let i = 0; i < 7; i++) backwards.push(await place(await client.run('reverseContinue')));
+    assert.deepEqual(backwards.reverse(), forwards.slice(0, -1));
+  });
 });
