@@ -153,6 +153,24 @@ describe('DAP transcripts', () => {
     await session.request('disconnect');
   });
 
+  transcript('back in time', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray', supportsInvalidatedEvent: true });
+    await session.request('launch', firstVmm({ stopOn: 'firstExit' }), 'initialized');
+    await session.request('setExceptionBreakpoints', { filters: [], filterOptions: [{ filterId: 'exit:CPUID' }] });
+    await session.run('configurationDone', {});
+    await session.run('continue');
+    await session.run('stepBack');
+    await session.run('stepBack', { threadId: 1, granularity: 'instruction' });
+    await session.run('vmxray/runBackTo', { threadId: 1, event: 'vmExit' });
+    await session.run('vmxray/lastChange', { threadId: 1, expression: 'vmcs.GUEST_RIP' });
+    await session.request('setExpression', { expression: 'rbx', value: '7' });
+    await session.run('continue');
+    await session.run('reverseContinue');
+    await session.run('vmxray/travel', { threadId: 1, to: 'present' });
+    await session.request('vmxray/timeline', { from: 0, to: 2 });
+    await session.request('disconnect');
+  });
+
   transcript('a VM entry that fails', async (session) => {
     await session.request('initialize', { adapterID: 'vmxray', supportsInvalidatedEvent: true });
     const program = join(ROOT, 'examples/broken-entry/broken-entry.elf');
