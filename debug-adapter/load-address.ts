@@ -31,7 +31,7 @@ function handlers(view: WorldView): bigint[] {
 
 /**
  * How much further up a program is than it was linked: whole pages, so that each handler is one of its symbols.
- * Undefined unless at least half of the handlers agree on one distance.
+ * Undefined unless more than half of the handlers agree on one distance.
  */
 export function findOffset(program: Program, view: WorldView): bigint | undefined {
   const entries = handlers(view);
@@ -49,7 +49,7 @@ export function findOffset(program: Program, view: WorldView): bigint | undefine
     const offsets = new Set((byOffsetInPage.get(entry % PAGE) ?? []).map((linked) => entry - linked));
     for (const offset of offsets) votes.set(offset, (votes.get(offset) ?? 0) + 1);
   }
-  const [best, second] = [...votes].sort(([, a], [, b]) => b - a);
-  if (!best || best[1] < FEWEST || 2 * best[1] < entries.length || best[1] === second?.[1]) return undefined;
+  const [best] = [...votes].sort(([, a], [, b]) => b - a);
+  if (!best || best[1] < FEWEST || 2 * best[1] <= entries.length) return undefined;
   return best[0];
 }
