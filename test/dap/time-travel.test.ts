@@ -107,6 +107,18 @@ describe('time travel', function () {
     assert.equal(await place(), places[0]);
   });
 
+  it('stops at data breakpoints backwards, with the values that they had', async () => {
+    await start();
+    const breakpoints = [{ dataId: `vmm:${await evaluate('&exit_total')}/4`, accessType: 'write' }];
+    await client.request('setDataBreakpoints', { breakpoints });
+    const texts: (string | undefined)[] = [];
+    for (let i = 0; i < 4; i++) texts.push((await client.run('continue')).body.text);
+    assert.match(texts[3] ?? '', / written: 3 → 4, /);
+    for (const expected of texts.slice(0, -1).reverse()) {
+      assert.equal((await client.run('reverseContinue')).body.text, expected);
+    }
+  });
+
   it('goes back over VM exits and entries, stops on filters backwards, and travels to the present', async () => {
     await start({ stopOn: 'none', breakOnVmExit: ['CPUID'] });
     const [first, second] = [await place(), await client.run('continue').then(place)];
