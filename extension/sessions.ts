@@ -40,6 +40,11 @@ export class VmxraySession {
   ): Promise<CustomRequests[Name][1]> {
     return this.session.customRequest(name, args ?? {});
   }
+
+  /** The programs with symbols. */
+  async modules(): Promise<DebugProtocol.ModulesResponse['body']> {
+    return this.session.customRequest('modules', {});
+  }
 }
 
 /** A request that the adapter has not carried out. */

@@ -4,6 +4,7 @@ import { reporting } from '../reporting.ts';
 import type { Sessions } from '../sessions.ts';
 import { exitNodes, stopsAfter } from './exit-nodes.ts';
 import { iommuNodes } from './iommu-nodes.ts';
+import { moduleNodes } from './module-nodes.ts';
 import type { ViewNode } from './node.ts';
 import { type AskTimeline, timelineNodes } from './timeline-nodes.ts';
 import { tlbNodes } from './tlb-nodes.ts';
@@ -31,6 +32,7 @@ export function createViews(sessions: Sessions): Views {
   const iommu = new NodeTree('vmxray.iommu', sessions, async (session) =>
     iommuNodes(await session.request('vmxray/iommu')),
   );
+  const modules = new NodeTree('vmxray.modules', sessions, async (session) => moduleNodes(await session.modules()));
   const timeline = new NodeTree('vmxray.timeline', sessions, async (session) => {
     const ask: AskTimeline = (args) => session.request('vmxray/timeline', args);
     return timelineNodes(await ask({ from: 0, to: 0 }), ask);
@@ -41,7 +43,7 @@ export function createViews(sessions: Sessions): Views {
       await vscode.commands.executeCommand('vmxray.translation.focus');
       sessions.refresh();
     },
-    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb, iommu, timeline).dispose(),
+    dispose: () => vscode.Disposable.from(vmcs, exits, translation, tlb, iommu, modules, timeline).dispose(),
   };
 }
 
