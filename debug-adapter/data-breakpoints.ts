@@ -8,7 +8,7 @@ import { type HandlerTable, handler, shapedPart } from './handler.ts';
 import type { Session } from './session.ts';
 import type { Target } from './target.ts';
 import type { Frame } from './unwind.ts';
-import { dataIdOf, NotWatchable, parseDataId } from './watch-places.ts';
+import { dataIdOf, NotWatchable, parseDataId, variableId } from './watch-places.ts';
 
 const DATA_BREAKPOINT = {
   dataId: 'string',
@@ -45,14 +45,14 @@ const frameOf = (session: Session, frameId: number | undefined): Frame | undefin
   return entry?.kind === 'frame' ? entry.frame : undefined;
 };
 
-/** The name under which a variable of a list can be evaluated. */
-function nameOfVariable(session: Session, reference: number, name: string): string {
-  const variable = session.references
-    .get(reference)
-    .variables()
-    .find((candidate) => candidate.name === name);
+/** The data id of a variable that the client shows. */
+function idOfVariable(session: Session, target: Target, reference: number, name: string): string {
+  const list = session.references.get(reference);
+  const typed = list.find?.(name);
+  if (typed) return variableId(typed);
+  const variable = list.variables().find((candidate) => candidate.name === name);
   if (variable?.evaluateName === undefined) throw new NotWatchable(`'${name}' is a part of another value: watch that.`);
-  return variable.evaluateName;
+  return dataIdOf(target, { name: variable.evaluateName });
 }
 
 export const dataBreakpointRequests: HandlerTable = {
@@ -61,8 +61,8 @@ export const dataBreakpointRequests: HandlerTable = {
     (session, { variablesReference = 0, name, frameId, bytes, asAddress }, command) => {
       const target = session.stoppedTarget(command);
       const found = orProblem(() => {
-        const expression = variablesReference > 0 ? nameOfVariable(session, variablesReference, name) : name;
-        return { id: dataIdOf(target, { name: expression, bytes, asAddress, frame: frameOf(session, frameId) }) };
+        if (variablesReference > 0) return { id: idOfVariable(session, target, variablesReference, name) };
+        return { id: dataIdOf(target, { name, bytes, asAddress, frame: frameOf(session, frameId) }) };
       });
       if ('message' in found) return { dataId: null, description: found.message };
       return { dataId: found.id, description: found.id, accessTypes: ACCESS_TYPES, canPersist: true };

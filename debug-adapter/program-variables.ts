@@ -144,7 +144,7 @@ abstract class ValueList implements VariableList {
     const { expression } = value;
     return { name, ...present(this.context, value), ...(expression === undefined ? {} : { evaluateName: expression }) };
   }
-  protected find(name: string): TypedValue | undefined {
+  find(name: string): TypedValue | undefined {
     return this.named.find((part) => part.name === name)?.value;
   }
   set(name: string, expression: string): Presentation {
@@ -177,7 +177,7 @@ class PartList extends ValueList {
       return value ? [this.describe({ name: `[${index}]`, value })] : [];
     });
   }
-  protected override find(name: string): TypedValue | undefined {
+  override find(name: string): TypedValue | undefined {
     const [, index] = /^\[(-?\d+)\]$/.exec(name) ?? [];
     return index === undefined ? super.find(name) : this.value.element(Number(index));
   }

@@ -1,5 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { errors } from './errors.ts';
+import type { TypedValue } from './typed-value.ts';
 
 /** A list of variables, made when the client opens it. */
 export interface VariableList {
@@ -8,6 +9,8 @@ export interface VariableList {
   indexed?(start: number, count: number): DebugProtocol.Variable[];
   /** Changes one of them. @throws notWritable or unknownVariable. @returns what it is now. */
   set?(name: string, expression: string): { value: string; variablesReference?: number };
+  /** One of them that is a value of the program. */
+  find?(name: string): TypedValue | undefined;
 }
 
 /** The processor that the machine shows: requests about another one's frames and variables lead back to it. */

@@ -169,7 +169,8 @@ function nameOfMachine(name: string): string | undefined {
   return `register:${name.toLowerCase()}`;
 }
 
-function variableId(variable: TypedValue, bytes: number | undefined): string {
+/** The data id of a variable of the program. @throws NotWatchable when it is not in memory */
+export function variableId(variable: TypedValue, bytes?: number): string {
   const { address, size, storage } = variable;
   if (address === undefined) throw new NotWatchable('It is in a register or optimised out: watch the register.');
   return `${storage.memory.space}:${hex(address)}/${bytes ?? Math.max(1, size)}`;

@@ -174,4 +174,27 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     for (let i = 0; i < 7; i++) backwards.push(await place(await client.run('reverseContinue')));
     assert.deepEqual(backwards.reverse(), forwards.slice(0, -1));
   });
+
+  it('are on what the Variables view shows: variables of the program, registers, VMCS fields', async () => {
+    await setKinds({ name: 'handle_cpuid' });
+    await go();
+    const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
+    const { scopes } = (await client.request('scopes', { frameId: stackFrames[0]?.id })).body;
+    const ids = new Map<string, string | null>();
+    for (const { name: scope, variablesReference } of scopes) {
+      const { variables } = (await client.request('variables', { variablesReference })).body;
+      for (const { name } of variables.slice(0, 40)) {
+        ids.set(`${scope} ${name}`, (await info({ variablesReference, name })).dataId);
+      }
+    }
+    const globals = 'Globals of the source file';
+    // Addresses and sizes as nm gives them of first-vmm.elf; the local variable is in registers.
+    assert.equal(ids.get(`${globals} exit_counts`), 'vmm:0x11c020/280');
+    assert.equal(ids.get(`${globals} exit_total`), 'vmm:0x11c008/4');
+    assert.equal(ids.get('Locals leaf'), null);
+    assert.equal(ids.get('General rax'), 'register:rax');
+    await setKinds();
+    await set({ dataId: ids.get(`${globals} exit_total`), accessType: 'write' });
+    assert.match((await go()).body.text ?? '', /^vmm:0x11c008 written: \d+ → \d+, by 0x10180e /);
+  });
 });
