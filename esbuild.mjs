@@ -61,10 +61,10 @@ const BUNDLES = {
   'cli.cjs': { entry: 'cli/main.ts', options: NODE },
   'web/extension.cjs': { entry: 'extension/web.ts', options: { ...BROWSER, format: 'cjs', external: ['vscode'] } },
   'web/language-server.js': { entry: 'language-server/web.ts', options: BROWSER },
-  // The worker asks for Node's threads only where there is Node.
+  // The worker asks for Node's threads and files only where there is Node.
   'web/adapter-worker.js': {
     entry: 'debug-adapter/worker.ts',
-    options: { ...BROWSER, external: ['node:worker_threads'] },
+    options: { ...BROWSER, external: ['node:worker_threads', 'node:fs'] },
   },
 };
 

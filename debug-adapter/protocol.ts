@@ -4,6 +4,7 @@
  */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { FileImage } from './symbols/file-image.ts';
 
 export type Hex = string;
 
@@ -25,6 +26,8 @@ export type FromWorker =
 /** How a host gives files to the adapter: Node's fs, or the editor's file system in a browser. */
 export interface FileReader {
   readFile(path: string): Promise<Uint8Array>;
+  /** The file to be read where it is needed; undefined where that is not possible, as with files of a browser. */
+  openFile?(path: string): Promise<FileImage | undefined>;
 }
 
 /** Requests: name → [arguments, response body]. */

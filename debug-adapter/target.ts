@@ -24,6 +24,7 @@ import {
   type When,
 } from './symbol-context.ts';
 import { FormatError } from './symbols/byte-reader.ts';
+import type { FileImage } from './symbols/file-image.ts';
 import { baseName } from './symbols/paths.ts';
 import { type FunctionRange, type LineRange, Program } from './symbols/program.ts';
 import { Timeline } from './timeline.ts';
@@ -260,6 +261,9 @@ async function readFile(files: FileReader, what: string, path: string): Promise<
   }
 }
 
+/** A file of which only parts are needed. */
+const openFile = async (files: FileReader, path: string): Promise<FileImage | undefined> => files.openFile?.(path);
+
 async function readModule(files: FileReader, line: string): Promise<BootModule> {
   const path = line.trim().split(/\s+/)[0] ?? '';
   const bytes = await readFile(files, 'The boot module', path);
@@ -269,7 +273,11 @@ async function readModule(files: FileReader, line: string): Promise<BootModule> 
 async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
   const mapPath = sourceMapper(launch.sourceMap ?? {});
   const programs: LoadedProgram[] = [];
-  const read = (path: string, bytes: Uint8Array, { name = baseName(path), loadAddress, when }: Entry): void => {
+  const read = (
+    path: string,
+    bytes: Uint8Array | FileImage,
+    { name = baseName(path), loadAddress, when }: Entry,
+  ): void => {
     const at = (address: bigint | undefined, required = true): Program | undefined =>
       readProgram(name, path, bytes, address, mapPath, required);
     const isSearched = loadAddress === AUTOMATIC;
@@ -279,13 +287,13 @@ async function readPrograms(files: FileReader, launch: LaunchArguments, image: U
       programs.push(new LoadedProgram(program, when, isSearched ? (address) => at(address) ?? program : undefined));
   };
   for (const { program, when, ...guest } of launch.guests ?? []) {
-    const bytes = await readFile(files, `The guest '${guest.name}'`, program);
+    const bytes = (await openFile(files, program)) ?? (await readFile(files, `The guest '${guest.name}'`, program));
     read(program, bytes, { ...guest, when: parseWhen('guests[].when', when, 'guest') });
   }
   const world = programs.length > 0 ? 'vmm' : undefined;
   for (const entry of launch.symbols ?? []) {
     const { path, when, ...more } = typeof entry === 'string' ? { path: entry } : entry;
-    const bytes = await readFile(files, 'The symbol file', path);
+    const bytes = (await openFile(files, path)) ?? (await readFile(files, 'The symbol file', path));
     read(path, bytes, { ...more, when: parseWhen('symbols[].when', when, world) });
   }
   read(launch.program, image, { when: parseWhen('program', undefined, world) });
@@ -306,7 +314,7 @@ const AUTOMATIC = 'auto';
 function readProgram(
   name: string,
   path: string,
-  bytes: Uint8Array,
+  bytes: Uint8Array | FileImage,
   loadAddress: bigint | undefined,
   mapPath: (path: string) => string,
   required: boolean,

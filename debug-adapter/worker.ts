@@ -3,14 +3,17 @@
  * ToWorker messages and gets FromWorker messages (protocol.ts).
  */
 
+import type { DebugProtocol } from '@vscode/debugprotocol';
 import { createMachine } from '../sim-core/machine/machine.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
 import { Session } from './session.ts';
+import type { FileImage } from './symbols/file-image.ts';
 
 /** This side of the channel. */
 interface Channel {
   post(message: FromWorker): void;
   listen(listener: (message: ToWorker) => void): void;
+  openFile?(path: string): Promise<FileImage | undefined>;
 }
 
 interface PendingFile {
@@ -27,7 +30,9 @@ function serve(channel: Channel): void {
       pending.set(id, { resolve, reject });
       channel.post({ type: 'readFile', id, path });
     });
-  const session = new Session({ readFile, send: (message) => channel.post({ type: 'dap', message }) }, createMachine);
+  const { openFile } = channel;
+  const send = (message: DebugProtocol.ProtocolMessage): void => channel.post({ type: 'dap', message });
+  const session = new Session({ readFile, ...(openFile ? { openFile } : {}), send }, createMachine);
   channel.listen((message) => {
     if (message.type === 'dap') {
       session.handleMessage(message.message);
@@ -56,9 +61,11 @@ function serveBrowser(scope: BrowserScope): void {
 async function serveNode(): Promise<void> {
   const { parentPort } = await import('node:worker_threads');
   if (!parentPort) throw new Error('worker.ts must be started as a worker');
+  const { openLargeFile } = await import('./node-file.ts');
   serve({
     post: (message) => parentPort.postMessage(message),
     listen: (listener) => parentPort.on('message', listener),
+    openFile: async (path) => openLargeFile(path),
   });
 }
 
