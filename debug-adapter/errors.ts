@@ -77,7 +77,7 @@ export const errors = {
   badReference: (reference: string) =>
     silent(
       1303,
-      `'${reference}' is not a memory reference. Use 0x… (linear), linear:, vmm:, guest:, gpa: or hpa: with a number, or iova:00:01.0:0x….`,
+      `'${reference}' is not a memory reference. Use 0x… (linear), linear:, vmm:, guest:, gpa: or hpa: with a number, vcpu1:0x… or iova:00:01.0:0x….`,
     ),
   noVmcs: () => silent(1304, 'There is no current VMCS: the hypervisor has not executed VMPTRLD yet.'),
   unknownField: (name: string) => silent(1305, `'${name}' is no VMCS field. Use the manual's name, e.g. GUEST_RIP.`),
