@@ -342,10 +342,36 @@ describe('watched guest-physical memory and devices', () => {
     const modules = [{ name: 'guest.elf', bytes: file('guest.elf'), commandLine: 'guest.elf' }];
     machine.boot({ name, image: file(`${name}.elf`), commandLine: '', modules });
     const dma = { kind: 'dma', requester: 8, address: 0n, length: 2 ** 32, access: 'readWrite' } as const;
-    const hits = hitsOf(machine, [dma, { kind: 'memory', space: 'hpa', address: 0n, length: 64 << 20, access: 'write' }]);
+    const hits = hitsOf(machine, [
+      dma,
+      { kind: 'memory', space: 'hpa', address: 0n, length: 64 << 20, access: 'write' },
+    ]);
     const devices = hits.filter(({ by }) => by === 'device');
     assert.ok(devices.some(({ watch, access }) => watch === dma && access === 'read'));
     assert.ok(devices.some(({ watch, access }) => watch === dma && access === 'write'));
     assert.ok(devices.some(({ watch }) => watch.kind === 'memory'));
+  });
+});
+
+describe('watched events', () => {
+  it('tell the first instruction at CPL 3', () => {
+    const machine = boot(`
+      mov ecx, 0xc0000080
+      rdmsr
+      or eax, 1                  ; IA32_EFER.SCE
+      wrmsr
+      mov ecx, 0xc0000081
+      xor eax, eax
+      mov edx, 0x00100008
+      wrmsr
+      mov ecx, 0x123456
+      mov r11d, 2
+      o64 sysret`);
+    const stopped: bigint[] = [];
+    machine.setWatches([{ kind: 'event', event: 'ring3', access: 'write' }]);
+    machine.onWatch = (hits) => hits.some(({ at }) => stopped.push(at) > 0);
+    assert.equal(machine.run(LIMIT).kind, 'watchpoint');
+    assert.deepEqual(stopped, [0x12_3456n]);
+    assert.equal(machine.state.get32('cpl'), 3);
   });
 });
