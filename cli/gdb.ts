@@ -1,6 +1,6 @@
 /** `vmxray gdb`: a machine that GDB drives over its remote serial protocol. */
 
-import { createServer, type Server } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { type ConsolePort, SerialConsole } from './console.ts';
 import { EXIT_STATUS } from './exit-status.ts';
@@ -26,21 +26,26 @@ function consoleOf(machine: Machine, debuggee: () => Debuggee): SerialConsole {
   return new SerialConsole({ serial });
 }
 
-/** Serves one gdb after another. @returns when one of them kills the machine */
+/** Serves one gdb after another; who comes early waits. @returns when one of them kills the machine */
 function serve(server: Server, debuggee: Debuggee): Promise<void> {
+  const waiting: Socket[] = [];
   let connected = false;
   return new Promise((resolve) => {
-    server.on('connection', (socket) => {
-      if (connected) {
-        socket.destroy();
-        return;
-      }
+    const next = (): void => {
+      const socket = connected ? undefined : waiting.shift();
+      if (!socket) return;
       connected = true;
-      socket.setNoDelay(true);
       new GdbConnection(socket, debuggee, (ending) => {
         connected = false;
         if (ending === 'killed') resolve();
+        else next();
       });
+    };
+    server.on('connection', (socket) => {
+      socket.setNoDelay(true);
+      waiting.push(socket);
+      socket.on('error', () => socket.destroy());
+      next();
     });
   });
 }

@@ -39,8 +39,8 @@ export class GdbConnection {
       debuggee.interrupted = true;
       this.onEnd('disconnected');
     });
-    // 'close' follows.
-    socket.on('error', () => {});
+    // Gone while it waited for its turn.
+    if (socket.destroyed) this.onEnd('disconnected');
   }
 
   private take(incoming: Incoming): void {
