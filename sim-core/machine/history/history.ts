@@ -18,7 +18,7 @@ export interface LoggedEvent {
 export interface HistoryOptions {
   /** Bytes that checkpoints may take up; older ones are thinned out to stay below. Default 256 MiB. */
   readonly maxMemory?: number;
-  /** Cycles between checkpoints, about. Default 50 million. */
+  /** Cycles between checkpoints, about. Default 100 million. */
   readonly interval?: number;
   /** What is known to happen, when a recorded run is repeated: the machine begins in the past. */
   readonly future?: { readonly events: readonly LoggedEvent[]; readonly end: Position };
@@ -52,7 +52,7 @@ export interface PastStop {
 }
 
 const MEBIBYTE = 2 ** 20;
-const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 50_000_000 } as const;
+const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 100_000_000 } as const;
 /** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
 const NEAR = [1_000_000, 30_000, 1000] as const;
 /** Instructions between two looks at whether a checkpoint is due. */

@@ -1,0 +1,84 @@
+/** What time travel costs: recording while a workload runs, and a step back far into the run. See `--help`. */
+
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { History } from '../sim-core/machine/history/history.ts';
+import { createMachine } from '../sim-core/machine/machine.ts';
+
+const HELP = `Usage: node bench/history.ts [options]
+  --instructions N    how far each workload runs (default 1000000000; the shorter ones run to their end)
+  --repetitions N     runs with and without a history, taking turns (default 3); medians are reported
+  --workloads A,B     files of bench/workloads without .elf (default a_int,f_vmx)
+`;
+const MEMORY = 512 << 20;
+/** The debugger's adapter runs slices of a few milliseconds; this is as many instructions as one may have. */
+const SLICE = 10_000_000;
+const STEPS_BACK = 20;
+
+function boot(workload: string) {
+  const machine = createMachine({ memory: MEMORY });
+  const image = readFileSync(path.join(import.meta.dirname, 'workloads', `${workload}.elf`));
+  machine.boot({ name: workload, image, commandLine: '', modules: [] });
+  return machine;
+}
+
+/** @returns seconds */
+function timed(work: () => void): number {
+  const begun = performance.now();
+  work();
+  return (performance.now() - begun) / 1000;
+}
+
+function runFor(driver: { run(n: number): { kind: string } }, instructions: number): void {
+  for (let left = instructions; left > 0; left -= SLICE) {
+    if (driver.run(Math.min(left, SLICE)).kind !== 'limit') return;
+  }
+}
+
+const quantile = (values: readonly number[], part: number): number =>
+  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ?? 0;
+
+function measure(workload: string, instructions: number, repetitions: number): string {
+  const plain: number[] = [];
+  const recorded: number[] = [];
+  const back: number[] = [];
+  let usage = { bytes: 0, checkpoints: 0 };
+  for (let i = 0; i < repetitions; i++) {
+    const machine = boot(workload);
+    plain.push(timed(() => runFor(machine, instructions)));
+    const history = new History(boot(workload).rewindable);
+    recorded.push(timed(() => runFor(history, instructions)));
+    usage = history.usage;
+    for (let step = 0; step < STEPS_BACK; step++) back.push(1000 * timed(() => history.stepBack()));
+    history.close();
+  }
+  const [without, withHistory] = [quantile(plain, 0.5), quantile(recorded, 0.5)];
+  const cells = [
+    workload,
+    `${without.toFixed(2)} s`,
+    `${withHistory.toFixed(2)} s`,
+    `${(100 * (withHistory / without - 1)).toFixed(0)} %`,
+    `${usage.checkpoints}, ${(usage.bytes / 2 ** 20).toFixed(0)} MiB`,
+    `${quantile(back, 0.5).toFixed(0)} ms`,
+    `${Math.max(...back).toFixed(0)} ms`,
+  ];
+  return `| ${cells.join(' | ')} |\n`;
+}
+
+const { values } = parseArgs({
+  options: {
+    instructions: { type: 'string', default: '1000000000' },
+    repetitions: { type: 'string', default: '3' },
+    workloads: { type: 'string', default: 'a_int,f_vmx' },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (values.help) process.stdout.write(HELP);
+else {
+  const head = ['workload', 'without', 'with history', 'cost', 'checkpoints', 'step back, median', 'longest'];
+  process.stdout.write(`| ${head.join(' | ')} |\n|${' --- |'.repeat(head.length)}\n`);
+  for (const workload of values.workloads.split(',')) {
+    process.stdout.write(measure(workload, Number(values.instructions), Number(values.repetitions)));
+  }
+}
