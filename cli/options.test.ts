@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { parseDap, parseGdb, parseMemory, parseRun, UsageError } from './options.ts';
 
 describe('command line', () => {
@@ -128,5 +129,17 @@ describe('command line', () => {
     assert.throws(() => parseGdb(['a.elf', '--port', '99999']), UsageError);
     assert.throws(() => parseGdb(['a.elf', '--verify']), /--verify has no meaning/);
     assert.throws(() => parseGdb([]), /gdb needs an image/);
+  });
+
+  it('boots a disk without an image by the SeaBIOS that is installed, or says what to install', () => {
+    const installed = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin'].find((file) =>
+      existsSync(file),
+    );
+    if (installed === undefined)
+      assert.throws(() => parseRun(['--cdrom', 'grub.iso']), /install Debian's package seabios/);
+    else {
+      const { image, format } = parseRun(['--cdrom', 'grub.iso']);
+      assert.deepEqual([image, format], [installed, 'firmware']);
+    }
   });
 });

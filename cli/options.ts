@@ -1,5 +1,6 @@
 /** The command line of `vmxray`. */
 
+import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
 import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-request.ts';
@@ -95,7 +96,8 @@ export const HELP = `Usage: vmxray <command> [options]
     --disk FILE                 disk image for a virtio-blk device; what the guest writes is forgotten
                                 (to keep it: --device virtio-blk,file=FILE,write=on)
     --cdrom FILE                the same for an ISO image that can also start from a disk, as grub-mkrescue makes them
-    --bios FILE                 start this PC firmware (SeaBIOS's bios-256k.bin) in place of an image: it boots the disk
+    --bios FILE                 start this PC firmware (SeaBIOS's bios-256k.bin) in place of an image: it boots the disk;
+                                a disk without an image is booted by the SeaBIOS of Debian's package seabios
     --debug-console             show on standard error what guests write to ports E9h and 402h
     --start-time T              what the real-time clock shows at power-up, as 2026-01-01T00:00:00Z (the default)
     --iommu                     put VT-d between the devices and memory
@@ -209,7 +211,22 @@ export function parseRun(args: readonly string[]): RunOptions {
   return runOptions('run', values, positionals);
 }
 
-function runOptions(command: string, values: RunValues, positionals: readonly string[]): RunOptions {
+/** Where Debian's packages seabios and qemu-system-data put the firmware. */
+const SEABIOS = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin'];
+
+/** A disk without an image to boot is booted by firmware, which is looked for when it is not given. */
+function withFirmware(values: RunValues, positionals: readonly string[]): RunValues {
+  const boots = values.disk.length + values.cdrom.length > 0;
+  if (values.bios !== undefined || positionals.length > 0 || !boots) return values;
+  const bios = SEABIOS.find((file) => existsSync(file));
+  if (bios === undefined) {
+    throw new UsageError("there is no SeaBIOS to boot the disk: install Debian's package seabios, or give --bios FILE");
+  }
+  return { ...values, bios };
+}
+
+function runOptions(command: string, given: RunValues, positionals: readonly string[]): RunOptions {
+  const values = withFirmware(given, positionals);
   const [image, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
   if (image === undefined) throw new UsageError(`${command} needs an image: vmxray ${command} kernel.elf`);
   if (rest.length > 0) {
