@@ -76,7 +76,9 @@ function shown(value: TypedValue): Shown {
   const { plain } = value;
   try {
     if (plain.kind === 'record') {
-      const members = value.members(plain).map((member, index) => [member.name ?? `#${index}`, shown(value.member(member))]);
+      const members = value
+        .members(plain)
+        .map((member, index) => [member.name ?? `#${index}`, shown(value.member(member))]);
       return Object.fromEntries(members);
     }
     if (plain.kind === 'array') {
