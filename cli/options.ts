@@ -96,8 +96,8 @@ export const HELP = `Usage: vmxray <command> [options]
     --disk FILE                 disk image for a virtio-blk device; what the guest writes is forgotten
                                 (to keep it: --device virtio-blk,file=FILE,write=on)
     --cdrom FILE                the same for an ISO image that can also start from a disk, as grub-mkrescue makes them
-    --bios FILE                 start this PC firmware (SeaBIOS's bios-256k.bin) in place of an image: it boots the disk;
-                                a disk without an image is booted by the SeaBIOS of Debian's package seabios
+    --bios FILE                 start this PC firmware (SeaBIOS's bios-256k.bin) in place of an image: it boots the
+                                disk; without an image the SeaBIOS of Debian's package seabios does
     --debug-console             show on standard error what guests write to ports E9h and 402h
     --start-time T              what the real-time clock shows at power-up, as 2026-01-01T00:00:00Z (the default)
     --iommu                     put VT-d between the devices and memory
