@@ -71,6 +71,8 @@ const MACHINE_SHAPE = {
   cpus: 'number?',
   cpuModel: 'string?',
   vmx: 'boolean?',
+  quantum: 'number?',
+  startTime: 'string?',
   devices: 'strings?',
   iommu: 'boolean?',
 } as const;

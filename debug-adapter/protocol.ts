@@ -274,6 +274,10 @@ export interface LaunchArguments {
     cpus?: number;
     cpuModel?: string;
     vmx?: boolean;
+    /** Cycles that a processor runs before the next one's turn. */
+    quantum?: number;
+    /** What the real-time clock shows at power-up: a date with time, as 2026-01-01T00:00:00Z. */
+    startTime?: string;
     /** PCI devices, as in 'edu' or 'virtio-blk,file=/disk.img' (sim-core/platform/device-text.ts). */
     devices?: string[];
     /** VT-d between the devices and memory. */

@@ -29,8 +29,13 @@ export async function readRecording(files: FileReader, path: string): Promise<Re
 
 /** The launch configuration with the recorded machine. */
 export function asRecorded(launch: LaunchArguments, { machine, commandLine }: Recording): LaunchArguments {
-  const { memory, cpus, cpuModel, vmx, iommu, devices } = machine;
-  const recorded = { memory: String(memory), cpus, cpuModel, vmx, iommu, devices: [...devices] };
+  const { memory, devices, startTime, ...same } = machine;
+  const recorded = {
+    ...same,
+    memory: String(memory),
+    devices: [...devices],
+    ...(startTime === undefined ? {} : { startTime: new Date(startTime * 1000).toISOString() }),
+  };
   return { ...launch, args: commandLine, machine: recorded };
 }
 
@@ -60,9 +65,19 @@ export function bootAsRecorded(path: string, recording: Recording, request: Boot
   };
 }
 
+/** What the real-time clock shows at power-up, in seconds since 1970. @throws badLaunchValue */
+export function startSeconds({ machine }: LaunchArguments): number | undefined {
+  if (machine?.startTime === undefined || machine.startTime === null) return undefined;
+  const milliseconds = Date.parse(machine.startTime);
+  if (milliseconds >= 0) return Math.floor(milliseconds / 1000);
+  const problem = `'${machine.startTime}' is no date from 1970 on, as 2026-01-01T00:00:00Z`;
+  throw errors.badLaunchValue('machine.startTime', problem);
+}
+
 /** What is to be written down of a boot. @param paths of the modules */
 export function bootedWith(launch: LaunchArguments, request: BootRequest, memory: number): Booted {
-  const { cpus = 1, cpuModel = 'westmere', vmx = true, iommu = false, devices = [] } = launch.machine ?? {};
+  const { cpus = 1, cpuModel = 'westmere', vmx = true, iommu = false, devices = [], quantum } = launch.machine ?? {};
+  const startTime = startSeconds(launch);
   return {
     image: { name: request.name, path: launch.program, hash: hashOf(request.image) },
     commandLine: request.commandLine,
@@ -74,7 +89,11 @@ export function bootedWith(launch: LaunchArguments, request: BootRequest, memory
       hash: hashOf(bytes),
     })),
     disks: [],
-    machine: { memory, cpus, cpuModel, vmx, iommu, devices },
+    machine: {
+      ...{ memory, cpus, cpuModel, vmx, iommu, devices },
+      ...(quantum === undefined ? {} : { quantum }),
+      ...(startTime === undefined ? {} : { startTime }),
+    },
   };
 }
 

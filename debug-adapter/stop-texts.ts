@@ -35,12 +35,9 @@ const EVENT_TITLES: Readonly<Record<WatchedEvent, string>> = {
 /** What the client shows when the machine stops; in the past it says so. */
 export function stoppedBody(stop: Running, target: Target): StoppedBody {
   const body = presentBody(stop, target);
-  const { history } = target;
-  if (!history?.isInPast) return body;
+  if (!target.history?.isInPast) return body;
   const what = body.description ?? PLAIN_REASONS[body.reason] ?? 'Stopped';
-  const { position, present } = history;
-  const where = `instruction ${position.instructions} of ${present.instructions}`;
-  return { ...body, description: `${what} (in the past: ${where})` };
+  return { ...body, description: `${what} (in the past)` };
 }
 
 const PLAIN_REASONS: Readonly<Record<string, string>> = { step: 'Step', pause: 'Paused', breakpoint: 'Breakpoint' };

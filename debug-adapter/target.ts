@@ -13,7 +13,7 @@ import { errors } from './errors.ts';
 import { LoadedProgram } from './loaded-program.ts';
 import { hex } from './memory-reference.ts';
 import type { FileReader, LaunchArguments } from './protocol.ts';
-import { asRecorded, type Booted, bootAsRecorded, bootedWith, readRecording } from './replay.ts';
+import { asRecorded, type Booted, bootAsRecorded, bootedWith, readRecording, startSeconds } from './replay.ts';
 import {
   applies,
   appliesAt,
@@ -228,7 +228,7 @@ export async function loadTarget(
   const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
   const wanted = { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules };
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
-  const machine = makeMachine(createMachine, launch, memory, devices, recording?.machine);
+  const machine = makeMachine(createMachine, launch, memory, devices);
   boot(machine, request);
   const target = new Target(launch, machine, programs, recording);
   target.booted = bootedWith(launch, request, memory);
@@ -353,9 +353,9 @@ function makeMachine(
   launch: LaunchArguments,
   memory: number,
   devices: readonly DeviceConfig[],
-  { quantum, startTime }: Pick<MachineConfig, 'quantum' | 'startTime'> = {},
 ): Machine {
-  const { cpus, cpuModel, vmx, iommu } = launch.machine ?? {};
+  const { cpus, cpuModel, vmx, quantum, iommu } = launch.machine ?? {};
+  const startTime = startSeconds(launch);
   const config: MachineConfig = {
     memory,
     ...(cpus === undefined ? {} : { cpus }),

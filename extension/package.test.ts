@@ -4,6 +4,10 @@ import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import type { LaunchArguments, When } from '../debug-adapter/protocol.ts';
 import { ASSEMBLY_LANGUAGES } from '../language-server/protocol.ts';
+import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
+import { DEFAULT_QUANTUM } from '../sim-core/machine/machine.ts';
+import { DEVICE_KINDS } from '../sim-core/platform/devices.ts';
+import { DEFAULT_START_TIME } from '../sim-core/platform/rtc.ts';
 import { EXIT_REASONS } from '../sim-core/vmx/exit-reasons.ts';
 
 const fileText = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
@@ -33,6 +37,8 @@ const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
   cpus: true,
   cpuModel: true,
   vmx: true,
+  quantum: true,
+  startTime: true,
   devices: true,
   iommu: true,
 };
@@ -56,6 +62,14 @@ const STOP_ON: Record<NonNullable<LaunchArguments['stopOn']>, true> = {
   none: true,
 };
 
+interface Schema {
+  readonly markdownDescription?: unknown;
+  readonly enum?: unknown;
+  readonly markdownEnumDescriptions?: unknown;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly items?: Schema;
+}
+
 const sorted = (names: Iterable<string>) => [...names].sort();
 
 describe("package.json's launch schema", () => {
@@ -71,6 +85,25 @@ describe("package.json's launch schema", () => {
     assert.deepEqual(sorted(launch.properties.stopOn.enum), sorted(Object.keys(STOP_ON)));
   });
 
+  it('offers every processor model and every kind of device', () => {
+    const { cpuModel, devices } = launch.properties.machine.properties;
+    assert.deepEqual(cpuModel.enum, MODEL_NAMES);
+    const pattern = new RegExp(devices.items.pattern);
+    const offered = devices.items.defaultSnippets.map(({ body }: { body: string }) => body);
+    assert.deepEqual(sorted(offered.map((body: string) => body.split(',')[0])), sorted(DEVICE_KINDS));
+    for (const text of [...offered, 'edu,dma_mask=0xffffffff', 'virtio-blk,file=/disk.img,write=on']) {
+      assert.match(text, pattern);
+    }
+    for (const text of ['e1000', 'edu,', 'virtio-blk file=disk.img']) assert.doesNotMatch(text, pattern);
+  });
+
+  it('has the defaults of the machine', () => {
+    const { quantum, startTime, memory, cpus } = launch.properties.machine.properties;
+    assert.equal(quantum.default, DEFAULT_QUANTUM);
+    assert.equal(Date.parse(startTime.default) / 1000, DEFAULT_START_TIME);
+    assert.deepEqual([memory.default, cpus.minimum, cpus.default], ['256M', 1, 1]);
+  });
+
   it('offers every VM exit by its name and with its documentation', () => {
     const { items } = launch.properties.breakOnVmExit;
     assert.deepEqual(items.enum, ['*', ...EXIT_REASONS.map(({ name }) => name)]);
@@ -80,20 +113,16 @@ describe("package.json's launch schema", () => {
   });
 
   it('describes every attribute, and every value of an enumeration', () => {
-    const check = (name: string, schema: Record<string, unknown>) => {
+    const check = ([name, schema]: [string, Schema]): void => {
       assert.equal(typeof schema.markdownDescription, 'string', name);
       if (Array.isArray(schema.enum)) {
         assert.ok(Array.isArray(schema.markdownEnumDescriptions), name);
         assert.equal(schema.markdownEnumDescriptions.length, schema.enum.length, name);
       }
+      const inner = { ...schema.properties, ...schema.items?.properties };
+      for (const [part, partSchema] of Object.entries(inner)) check([`${name}.${part}`, partSchema]);
     };
-    for (const attributes of [
-      launch.properties,
-      launch.properties.machine.properties,
-      launch.properties.guests.items.properties,
-    ]) {
-      for (const [name, schema] of Object.entries(attributes)) check(name, schema as Record<string, unknown>);
-    }
+    for (const attribute of Object.entries<Schema>(launch.properties)) check(attribute);
   });
 });
 

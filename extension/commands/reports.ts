@@ -54,7 +54,8 @@ export function staleReport({ entries }: TlbBody): string {
         `Any of these would remove it:\n\n${invalidations.map((one) => `- ${escaped(one)}`).join('\n')}`,
       ].join('\n\n'),
   );
-  return ['# Stale translations', `${stale.length} of ${entries.length} TLB entries.`, ...sections, ''].join('\n\n');
+  const count = `${stale.length} of ${entries.length} TLB entries: what they give is not what the tables in memory say.`;
+  return ['# Stale translations', count, ...sections, ''].join('\n\n');
 }
 
 function checkSection({ id, explanation, section, fields, remedies }: CheckBody, index: number): string {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { absolute, mapModulePath, modulePath } from './paths.ts';
+import { absolute, mapDevicePath, mapModulePath, modulePath } from './paths.ts';
 
 describe('paths of launch configurations', () => {
   it('are taken below the folder unless they are absolute or URIs', () => {
@@ -19,5 +19,14 @@ describe('paths of launch configurations', () => {
       '"/w/my guest.elf" -v',
     );
     assert.equal(modulePath(''), '');
+  });
+
+  it('are found among a device’s options', () => {
+    const change = (path: string): string => `/w/${path}`;
+    assert.equal(
+      mapDevicePath('virtio-blk,file=disk.img,readonly=on', change),
+      'virtio-blk,file=/w/disk.img,readonly=on',
+    );
+    assert.equal(mapDevicePath('virtio-rng,seed=1', change), 'virtio-rng,seed=1');
   });
 });

@@ -31,5 +31,9 @@ export function modulePath(module: string): string {
   return found;
 }
 
+/** A device is 'kind,option=value…'; the option 'file' is a path. */
+export const mapDevicePath = (device: string, change: (path: string) => string): string =>
+  device.replace(/(,\s*file=)([^,]+)/, (_whole, option: string, path: string) => `${option}${change(path)}`);
+
 /** launch.json's way to name a file of the folder it lies in. */
 export const inWorkspaceFolder = (name: string): string => `\${workspaceFolder}/${name}`;

@@ -4,7 +4,7 @@ import { type GuessedConfiguration, guessConfigurations } from './guess.ts';
 import { classifyImage } from './image-kind.ts';
 import { imageProblem } from './image-problem.ts';
 import { fileStat, findImages } from './images.ts';
-import { absolute, inWorkspaceFolder, mapModulePath, modulePath } from './paths.ts';
+import { absolute, inWorkspaceFolder, mapDevicePath, mapModulePath, modulePath } from './paths.ts';
 
 const TYPE = 'vmxray';
 
@@ -106,9 +106,14 @@ function withAbsolutePaths(
   configuration: vscode.DebugConfiguration,
   change: (path: string) => string,
 ): vscode.DebugConfiguration {
-  const { program, modules, guests, symbols } = configuration;
+  const { program, modules, guests, symbols, machine, replay } = configuration;
   const resolved = { ...configuration };
   if (typeof program === 'string') resolved.program = change(program);
+  if (typeof replay === 'string') resolved.replay = change(replay);
+  if (Array.isArray(machine?.devices)) {
+    const devices = machine.devices.map((one: unknown) => (typeof one === 'string' ? mapDevicePath(one, change) : one));
+    resolved.machine = { ...machine, devices };
+  }
   if (Array.isArray(modules)) {
     resolved.modules = modules.map((one) => (typeof one === 'string' ? mapModulePath(one, change) : one));
   }

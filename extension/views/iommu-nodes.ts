@@ -2,11 +2,16 @@ import type { IommuBody } from '../../debug-adapter/protocol.ts';
 import { byteSize } from './hex.ts';
 import { note, type ViewNode } from './node.ts';
 
+const HOW_TO_HAVE_ONE = {
+  description: '"machine": { "iommu": true }',
+  tooltip: 'In the launch configuration, `"machine": { "devices": ["edu"], "iommu": true }` puts devices behind VT-d.',
+};
+
 type Device = IommuBody['devices'][number];
 
 /** The IOMMU: what is on, the devices with their tables, what is remembered, and the faults. */
 export function iommuNodes(body: IommuBody): ViewNode[] {
-  if (!body.present) return [note('none', 'This machine has no IOMMU: set machine.iommu in the launch configuration')];
+  if (!body.present) return [{ ...note('none', 'No IOMMU'), ...HOW_TO_HAVE_ONE }];
   return [
     ...body.state.map(({ name, value }) => ({
       id: `state ${name}`,
@@ -23,11 +28,11 @@ export function iommuNodes(body: IommuBody): ViewNode[] {
   ];
 }
 
+/** The editor keeps a node as closed as it was: an empty group has another id, so that its first child opens it. */
 function group(id: string, label: string, nodes: readonly ViewNode[], expanded = false): ViewNode {
-  const description = nodes.length === 0 ? 'none' : String(nodes.length);
   return nodes.length === 0
-    ? { id, label, description, icon: 'list-tree' }
-    : { id, label, description, icon: 'list-tree', expanded, children: () => nodes };
+    ? { id: `${id} none`, label, description: 'none', icon: 'list-tree' }
+    : { id, label, description: String(nodes.length), icon: 'list-tree', expanded, children: () => nodes };
 }
 
 const warning = { icon: 'warning', iconColor: 'list.warningForeground' } as const;
@@ -43,7 +48,7 @@ function deviceNode({ name, requester, ids, summary, steps, pages, stale }: Devi
       id: `${id} page ${page.address}`,
       label: page.address,
       description: `→ ${page.target}  ${page.rights}  ${byteSize(BigInt(page.size))}`,
-      icon: 'symbol-key',
+      icon: 'arrow-right',
       value: page.target,
       address: { address: page.address, space: 'iova' as const, requester },
     })),
@@ -64,7 +69,7 @@ function iotlbNode({ domain, page, size, target, rights, stale }: IommuBody['iot
     label: page,
     description: `${stale ? 'stale  ' : ''}→ ${target}  ${rights}  ${byteSize(BigInt(size))}  domain ${domain}`,
     tooltip: `Domain ${domain}: \`${page}\` to \`${target}\`${stale ? `\n\n**Stale**: ${stale}` : ''}`,
-    ...(stale === undefined ? { icon: 'symbol-key' } : warning),
+    ...(stale === undefined ? { icon: 'arrow-right' } : warning),
     value: target,
   };
 }

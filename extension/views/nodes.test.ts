@@ -278,7 +278,7 @@ describe('the TLB tree', () => {
     const [group] = tlbNodes({ entries: [entry, { ...entry, page: '0x401000', stale }] });
     assert.equal(group?.description, '2 entries · 1 stale');
     const [fresh, marked] = await childrenOf(group);
-    assert.deepEqual([fresh?.icon, marked?.icon], ['symbol-key', 'warning']);
+    assert.deepEqual([fresh?.icon, marked?.icon], ['arrow-right', 'warning']);
     assert.match(marked?.description ?? '', /^stale {2}→ 0x9000/);
     assert.match(marked?.tooltip ?? '', /\*\*Stale\*\* at `0x400000`: the entry gives 0x9000.*- INVLPG 0x400000/s);
     assert.match(marked?.accessibleLabel ?? '', /stale: the entry gives 0x9000$/);

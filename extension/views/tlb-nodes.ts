@@ -52,7 +52,7 @@ function entryNode(tag: string, entry: Entry, index: number): ViewNode {
     tooltip: `**${entry.kind} mapping** of \`${entry.page}\` to \`${entry.target}\` (${size})\n\nRights ${entry.rights}\n\n${tag}${pcid ? ` · ${pcid}` : ''}${stale ? staleTooltip(stale) : ''}`,
     ...(stale
       ? { icon: 'warning', iconColor: 'list.warningForeground', children: () => staleNodes(id, stale) }
-      : { icon: 'symbol-key' }),
+      : { icon: 'arrow-right' }),
     value: entry.target,
     address: { address: entry.page, space: entry.kind === 'guest-physical' ? 'guestPhysical' : 'linear' },
   };

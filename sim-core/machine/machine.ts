@@ -71,7 +71,7 @@ import type { StopReason } from './stop-reason.ts';
 import type { InstructionStop, Watch, WatchHit } from './watch.ts';
 import { Watcher } from './watcher.ts';
 
-const DEFAULT_QUANTUM = 20_000;
+export const DEFAULT_QUANTUM = 20_000;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;
 const LONGEST_SLICE = 0x4000_0000;
@@ -184,6 +184,7 @@ class SimulatedMachine implements Machine, Rewindable {
     });
     this.watcher = this.makeWatcher();
     const { quantum = DEFAULT_QUANTUM } = config;
+    if (!(quantum >= 1)) throw new RangeError(`a quantum of ${quantum} cycles: give 1 or more`);
     const all = states.map((state) => this.makeProcessor(state, model, clock));
     this.logical = new Processors(this.state, all, quantum, (processor) => this.processor.use(processor.cpu));
     const slow = new Map([...CPU_INSTRUCTIONS, ...vmxInstructions(() => this.logical.loaded.vmx)]);
