@@ -67,7 +67,7 @@ describe('time travel', function () {
       }
       for (const expected of places.slice(0, -1).reverse()) {
         const { body } = await client.run('stepBack');
-        assert.match(body.description ?? '', /^Step \(in the past: instruction \d+ of \d+\)$/);
+        assert.match(body.description ?? '', /^Step \(in the past\)$/);
         assert.equal(await place(), expected);
       }
     });
