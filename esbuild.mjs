@@ -56,14 +56,14 @@ const BROWSER = {
 const BUNDLES = {
   'extension.cjs': { entry: 'extension/main.ts', options: { ...NODE, external: ['vscode'] } },
   'language-server.cjs': { entry: 'language-server/main.ts', options: NODE },
-  'adapter-worker.cjs': { entry: 'debug-adapter/worker.ts', options: NODE },
-  'adapter.cjs': { entry: 'debug-adapter/stdio.ts', options: NODE },
+  'adapter-worker.cjs': { entry: 'debug-adapter/connection/worker.ts', options: NODE },
+  'adapter.cjs': { entry: 'debug-adapter/connection/stdio.ts', options: NODE },
   'cli.cjs': { entry: 'cli/main.ts', options: NODE },
   'web/extension.cjs': { entry: 'extension/web.ts', options: { ...BROWSER, format: 'cjs', external: ['vscode'] } },
   'web/language-server.js': { entry: 'language-server/web.ts', options: BROWSER },
   // The worker asks for Node's threads and files only where there is Node.
   'web/adapter-worker.js': {
-    entry: 'debug-adapter/worker.ts',
+    entry: 'debug-adapter/connection/worker.ts',
     options: { ...BROWSER, external: ['node:worker_threads', 'node:fs'] },
   },
 };

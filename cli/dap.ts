@@ -1,7 +1,7 @@
 /** `vmxray dap`: the debug adapter for any client. */
 
-import { serveStdio } from '../debug-adapter/stream.ts';
-import { listen } from '../debug-adapter/tcp.ts';
+import { serveStdio } from '../debug-adapter/connection/stream.ts';
+import { listen } from '../debug-adapter/connection/tcp.ts';
 import { listeningProblem } from './listening.ts';
 import type { DapOptions } from './options.ts';
 

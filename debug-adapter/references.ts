@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { errors } from './errors.ts';
-import type { TypedValue } from './typed-value.ts';
+import type { TypedValue } from './symbols/typed-value.ts';
 
 /** A list of variables, made when the client opens it. */
 export interface VariableList {

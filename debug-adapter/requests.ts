@@ -1,18 +1,18 @@
-import { breakpointRequests } from './breakpoints.ts';
-import { dataBreakpointRequests } from './data-breakpoints.ts';
-import { disassemblyRequests } from './disassembly.ts';
-import { evaluationRequests } from './evaluation.ts';
-import { exceptionRequests } from './exceptions.ts';
-import { executionRequests } from './execution.ts';
 import type { HandlerTable } from './handler.ts';
-import { iommuRequests } from './iommu-views.ts';
-import { lifecycleRequests } from './lifecycle.ts';
-import { memoryRequests } from './memory.ts';
-import { sourceRequests } from './sources.ts';
-import { stackRequests } from './stack.ts';
-import { timeTravelRequests } from './time-travel.ts';
-import { variableRequests } from './variables.ts';
-import { vmxRequests } from './vmx-views.ts';
+import { breakpointRequests } from './requests/breakpoints.ts';
+import { dataBreakpointRequests } from './requests/data-breakpoints.ts';
+import { disassemblyRequests } from './requests/disassembly.ts';
+import { evaluationRequests } from './requests/evaluation.ts';
+import { exceptionRequests } from './requests/exceptions.ts';
+import { executionRequests } from './requests/execution.ts';
+import { lifecycleRequests } from './requests/lifecycle.ts';
+import { memoryRequests } from './requests/memory.ts';
+import { sourceRequests } from './requests/sources.ts';
+import { stackRequests } from './requests/stack.ts';
+import { timeTravelRequests } from './requests/time-travel.ts';
+import { variableRequests } from './requests/variables.ts';
+import { iommuRequests } from './views/iommu-views.ts';
+import { vmxRequests } from './views/vmx-views.ts';
 
 /** Every request that the adapter answers. */
 export const REQUESTS: HandlerTable = {

@@ -1,21 +1,21 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { History } from '../sim-core/machine/history/history.ts';
 import { VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
-import { BreakpointStore } from './breakpoint-store.ts';
 import { errors, RequestError } from './errors.ts';
-import { ExceptionFilters } from './exception-filters.ts';
-import { FrameTable } from './frame-table.ts';
 import { processorOfThread, threadOfProcessor } from './handler.ts';
 import type { CustomEvents, FileReader } from './protocol.ts';
 import { type Place, References } from './references.ts';
+import { moduleOf } from './requests/sources.ts';
 import { REQUESTS } from './requests.ts';
-import { type Goal, Runner, type Stop } from './runner.ts';
-import { moduleOf } from './sources.ts';
-import { Stepper } from './stepper.ts';
-import { stoppedBody } from './stop-texts.ts';
-import type { MachineFactory, Target } from './target.ts';
-import { nameOfVcpu, threadOfVcpu, vcpuOfThread } from './vcpus.ts';
-import type { SuspendedGuest } from './world-view.ts';
+import { type Goal, Runner, type Stop } from './running/runner.ts';
+import { Stepper } from './running/stepper.ts';
+import type { MachineFactory, Target } from './running/target.ts';
+import { BreakpointStore } from './stops/breakpoint-store.ts';
+import { ExceptionFilters } from './stops/exception-filters.ts';
+import { stoppedBody } from './stops/stop-texts.ts';
+import { FrameTable } from './worlds/frame-table.ts';
+import { nameOfVcpu, threadOfVcpu, vcpuOfThread } from './worlds/vcpus.ts';
+import type { SuspendedGuest } from './worlds/world-view.ts';
 
 /** What a session needs of its surroundings: a client to send to, and files. */
 export interface SessionHost extends FileReader {

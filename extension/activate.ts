@@ -1,5 +1,5 @@
 import * as vscode from 'vscode';
-import { workerAdapter } from '../debug-adapter/inline.ts';
+import { workerAdapter } from '../debug-adapter/connection/inline.ts';
 import { registerCommands } from './commands/commands.ts';
 import { registerConfigurationProviders } from './configuration/provider.ts';
 import { editorFiles, pathOf, uriOf, virtualFolder } from './files.ts';

@@ -1,6 +1,6 @@
 import type * as vscode from 'vscode';
 import type { BaseLanguageClient, LanguageClientOptions } from 'vscode-languageclient';
-import type { WorkerPort } from '../debug-adapter/inline.ts';
+import type { WorkerPort } from '../debug-adapter/connection/inline.ts';
 
 /** What differs between the desktop's (or a server's) Node extension host and the browser's. */
 export interface Host {

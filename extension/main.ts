@@ -3,7 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import * as vscode from 'vscode';
 import { LanguageClient, TransportKind } from 'vscode-languageclient/node';
-import { nodeWorkerPort } from '../debug-adapter/inline.ts';
+import { nodeWorkerPort } from '../debug-adapter/connection/inline.ts';
 import { activateWith } from './activate.ts';
 
 export function activate(context: vscode.ExtensionContext): void {

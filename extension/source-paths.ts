@@ -4,7 +4,7 @@
  */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { InlineAdapter } from '../debug-adapter/inline.ts';
+import type { InlineAdapter } from '../debug-adapter/connection/inline.ts';
 
 type ChangePath = (path: string) => string;
 

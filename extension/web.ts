@@ -2,7 +2,7 @@
 
 import * as vscode from 'vscode';
 import { LanguageClient } from 'vscode-languageclient/browser';
-import { webWorkerPort } from '../debug-adapter/inline.ts';
+import { webWorkerPort } from '../debug-adapter/connection/inline.ts';
 import { activateWith } from './activate.ts';
 
 export function activate(context: vscode.ExtensionContext): void {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { frame, MessageReader } from '../debug-adapter/framing.ts';
+import { frame, MessageReader } from '../debug-adapter/connection/framing.ts';
 
 const ADAPTER = join(import.meta.dirname, '../dist/adapter.cjs');
 const THREAD = { threadId: 1 };

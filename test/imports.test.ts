@@ -12,7 +12,7 @@ interface LayerRule {
 /** docs/architecture.md, "Layers". Folders that are not here (test, scripts) may import everything. */
 const LAYERS: Readonly<Record<string, LayerRule>> = {
   extension: {
-    paths: ['debug-adapter/protocol.ts', 'debug-adapter/inline.ts', 'language-server/protocol.ts'],
+    paths: ['debug-adapter/protocol.ts', 'debug-adapter/connection/inline.ts', 'language-server/protocol.ts'],
     packages: ['vscode', 'vscode-languageclient', '@vscode/debugprotocol', 'node:'],
   },
   'language-server': {

@@ -1,6 +1,6 @@
 /** gdb's `monitor` commands: what VMXray knows and the protocol has no packet for. */
 
-import { decodeStep, describeFault } from '../../debug-adapter/translation-views.ts';
+import { decodeStep, describeFault } from '../../debug-adapter/views/translation-views.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
 import type { Translation } from '../../sim-core/mmu/mmu.ts';

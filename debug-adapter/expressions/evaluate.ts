@@ -1,8 +1,8 @@
 import { errors } from '../errors.ts';
-import { type Place, type Space, wrap64 } from '../memory-reference.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
-import type { TypedValue } from '../typed-value.ts';
+import type { TypedValue } from '../symbols/typed-value.ts';
+import { type Place, type Space, wrap64 } from '../worlds/memory-reference.ts';
 import type { AssignableNode, Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
 import { evaluateProgramNode, memberChain, pointerSum } from './program-values.ts';
 

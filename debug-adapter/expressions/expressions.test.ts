@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { RequestError } from '../errors.ts';
-import { formatPlace, parsePlace } from '../memory-reference.ts';
+import { formatPlace, parsePlace } from '../worlds/memory-reference.ts';
 import { assign, type Environment, evaluate, formatNumber, renderTemplate } from './evaluate.ts';
 import { parseExpression, parseStatement, parseTemplate } from './parser.ts';
 

@@ -16,7 +16,7 @@
  */
 
 import { errors } from '../errors.ts';
-import { SPACES, type Space } from '../memory-reference.ts';
+import { SPACES, type Space } from '../worlds/memory-reference.ts';
 
 export type Node =
   | { readonly kind: 'number'; readonly value: bigint }

@@ -1,12 +1,12 @@
 /** The part of the language that works with values and types of the program: members, indices, pointers, casts. */
 
 import { errors } from '../errors.ts';
-import { type Space, wrap64 } from '../memory-reference.ts';
-import type { Storage } from '../storage.ts';
 import { ENCODING } from '../symbols/dwarf/constants.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { baseType, pointerTo, strip, type Type, VOID } from '../symbols/dwarf/types.ts';
-import { madeValue, TypedValue } from '../typed-value.ts';
+import { madeValue, TypedValue } from '../symbols/typed-value.ts';
+import { type Space, wrap64 } from '../worlds/memory-reference.ts';
+import type { Storage } from '../worlds/storage.ts';
 import { type Environment, evaluate, ofProgram, type Value } from './evaluate.ts';
 import type { ProgramNode } from './parser.ts';
 

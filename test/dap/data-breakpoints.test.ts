@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { type EventBody, type Message, PlainClient } from './plain-client.ts';
 import { firstVmm } from './sample.ts';
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { type EventBody, type Message, PlainClient } from './plain-client.ts';
 import { elf64 } from './sample.ts';
 

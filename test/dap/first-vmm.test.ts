@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
 import { DebugClient } from '@vscode/debugadapter-testsupport';
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments, TlbBody, TranslateBody, VmcsBody } from '../../debug-adapter/protocol.ts';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
 
 const THREAD = { threadId: 1 };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { PlainClient } from './plain-client.ts';
 import { elf64, firstVmm } from './sample.ts';
 

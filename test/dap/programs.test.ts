@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { PlainClient } from './plain-client.ts';
 
 const START = `

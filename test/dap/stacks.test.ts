@@ -5,8 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { PlainClient } from './plain-client.ts';
 import { FIRST_VMM, firstVmm } from './sample.ts';
 

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { CHANGES_THE_PAST, type CustomEvents, type LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
 import { type Message, PlainClient } from './plain-client.ts';
 import { firstVmm, lineWith } from './sample.ts';
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { EXCEPTION_FILTERS } from '../../debug-adapter/exception-filters.ts';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { EXCEPTION_FILTERS } from '../../debug-adapter/stops/exception-filters.ts';
 import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
 import { firstVmm, lineWith, ROOT, twoGuests } from './sample.ts';
 

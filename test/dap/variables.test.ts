@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { listen, type TcpAdapter } from '../../debug-adapter/tcp.ts';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';
 

@@ -3,12 +3,12 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { FrameScope, inlineFrames } from '../../debug-adapter/frame-scope.ts';
-import { NoStorage } from '../../debug-adapter/storage.ts';
+import { loadTarget, type Target } from '../../debug-adapter/running/target.ts';
 import { OPTIMISED_OUT, Unavailable } from '../../debug-adapter/symbols/dwarf/location-expressions.ts';
-import { loadTarget, type Target } from '../../debug-adapter/target.ts';
-import type { TypedValue } from '../../debug-adapter/typed-value.ts';
-import { type Frame, unwind } from '../../debug-adapter/unwind.ts';
+import type { TypedValue } from '../../debug-adapter/symbols/typed-value.ts';
+import { FrameScope, inlineFrames } from '../../debug-adapter/views/frame-scope.ts';
+import { NoStorage } from '../../debug-adapter/worlds/storage.ts';
+import { type Frame, unwind } from '../../debug-adapter/worlds/unwind.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
 

@@ -1,0 +1,33 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { FormatError } from '../symbols/byte-reader.ts';
+import { cachedFile, type FileImage } from '../symbols/file-image.ts';
+
+/** Smaller files are read whole: they stay as they were when the session began. */
+const SMALL = 16 << 20;
+
+/**
+ * A large file of this computer that is read where it is needed; it stays open as long as the process runs.
+ * @returns undefined for small files and for paths that lead to no file here
+ */
+export function openLargeFile(path: string): FileImage | undefined {
+  let file: number;
+  try {
+    file = openSync(path, 'r');
+  } catch {
+    return undefined;
+  }
+  const { size } = fstatSync(file);
+  if (size <= SMALL) {
+    closeSync(file);
+    return undefined;
+  }
+  return cachedFile(size, (offset, length) => {
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const count = readSync(file, bytes, done, length - done, offset + done);
+      if (count === 0) throw new FormatError(`the file has become shorter than ${offset + length} bytes`);
+      done += count;
+    }
+    return bytes;
+  });
+}

@@ -1,0 +1,371 @@
+import type { FaultStep } from '../../sim-core/cpu/fault-step.ts';
+import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
+import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
+import type { StaleUse } from '../../sim-core/mmu/table-watch.ts';
+import type { DmaFault } from '../../sim-core/platform/dma.ts';
+import type { VmEntryFailure, VmExitRecord, VmxAbort } from '../../sim-core/vmx/records.ts';
+import { yieldToMessages } from '../connection/yield.ts';
+import { TargetEnvironment } from '../expressions/environment.ts';
+import { type BreakpointStore, matches } from '../stops/breakpoint-store.ts';
+import {
+  DMA_FAULT_FILTER,
+  type ExceptionFilters,
+  FAILED_ENTRY_FILTER,
+  TRIPLE_FAULT_FILTER,
+} from '../stops/exception-filters.ts';
+import { judgeWatches, type WatchStop } from '../stops/watch-judge.ts';
+import type { Target } from './target.ts';
+
+/** Why the debugger stopped the machine, for the client. */
+export type Stop =
+  | { readonly kind: 'entry' | 'step' | 'goto' | 'paused' | 'halted' }
+  | { readonly kind: 'breakpoint'; readonly ids: readonly number[] }
+  | ({ readonly kind: 'dataBreakpoint' } & WatchStop)
+  | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
+  | { readonly kind: 'vmEntry' }
+  | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
+  | { readonly kind: 'staleUse'; readonly use: StaleUse }
+  | { readonly kind: 'tripleFault'; readonly story: readonly FaultStep[] }
+  | { readonly kind: 'dmaFault'; readonly fault: DmaFault }
+  | { readonly kind: 'vmxAbort'; readonly abort: VmxAbort }
+  | { readonly kind: 'unimplemented'; readonly what: string }
+  /** Backwards: there is nothing before. */
+  | { readonly kind: 'start' }
+  /** By a command of time travel. @see time-travel.ts */
+  | { readonly kind: 'travel'; readonly text: string }
+  /** The machine is off: nothing can run any more. */
+  | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
+
+/** What a run waits for beside breakpoints and filters. */
+export interface Goal {
+  /** An address in a world, reached with the stack pointer at `minimumSp` or above (not in a deeper call). */
+  readonly address?: { readonly address: bigint; readonly world: World; readonly minimumSp: bigint };
+  readonly vmExit?: boolean;
+  /** A VM entry; the predicate is asked in the guest. */
+  readonly vmEntry?: () => boolean;
+}
+
+/** A goal is one processor's. */
+interface ProcessorGoal extends Goal {
+  readonly processor: number;
+  /** An address in the guest is in that of this VMCS: another guest may have code there, too. */
+  readonly vmcs: bigint | undefined;
+}
+
+export interface RunnerEvents {
+  output(text: string): void;
+  serial(bytes: readonly number[]): void;
+  futureForgotten(): void;
+}
+
+const NO_GOAL: ProcessorGoal = { processor: 0, vmcs: undefined };
+const SLICE_MILLISECONDS = 8;
+const SMALLEST_SLICE = 500;
+const LARGEST_SLICE = 100_000_000;
+
+/**
+ * Runs the machine in slices short enough that messages are answered in between, and turns the machine's stop reasons
+ * into the debugger's.
+ */
+export class Runner {
+  private readonly target: Target;
+  private readonly breakpoints: BreakpointStore;
+  private readonly filters: ExceptionFilters;
+  private readonly events: RunnerEvents;
+  private readonly serialBytes: number[] = [];
+  /** Bytes of the serial port's output that the client has got: replays bring them again. */
+  private sent = 0;
+  /** The machine repeats its past: nothing is told of it. */
+  private isReplaying = false;
+  private slice = SMALLEST_SLICE;
+  private goal: ProcessorGoal = NO_GOAL;
+  private pauseWanted = false;
+  private lastYield = 0;
+  /** What the hooks decided during a slice. */
+  private exitIsGoal = false;
+  private watchStop: WatchStop | undefined;
+  /** What the machine watches. */
+  private watching: BreakpointStore['watching'] | undefined;
+
+  constructor(target: Target, breakpoints: BreakpointStore, filters: ExceptionFilters, events: RunnerEvents) {
+    this.target = target;
+    this.breakpoints = breakpoints;
+    this.filters = filters;
+    this.events = events;
+    const { machine, launch } = target;
+    this.sent = machine.serial.sent;
+    machine.serial.onOutput = (byte) => this.takeSerial(byte);
+    if (target.history) {
+      target.history.onReplaying = (replaying) => {
+        this.isReplaying = replaying;
+      };
+    }
+    target.onFutureForgotten = () => {
+      this.sent = machine.serial.sent;
+      this.events.futureForgotten();
+    };
+    machine.onVmExit = (exit) => this.afterVmExit(exit);
+    machine.onWatch = (hits) => {
+      this.watchStop = judgeWatches(target, breakpoints, hits, (output) => this.tell(output));
+      return this.watchStop !== undefined;
+    };
+    machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
+    machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
+    machine.onStaleUse = (use) => this.afterStaleUse(use);
+    machine.watchTables(launch.noDebug !== true);
+  }
+
+  pause(): void {
+    this.pauseWanted = true;
+  }
+
+  /** The breakpoints have changed. */
+  refresh(): void {
+    const locations: BreakpointLocation[] = this.breakpoints.locations;
+    const { address, processor, vmEntry } = this.goal;
+    const { machine } = this.target;
+    if (address) locations.push({ address: address.address, world: address.world, processor });
+    machine.setBreakpoints(locations);
+    const { watching } = this.breakpoints;
+    if (watching !== this.watching) {
+      machine.setWatches(watching.watches);
+      machine.setInstructionStops(watching.stops);
+      this.watching = watching;
+    }
+    machine.onVmEntry = vmEntry && (() => machine.selected === processor && vmEntry());
+  }
+
+  /** A goal of the selected processor. */
+  private own(goal: Goal): ProcessorGoal {
+    const { selected, vmx } = this.target.machine;
+    return { ...goal, processor: selected, vmcs: vmx.currentVmcs };
+  }
+
+  /** @param goal of the selected processor @returns why the machine stopped; 'reached' when it is at the goal. */
+  async run(goal: Goal): Promise<Stop | 'reached'> {
+    this.goal = this.own(goal);
+    this.refresh();
+    try {
+      for (;;) {
+        const interrupted = await this.breathe();
+        if (interrupted) return interrupted;
+        const stop = this.runSlice();
+        this.flushSerial();
+        if (stop) return stop;
+      }
+    } finally {
+      this.goal = NO_GOAL;
+      this.refresh();
+    }
+  }
+
+  /** Executes one instruction of the selected processor. @returns why more must not follow; undefined: all is well. */
+  step(): Stop | undefined {
+    const { machine } = this.target;
+    const processor = machine.selected;
+    const reason = this.target.driver.step();
+    const elsewhere = machine.selected !== processor;
+    const outcome = this.judge(reason, elsewhere);
+    if (elsewhere && outcome === undefined) machine.select(processor);
+    this.flushSerial();
+    return outcome === 'reached' ? undefined : outcome;
+  }
+
+  /** Lets messages in now and then. @returns the stop when one of them asked for a pause. */
+  async breathe(): Promise<Stop | undefined> {
+    const now = performance.now();
+    if (now - this.lastYield >= SLICE_MILLISECONDS) {
+      await yieldToMessages();
+      this.lastYield = performance.now();
+    }
+    if (!this.pauseWanted) return undefined;
+    this.pauseWanted = false;
+    return { kind: 'paused' };
+  }
+
+  /** Forgets a pause that came when nothing ran. */
+  begin(): void {
+    this.pauseWanted = false;
+    this.lastYield = performance.now();
+  }
+
+  private runSlice(): Stop | 'reached' | undefined {
+    const { machine, launch } = this.target;
+    const left = (launch.maxInstructions ?? Number.POSITIVE_INFINITY) - machine.instructions;
+    if (left <= 0) return { kind: 'ended', text: `maxInstructions (${launch.maxInstructions}) reached`, exitCode: 124 };
+    const before = machine.instructions;
+    const begun = performance.now();
+    const reason = this.target.driver.run(Math.min(this.slice, left, this.untilPresent));
+    this.adapt(machine.instructions - before, performance.now() - begun);
+    return this.judgeEnd(this.judge(reason, true));
+  }
+
+  /** Instructions until a recorded run that is replayed ends. */
+  private get untilPresent(): number {
+    const { history, launch, machine } = this.target;
+    if (launch.replay === undefined || !history?.isInPast) return Number.POSITIVE_INFINITY;
+    return Math.max(1, history.present.instructions - machine.instructions);
+  }
+
+  /** A recorded run that is replayed ends with what its machine was, whether or not something stops there. */
+  private judgeEnd(stop: Stop | 'reached' | undefined): Stop | 'reached' | undefined {
+    const { target } = this;
+    if (!target.recorded || target.history?.isInPast) return stop;
+    const text = target.endRecording();
+    if (stop === undefined) return { kind: 'travel', text };
+    this.events.output(`${text}.\n`);
+    return stop;
+  }
+
+  /**
+   * Goes back to the last stop before this place that forwards would have been one, or to the goal.
+   * @returns 'start' when there is none: the machine is at the start of its history then
+   */
+  async runBack(goal: Goal): Promise<Stop | 'reached'> {
+    const { history } = this.target;
+    if (!history) return { kind: 'start' };
+    this.goal = this.own(goal);
+    this.refresh();
+    let last: Stop | 'reached' | undefined;
+    const search = history.searchBackwards((reason) => {
+      const stop = this.judge(reason, true);
+      if (stop === undefined || (stop !== 'reached' && stop.kind === 'ended')) return false;
+      last = stop;
+      return true;
+    });
+    try {
+      const found = await this.inPieces(search);
+      if (found === 'paused') return { kind: 'paused' };
+      return (found && last) || { kind: 'start' };
+    } finally {
+      this.goal = NO_GOAL;
+      this.refresh();
+    }
+  }
+
+  /** Works through a search of the history with messages let in; a pause ends it. */
+  async inPieces<T>(search: Generator<undefined, T>): Promise<T | 'paused'> {
+    for (;;) {
+      const { done, value } = search.next();
+      if (done) return value;
+      if (await this.breathe()) {
+        search.return(undefined as T);
+        return 'paused';
+      }
+    }
+  }
+
+  private adapt(instructions: number, milliseconds: number): void {
+    if (instructions < this.slice / 2 && milliseconds < SLICE_MILLISECONDS) return;
+    const fitting = (this.slice * SLICE_MILLISECONDS) / Math.max(milliseconds, 0.1);
+    this.slice = Math.round(Math.min(Math.max(fitting, SMALLEST_SLICE), 4 * this.slice, LARGEST_SLICE));
+  }
+
+  /** @param stopsAtBreakpoints false after a single step, which ends where it ends. */
+  private judge(reason: StopReason, stopsAtBreakpoints: boolean): Stop | 'reached' | undefined {
+    switch (reason.kind) {
+      // A slice may end at a breakpoint, which the next one would pass over as its first instruction.
+      case 'watchpoint':
+        if (this.watchStop) return { kind: 'dataBreakpoint', ...this.watchStop };
+        return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
+      case 'limit':
+      case 'breakpoint':
+        return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
+      case 'paused':
+        return { kind: 'paused' };
+      case 'vmExit':
+        return this.exitIsGoal ? 'reached' : { kind: 'vmExit', exit: reason.exit };
+      case 'vmEntry':
+        return 'reached';
+      case 'vmEntryFailure':
+        return { kind: 'vmEntryFailure', failure: reason.failure };
+      case 'staleUse':
+        return { kind: 'staleUse', use: reason.use };
+      case 'tripleFault':
+        return this.filters.has(TRIPLE_FAULT_FILTER)
+          ? { kind: 'tripleFault', story: reason.story }
+          : { kind: 'ended', text: 'Triple fault', exitCode: 3 };
+      case 'dmaFault':
+        return { kind: 'dmaFault', fault: reason.fault };
+      case 'vmxAbort':
+        return { kind: 'vmxAbort', abort: reason.abort };
+      case 'unimplemented':
+        return { kind: 'unimplemented', what: describeUnimplemented(reason) };
+      case 'halted':
+        return { kind: 'halted' };
+      case 'debugExit':
+        return debugExit(reason.value);
+      case 'powerOff':
+        return { kind: 'ended', text: 'The machine was powered off', exitCode: 0 };
+      case 'reset':
+        return { kind: 'ended', text: 'The machine was reset', exitCode: 0 };
+    }
+  }
+
+  private atBreakpoint(): Stop | 'reached' | undefined {
+    const view = this.target.view();
+    const { pc, world } = view;
+    const { address: wanted, processor, vmcs } = this.goal;
+    const { machine } = this.target;
+    const isOwn = processor === machine.selected && (world === 'vmm' || machine.vmx.currentVmcs === vmcs);
+    if (wanted && isOwn && matches(wanted, world, pc) && view.sp >= wanted.minimumSp) return 'reached';
+    const ids: number[] = [];
+    const kinds = this.breakpoints.onKinds(machine.instructionStopsHere());
+    for (const breakpoint of [...this.breakpoints.at(view, pc), ...kinds]) {
+      const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
+      const verdict = breakpoint.trigger.judge(names, this.target.machine.cycles);
+      this.tell(verdict.output);
+      if (verdict.stop) ids.push(breakpoint.id);
+    }
+    return ids.length > 0 ? { kind: 'breakpoint', ids } : undefined;
+  }
+
+  private afterVmExit(exit: VmExitRecord): boolean {
+    const { machine } = this.target;
+    this.target.guestRegisters.capture(machine, exit);
+    this.target.timeline.add(exit, machine.rewindable.position, machine.selected);
+    const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
+    const verdict = this.filters.judgeExit(exit, names, machine.cycles);
+    this.tell(verdict.output);
+    const isOwn = this.goal.processor === machine.selected;
+    this.exitIsGoal = !verdict.stop && this.goal.vmExit === true && isOwn;
+    return verdict.stop || this.exitIsGoal;
+  }
+
+  private afterStaleUse(use: StaleUse): boolean {
+    const names = { address: use.accessed, page: use.entry.page, vpid: BigInt(use.entry.vpid) };
+    const verdict = this.filters.judgeStaleUse(
+      (extra) => new TargetEnvironment(this.target, undefined, { ...names, ...extra }),
+      this.target.machine.cycles,
+    );
+    this.tell(verdict.output);
+    return verdict.stop;
+  }
+
+  /** Log messages, but not those of a past that is only searched. */
+  private tell(output: string | undefined): void {
+    if (output !== undefined && !this.isReplaying) this.events.output(output);
+  }
+
+  private takeSerial(byte: number): void {
+    const { sent } = this.target.machine.serial;
+    if (sent <= this.sent) return;
+    this.sent = sent;
+    this.serialBytes.push(byte);
+  }
+
+  private flushSerial(): void {
+    if (this.serialBytes.length > 0) this.events.serial(this.serialBytes.splice(0));
+  }
+}
+
+const debugExit = (value: number): Stop => ({
+  kind: 'ended',
+  text: `The guest wrote ${value} to the debug-exit port`,
+  exitCode: ((value << 1) | 1) & 0xff,
+});
+
+function describeUnimplemented(reason: Extract<StopReason, { kind: 'unimplemented' }>): string {
+  const bytes = [...reason.bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return `${reason.mnemonic} (${bytes}) at 0x${reason.address.toString(16)}: ${reason.what}`;
+}

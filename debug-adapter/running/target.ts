@@ -1,0 +1,389 @@
+import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../../sim-core/machine/api.ts';
+import { History, type HistoryOptions } from '../../sim-core/machine/history/history.ts';
+import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
+import { type Position, same } from '../../sim-core/machine/history/position.ts';
+import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
+import { diskFileOf, parseDevice } from '../../sim-core/platform/device-text.ts';
+import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
+import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
+import { nameOf } from '../../sim-core/vmx/bits.ts';
+import { EXIT_REASONS, exitReasonByName } from '../../sim-core/vmx/exit-reasons.ts';
+import { errors } from '../errors.ts';
+import type { FileReader, LaunchArguments } from '../protocol.ts';
+import {
+  asRecorded,
+  type Booted,
+  bootAsRecorded,
+  bootedWith,
+  readRecording,
+  startSeconds,
+} from '../requests/replay.ts';
+import { FormatError } from '../symbols/byte-reader.ts';
+import type { FileImage } from '../symbols/file-image.ts';
+import { baseName } from '../symbols/paths.ts';
+import { type FunctionRange, type LineRange, Program } from '../symbols/program.ts';
+import { LoadedProgram } from '../worlds/loaded-program.ts';
+import { hex } from '../worlds/memory-reference.ts';
+import {
+  applies,
+  appliesAt,
+  demands,
+  parseAddress,
+  parseWhen,
+  type SymbolContext,
+  type When,
+} from '../worlds/symbol-context.ts';
+import { VirtualProcessors } from '../worlds/vcpus.ts';
+import { GuestRegisters, type SuspendedGuest, WorldView } from '../worlds/world-view.ts';
+import { DebuggedMachine } from './debugged-machine.ts';
+import { Timeline } from './timeline.ts';
+
+export { LoadedProgram } from '../worlds/loaded-program.ts';
+
+export type MachineFactory = (config: MachineConfig) => Machine;
+
+/** Whose symbols are asked for: those of what is shown now of a world, or of a view's. */
+export type Where = World | SymbolContext;
+
+const MEBIBYTE = 2 ** 20;
+const DEFAULT_HISTORY_MB = 256;
+
+/** A recorded run that is repeated, and the hash of the state at its end. */
+export type Recorded = NonNullable<HistoryOptions['future']> & { readonly hash: string };
+
+/** The machine that is debugged, with what is known of the programs on it. */
+export class Target {
+  readonly launch: LaunchArguments;
+  readonly machine: Machine;
+  readonly programs: readonly LoadedProgram[];
+  /** Where the machine has been, unless the launch configuration wants no time travel. */
+  readonly history: History | undefined;
+  readonly timeline = new Timeline();
+  readonly vcpus = new VirtualProcessors();
+  /** By processor. */
+  private readonly guests: readonly GuestRegisters[];
+  /** The recorded run that is repeated, up to its end. */
+  recorded: Recorded | undefined;
+  /** What it was booted with; undefined in tests without a launch. */
+  booted: Booted | undefined;
+  /** Where it was asked whether the future may be forgotten. */
+  private asked: Position | undefined;
+  /** Told when a change in the past has made another future. */
+  onFutureForgotten: (() => void) | undefined;
+
+  constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[], recorded?: Recorded) {
+    this.launch = launch;
+    this.machine = machine;
+    this.programs = [...programs].sort((a, b) => demands(b.when) - demands(a.when));
+    this.guests = machine.processors.map(() => new GuestRegisters());
+    const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
+    this.recorded = recorded;
+    if (!enabled && !recorded) return;
+    const options = { maxMemory: maxMemoryMB * MEBIBYTE, ...(recorded ? { future: recorded } : {}) };
+    this.history = new History(new DebuggedMachine(machine, this.guests), options);
+  }
+
+  /** Runs the machine so that its history knows of it. */
+  get driver(): Pick<Machine, 'run' | 'step'> {
+    return this.history ?? this.machine;
+  }
+
+  /**
+   * Changes the machine by hand. @throws changesThePast in the past, where it forgets what came after, unless the
+   * change is tried again at the same place.
+   */
+  readonly apply = (event: OutsideEvent): void => {
+    const { history } = this;
+    if (!history) {
+      this.machine.rewindable.applyEvent(event);
+      return;
+    }
+    if (history.isInPast) {
+      const here = history.position;
+      const again = this.asked !== undefined && same(this.asked, here);
+      this.asked = here;
+      if (!again) throw errors.changesThePast(history.present.instructions - here.instructions);
+      this.forgetFuture();
+    }
+    history.apply(event);
+  };
+
+  /** The machine is where the recorded run ended. @returns what is to be said of it */
+  endRecording(): string {
+    const { recorded } = this;
+    this.recorded = undefined;
+    if (!recorded) return '';
+    const hash = stateHash(this.machine);
+    return hash === recorded.hash
+      ? `The recording ends here; the machine's state is the recorded one (${hash})`
+      : `The recording ends here, but the machine's state (${hash}) is not the recorded one (${recorded.hash})`;
+  }
+
+  /** What came after this place has not happened. */
+  forgetFuture(): void {
+    if (!this.history?.isInPast) return;
+    this.asked = undefined;
+    this.recorded = undefined;
+    this.history.forgetFuture();
+    this.timeline.forgetAfter(this.history.position);
+    this.onFutureForgotten?.();
+  }
+
+  /** Of the guest that the selected processor runs or has suspended. */
+  get guestRegisters(): GuestRegisters {
+    return this.guests[this.machine.selected] as GuestRegisters;
+  }
+
+  view(world: World = this.machine.world): WorldView {
+    return new WorldView(this.machine, world, this.guestRegisters, this.apply);
+  }
+
+  /** A virtual processor that does not run. */
+  suspendedView(guest: SuspendedGuest): WorldView {
+    return new WorldView(this.machine, 'guest', this.guestRegisters, this.apply, guest);
+  }
+
+  /** @throws unknownVcpu where it runs, or is none. */
+  suspendedGuest(number: number): SuspendedGuest {
+    const found = this.vcpus.suspended(this.machine).find((guest) => guest.number === number);
+    if (!found) throw errors.unknownVcpu(number);
+    return found;
+  }
+
+  /** Looks for programs that may be anywhere. @returns those that were found now */
+  locatePrograms(): LoadedProgram[] {
+    const searched = this.programs.filter((loaded) => loaded.isSearched);
+    if (searched.length === 0) return [];
+    const suspended = this.vcpus.suspended(this.machine).map((guest) => this.suspendedView(guest));
+    const views = [this.view('guest'), this.view('vmm'), ...suspended];
+    return searched.filter((loaded) => loaded.locate(views));
+  }
+
+  /** Those of which it is known where they are. */
+  get placedPrograms(): readonly LoadedProgram[] {
+    return this.programs.filter(({ isMissing }) => !isMissing);
+  }
+
+  private loadedIn(where: Where): readonly LoadedProgram[] {
+    const context = typeof where === 'string' ? this.view(where) : where;
+    return this.placedPrograms.filter(({ when }) => applies(when, context));
+  }
+
+  /** Programs whose symbols hold somewhere, those that demand the most of the place first. */
+  programsIn(where: Where): Program[] {
+    return this.loadedIn(where).map(({ program }) => program);
+  }
+
+  programAt(where: Where, address: bigint): Program | undefined {
+    return this.loadedIn(where).find(({ program, when }) => appliesAt(when, address) && program.contains(address))
+      ?.program;
+  }
+
+  lineAt(where: Where, address: bigint): LineRange | undefined {
+    return this.programAt(where, address)?.lineAt(address);
+  }
+
+  /** The line that a person sees where an instruction is about to execute. */
+  statementAt(where: Where, address: bigint): LineRange | undefined {
+    return this.programAt(where, address)?.statementAt(address);
+  }
+
+  functionAt(where: Where, address: bigint): FunctionRange | undefined {
+    return this.programAt(where, address)?.functionAt(address);
+  }
+
+  /** 'main+0x12', or undefined when no symbol is near. */
+  symbolName(where: Where, address: bigint): string | undefined {
+    const symbol = this.programAt(where, address)?.symbolAt(address);
+    if (!symbol) return undefined;
+    return symbol.offset === 0n ? symbol.name : `${symbol.name}+${hex(symbol.offset)}`;
+  }
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: MEBIBYTE, g: 2 ** 30 };
+
+/** Reads '512M', '0x10000000', '1G'. @throws badLaunchValue. */
+export function parseSize(name: string, text: string): number {
+  const match = /^\s*(0x[0-9a-f]+|\d+)\s*([kmg]?)(?:i?b)?\s*$/i.exec(text);
+  const size = match ? Number(match[1]) * (UNITS[(match[2] ?? '').toLowerCase()] ?? 1) : Number.NaN;
+  if (!Number.isFinite(size)) throw errors.badLaunchValue(name, `'${text}' is no size such as 256M or 1G`);
+  if (size < MEBIBYTE || size > 3 * 2 ** 30 || size % 0x1_0000 !== 0) {
+    throw errors.badLaunchValue(name, `${text} is not between 1M and 3G in steps of 64K`);
+  }
+  return size;
+}
+
+const DEFAULT_MEMORY = '256M';
+
+/**
+ * Reads the files of a launch, makes the machine and boots it.
+ * @throws RequestError for everything that the launch configuration can have wrong.
+ */
+export async function loadTarget(
+  files: FileReader,
+  createMachine: MachineFactory,
+  given: LaunchArguments,
+): Promise<Target> {
+  const recording = given.replay === undefined ? undefined : await readRecording(files, given.replay);
+  const launch = recording ? asRecorded(given, recording) : given;
+  if (typeof launch.program !== 'string' || launch.program === '') throw errors.noProgram();
+  checkExitNames(launch.breakOnVmExit ?? []);
+  const memory = parseSize('machine.memory', launch.machine?.memory ?? DEFAULT_MEMORY);
+  const image = await readFile(files, 'The program', launch.program);
+  const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
+  const programs = await readPrograms(files, launch, image);
+  const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
+  const wanted = { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules };
+  const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
+  const machine = makeMachine(createMachine, launch, memory, devices);
+  boot(machine, request);
+  const target = new Target(launch, machine, programs, recording);
+  target.booted = bootedWith(launch, request, memory);
+  return target;
+}
+
+function checkExitNames(names: readonly string[]): void {
+  for (const name of names) {
+    if (name === '*' || exitReasonByName(nameOf(name))) continue;
+    const words = nameOf(name).split('_');
+    const similar = EXIT_REASONS.filter((reason) => reason.name.split('_').some((part) => words.some(isLike(part))));
+    throw errors.unknownExitReason(
+      name,
+      similar.slice(0, 4).map((reason) => reason.name),
+    );
+  }
+}
+
+/** Equal but for an ending: ACCESS and ACCESSES. */
+const isLike =
+  (part: string) =>
+  (word: string): boolean =>
+    Math.min(part.length, word.length) >= 3 && (part.startsWith(word) || word.startsWith(part));
+
+async function readFile(files: FileReader, what: string, path: string): Promise<Uint8Array> {
+  try {
+    return await files.readFile(path);
+  } catch (error) {
+    throw errors.unreadableFile(what, path, error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** A file of which only parts are needed. */
+const openFile = async (files: FileReader, path: string): Promise<FileImage | undefined> => files.openFile?.(path);
+
+async function readModule(files: FileReader, line: string): Promise<BootModule> {
+  const path = line.trim().split(/\s+/)[0] ?? '';
+  const bytes = await readFile(files, 'The boot module', path);
+  return { name: baseName(path), bytes, commandLine: line };
+}
+
+async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
+  const mapPath = sourceMapper(launch.sourceMap ?? {});
+  const programs: LoadedProgram[] = [];
+  const read = (
+    path: string,
+    bytes: Uint8Array | FileImage,
+    { name = baseName(path), loadAddress, when }: Entry,
+  ): void => {
+    const at = (address: bigint | undefined, required = true): Program | undefined =>
+      readProgram(name, path, bytes, address, mapPath, required);
+    const isSearched = loadAddress === AUTOMATIC;
+    const known = isSearched || loadAddress === undefined ? undefined : parseAddress('loadAddress', loadAddress);
+    const program = at(known, path !== launch.program);
+    if (program)
+      programs.push(new LoadedProgram(program, when, isSearched ? (address) => at(address) ?? program : undefined));
+  };
+  for (const { program, when, ...guest } of launch.guests ?? []) {
+    const bytes = (await openFile(files, program)) ?? (await readFile(files, `The guest '${guest.name}'`, program));
+    read(program, bytes, { ...guest, when: parseWhen('guests[].when', when, 'guest') });
+  }
+  const world = programs.length > 0 ? 'vmm' : undefined;
+  for (const entry of launch.symbols ?? []) {
+    const { path, when, ...more } = typeof entry === 'string' ? { path: entry } : entry;
+    const bytes = (await openFile(files, path)) ?? (await readFile(files, 'The symbol file', path));
+    read(path, bytes, { ...more, when: parseWhen('symbols[].when', when, world) });
+  }
+  read(launch.program, image, { when: parseWhen('program', undefined, world) });
+  return programs;
+}
+
+/** What a launch configuration says of a file with symbols. */
+interface Entry {
+  readonly name?: string;
+  readonly loadAddress?: string;
+  readonly when: When;
+}
+
+/** As a load address: wherever the program is found. */
+const AUTOMATIC = 'auto';
+
+/** The boot image may be no ELF file (a flat binary): the loader judges it; a guest is given for its symbols only. */
+function readProgram(
+  name: string,
+  path: string,
+  bytes: Uint8Array | FileImage,
+  loadAddress: bigint | undefined,
+  mapPath: (path: string) => string,
+  required: boolean,
+): Program | undefined {
+  try {
+    return new Program(name, path, bytes, loadAddress, mapPath);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    if (required) throw errors.badSymbols(path, error.message);
+    return undefined;
+  }
+}
+
+function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => string {
+  const prefixes = Object.entries(map).sort(([a], [b]) => b.length - a.length);
+  return (path) => {
+    const found = prefixes.find(([from]) => path.startsWith(from));
+    return found ? found[1] + path.slice(found[0].length) : path;
+  };
+}
+
+/** A device of the launch configuration. Disk images are read whole; what the guest writes does not reach them. */
+async function readDevice(files: FileReader, text: string): Promise<DeviceConfig> {
+  try {
+    const file = diskFileOf(text);
+    const bytes = file === undefined ? new Uint8Array() : await readFile(files, 'The disk image', file);
+    return parseDevice(text, { disk: () => memoryImage(bytes) });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw errors.badLaunchValue('machine.devices', error.message);
+  }
+}
+
+function makeMachine(
+  createMachine: MachineFactory,
+  launch: LaunchArguments,
+  memory: number,
+  devices: readonly DeviceConfig[],
+): Machine {
+  const { cpus, cpuModel, vmx, quantum, iommu } = launch.machine ?? {};
+  const startTime = startSeconds(launch);
+  const config: MachineConfig = {
+    memory,
+    ...(cpus === undefined ? {} : { cpus }),
+    ...(cpuModel === undefined ? {} : { cpuModel }),
+    ...(vmx === undefined ? {} : { vmx }),
+    ...(quantum === undefined ? {} : { quantum }),
+    ...(startTime === undefined ? {} : { startTime }),
+    devices,
+    iommu: iommu ?? false,
+  };
+  try {
+    return createMachine(config);
+  } catch (error) {
+    throw errors.badLaunchValue('machine', error instanceof Error ? error.message : String(error));
+  }
+}
+
+function boot(machine: Machine, request: BootRequest): void {
+  try {
+    machine.boot(request);
+  } catch (error) {
+    throw errors.badImage(request.name, error instanceof Error ? error.message : String(error));
+  }
+}

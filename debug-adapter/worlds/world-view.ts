@@ -1,0 +1,339 @@
+import type { Machine, World } from '../../sim-core/machine/api.ts';
+import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
+import { MACHINE_REGISTERS, registerByName } from '../../sim-core/machine/registers.ts';
+import type { Translation, TranslationContext } from '../../sim-core/mmu/mmu.ts';
+import { CODE_MODE, countOf, GPR, OFFSET } from '../../sim-core/state/layout.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../sim-core/vmx/controls.ts';
+import { ENCODING, type FieldName } from '../../sim-core/vmx/fields.ts';
+import type { KnownVmcs, VmcsAccess } from '../../sim-core/vmx/known-vmcses.ts';
+import type { VmExitRecord } from '../../sim-core/vmx/records.ts';
+import { wrap64 } from './memory-reference.ts';
+
+const PAGE = 4096n;
+const CR4_SMAP = 1n << 21n;
+const EFER_LME_LMA = 0x500n;
+const RIGHTS_LONG = 1n << 13n;
+const RIGHTS_DEFAULT_BIG = 1n << 14n;
+
+/** Copies of the guest's general registers as the last VM exit left them: the VMM overwrites the real ones. */
+export class GuestRegisters {
+  private readonly values = new BigUint64Array(countOf('gpr'));
+  private exit: VmExitRecord | undefined;
+
+  /** @param machine right after the VM exit. Called for every exit: it must be quick. */
+  capture(machine: Machine, exit: VmExitRecord): void {
+    const first = OFFSET.gpr >>> 3;
+    this.values.set(machine.state.u64.subarray(first, first + this.values.length));
+    this.exit = exit;
+  }
+
+  /** For time travel: what `restore` takes. */
+  save(): unknown {
+    return { values: this.values.slice(), exit: this.exit };
+  }
+  restore(saved: unknown): void {
+    const { values, exit } = saved as { values: BigUint64Array; exit: VmExitRecord | undefined };
+    this.values.set(values);
+    this.exit = exit;
+  }
+
+  read(machine: Machine, name: string): bigint | undefined {
+    const number = (GPR as Readonly<Record<string, number>>)[name];
+    const known = this.exit !== undefined && this.exit.vmcs === machine.vmx.currentVmcs;
+    return number === undefined || !known ? undefined : this.values[number];
+  }
+}
+
+export const vmcsField = (machine: Machine, name: FieldName): bigint | undefined => machine.vmx.read(ENCODING[name]);
+
+type Fields = Pick<VmcsAccess, 'read'>;
+
+const hasBit = (vmcs: Fields, name: FieldName, mask: number): boolean =>
+  ((vmcs.read(ENCODING[name]) ?? 0n) & BigInt(mask)) !== 0n;
+
+const hasSecondary = (vmcs: Fields, mask: number): boolean =>
+  hasBit(vmcs, 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', PRIMARY.ACTIVATE_SECONDARY_CONTROLS) &&
+  hasBit(vmcs, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', mask);
+
+/** EPTP of a VMCS's guest; 0 when its controls do not enable EPT. */
+const eptpOf = (vmcs: Fields): bigint =>
+  hasSecondary(vmcs, SECONDARY.ENABLE_EPT) ? (vmcs.read(ENCODING.EPT_POINTER) ?? 0n) : 0n;
+
+/** VPID of a VMCS's guest; 0 when its controls do not enable VPIDs. */
+const vpidOf = (vmcs: Fields): number =>
+  hasSecondary(vmcs, SECONDARY.ENABLE_VPID) ? Number(vmcs.read(ENCODING.VIRTUAL_PROCESSOR_ID) ?? 0n) : 0;
+
+/** EPTP of the current VMCS's guest; 0 when its controls do not enable EPT. */
+export const guestEptp = ({ vmx }: Machine): bigint => eptpOf(vmx);
+
+/** Whether a guest is suspended in the current VMCS while the VMM runs. */
+export const guestSuspended = (machine: Machine): boolean =>
+  machine.world === 'vmm' && machine.vmx.currentVmcs !== undefined && machine.vmx.launchState === 'launched';
+
+/** Changes the machine by hand, in a way that its history knows of. */
+export type Apply = (change: OutsideEvent) => void;
+
+/** A virtual processor that does not run: its VMCS, and what no field holds. */
+export interface SuspendedGuest extends VmcsAccess, KnownVmcs {
+  /** Its number among those that this session has seen, from 1. */
+  readonly number: number;
+}
+
+/**
+ * The processor as one world has it: the running one from its state, the other one from the current VMCS; or a virtual
+ * processor that does not run, from its own.
+ */
+export class WorldView {
+  readonly machine: Machine;
+  readonly world: World;
+  private readonly guestRegisters: GuestRegisters;
+  private readonly apply: Apply;
+  /** Set in views of a virtual processor whose VMCS need not be current. */
+  readonly suspended: SuspendedGuest | undefined;
+
+  constructor(
+    machine: Machine,
+    world: World,
+    guestRegisters: GuestRegisters,
+    apply: Apply,
+    suspended?: SuspendedGuest,
+  ) {
+    this.machine = machine;
+    this.world = world;
+    this.guestRegisters = guestRegisters;
+    this.apply = apply;
+    this.suspended = suspended;
+  }
+
+  /** Whether this world is the one that runs. */
+  get current(): boolean {
+    return this.suspended === undefined && this.machine.world === this.world;
+  }
+
+  /** The VMCS that holds this world, or what of the guest the processor does not hold itself. */
+  private get vmcs(): Fields {
+    return this.suspended ?? this.machine.vmx;
+  }
+
+  private field(name: FieldName): bigint | undefined {
+    return this.vmcs.read(ENCODING[name]);
+  }
+
+  /** How memory references name its linear addresses. */
+  get space(): string {
+    return this.suspended ? `vcpu${this.suspended.number}` : this.world;
+  }
+
+  /** The guest's VPID; 0 in the VMM. */
+  get vpid(): number {
+    return this.world === 'guest' ? vpidOf(this.vmcs) : 0;
+  }
+
+  /** The guest's EPT pointer; 0 in the VMM and without EPT. */
+  get eptp(): bigint {
+    if (this.world === 'vmm') return 0n;
+    return this.current ? this.machine.state.get64('eptp') : eptpOf(this.vmcs);
+  }
+
+  get cr3(): bigint {
+    return this.register('cr3') ?? 0n;
+  }
+
+  /** Whether anything is known of this world. */
+  get exists(): boolean {
+    return this.current || this.suspended !== undefined || this.machine.vmx.currentVmcs !== undefined;
+  }
+
+  /** By debugger name; undefined when there is no such register or its value is not known in this world. */
+  register(name: string): bigint | undefined {
+    const register = registerByName(name);
+    if (!register) return undefined;
+    if (this.current) return register.read(this.machine.state);
+    if (register.partOf !== undefined) return this.partOfSuspended(register.name, register.partOf, register.bits);
+    const field = this.fieldOf(register.name);
+    if (field !== undefined) return this.field(field);
+    if (this.suspended)
+      return this.suspended.registers?.[(GPR as Readonly<Record<string, number>>)[register.name] ?? -1];
+    return this.world === 'guest' ? this.guestRegisters.read(this.machine, register.name) : undefined;
+  }
+
+  private partOfSuspended(name: string, whole: string, bits: number): bigint | undefined {
+    const value = this.register(whole);
+    if (value === undefined) return undefined;
+    return BigInt.asUintN(bits, /^[abcd]h$/.test(name) ? value >> 8n : value);
+  }
+
+  /** @returns why it cannot be changed, or undefined when it was. */
+  setRegister(name: string, value: bigint): string | undefined {
+    const register = registerByName(name);
+    if (!register) return 'there is no such register';
+    if (this.current) {
+      if (!register.write) return 'it can only be read here';
+      this.apply({ kind: 'register', name: register.name, value, processor: this.machine.selected });
+      return undefined;
+    }
+    if (this.suspended) return 'its virtual processor does not run, and its VMCS is not current';
+    const field = this.fieldOf(register.name);
+    if (field === undefined) return 'it is not held in the VMCS, and this world does not run';
+    if (this.machine.vmx.currentVmcs === undefined) return 'there is no current VMCS';
+    const cut = BigInt.asUintN(register.bits, value);
+    this.apply({ kind: 'field', encoding: ENCODING[field], value: cut, processor: this.machine.selected });
+    return undefined;
+  }
+
+  /** The VMCS field that holds a register of this world while it does not run. */
+  private fieldOf(register: string): FieldName | undefined {
+    return (this.world === 'guest' ? GUEST_FIELDS : HOST_FIELDS).get(register);
+  }
+
+  /** What the world's own accesses are translated by. */
+  context(): TranslationContext {
+    return this.current ? this.machine.mmu.context() : this.suspendedTranslation();
+  }
+
+  /** For reading memory as a debugger: no privilege checks stand in the way. */
+  translation(): TranslationContext {
+    const context = this.context();
+    return { ...context, cpl: 0, cr4: context.cr4 & ~CR4_SMAP };
+  }
+
+  private suspendedTranslation(): TranslationContext {
+    const { vmcs } = this;
+    const field = (name: FieldName): bigint => this.field(name) ?? 0n;
+    const running = this.machine.state.get64('efer');
+    if (this.world === 'vmm') {
+      const long = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
+      const efer = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.LOAD_IA32_EFER)
+        ? field('HOST_IA32_EFER')
+        : long
+          ? running | EFER_LME_LMA
+          : running & ~EFER_LME_LMA;
+      const [cr0, cr3, cr4] = [field('HOST_CR0'), field('HOST_CR3'), field('HOST_CR4')];
+      return { cr0, cr3, cr4, efer, pdpte: [], eptp: 0n, cpl: 0 };
+    }
+    const efer = hasBit(vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_IA32_EFER)
+      ? field('GUEST_IA32_EFER')
+      : this.guestLong
+        ? running | EFER_LME_LMA
+        : running & ~EFER_LME_LMA;
+    const pdpte = [field('GUEST_PDPTE0'), field('GUEST_PDPTE1'), field('GUEST_PDPTE2'), field('GUEST_PDPTE3')];
+    const cpl = Number((field('GUEST_SS_ACCESS_RIGHTS') >> 5n) & 3n);
+    const [cr0, cr3, cr4] = [field('GUEST_CR0'), field('GUEST_CR3'), field('GUEST_CR4')];
+    return { cr0, cr3, cr4, efer, pdpte, eptp: eptpOf(vmcs), cpl };
+  }
+
+  private get guestLong(): boolean {
+    return hasBit(this.vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.IA_32E_MODE_GUEST);
+  }
+
+  /** How code is decoded there. */
+  get bitness(): 16 | 32 | 64 {
+    if (this.current) {
+      const mode = this.machine.state.get32('codeMode');
+      if (mode === CODE_MODE.code64) return 64;
+      return mode === CODE_MODE.code32stack16 || mode === CODE_MODE.code32stack32 ? 32 : 16;
+    }
+    if (this.world === 'vmm') {
+      return hasBit(this.vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) ? 64 : 32;
+    }
+    const rights = this.field('GUEST_CS_ACCESS_RIGHTS') ?? 0n;
+    if (this.guestLong && rights & RIGHTS_LONG) return 64;
+    return rights & RIGHTS_DEFAULT_BIG ? 32 : 16;
+  }
+
+  /** Linear address of an offset in the code segment. */
+  codeAddress(offset: bigint): bigint {
+    if (this.bitness === 64) return offset;
+    return BigInt.asUintN(32, (this.register('cs.base') ?? 0n) + offset);
+  }
+
+  /** Linear address of the next instruction. */
+  get pc(): bigint {
+    return this.codeAddress(this.register('rip') ?? 0n);
+  }
+
+  /** Linear address of the top of the stack. */
+  get sp(): bigint {
+    const rsp = this.register('rsp') ?? 0n;
+    if (this.bitness === 64) return rsp;
+    const big = (this.register('ss.rights') ?? 0n) & RIGHTS_DEFAULT_BIG;
+    return BigInt.asUintN(32, (this.register('ss.base') ?? 0n) + BigInt.asUintN(big ? 32 : 16, rsp));
+  }
+
+  explain(linear: bigint): Translation {
+    const context = this.translation();
+    const read = this.machine.mmu.explain(linear, 'read', context);
+    return read.physical === undefined ? this.machine.mmu.explain(linear, 'execute', context) : read;
+  }
+
+  /** Up to `length` bytes at a linear address, fewer where memory ends; nothing changes by reading. */
+  read(linear: bigint, length: number): Uint8Array {
+    return readPages(linear, length, (page) => this.explain(page).physical, this.machine);
+  }
+
+  /** @returns how many bytes were written; writes go through read-only pages, as debuggers do. */
+  write(linear: bigint, bytes: Uint8Array): number {
+    return writePages(linear, bytes, (page) => this.explain(page).physical, this.machine, this.apply);
+  }
+}
+
+/** Physical address of the first byte of a page, or undefined. */
+type PageTranslation = (address: bigint) => number | undefined;
+
+export function readPages(address: bigint, length: number, translate: PageTranslation, machine: Machine): Uint8Array {
+  const out = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const at = wrap64(address + BigInt(done));
+    const size = Math.min(length - done, Number(PAGE - (at % PAGE)));
+    const physical = translate(at);
+    if (physical === undefined || !machine.physical.isRam(physical, size)) break;
+    out.set(machine.physical.peek(physical, size), done);
+    done += size;
+  }
+  return out.subarray(0, done);
+}
+
+export function writePages(
+  address: bigint,
+  bytes: Uint8Array,
+  translate: PageTranslation,
+  machine: Machine,
+  apply: Apply,
+): number {
+  let done = 0;
+  while (done < bytes.length) {
+    const at = wrap64(address + BigInt(done));
+    const size = Math.min(bytes.length - done, Number(PAGE - (at % PAGE)));
+    const physical = translate(at);
+    if (physical === undefined || !machine.physical.isRam(physical, size)) break;
+    apply({ kind: 'memory', physical, bytes: bytes.slice(done, done + size) });
+    done += size;
+  }
+  return done;
+}
+
+/** GUEST_CS_SELECTOR holds `cs`, HOST_FS_BASE holds `fs.base`, …: derived from the names where they agree. */
+function fieldsOf(prefix: 'GUEST' | 'HOST'): ReadonlyMap<string, FieldName> {
+  const spellings: Readonly<Record<string, string>> = {
+    rip: 'RIP',
+    rsp: 'RSP',
+    rflags: 'RFLAGS',
+    efer: 'IA32_EFER',
+    xcr0: '',
+  };
+  const map = new Map<string, FieldName>();
+  for (const { name, partOf } of MACHINE_REGISTERS) {
+    if (partOf !== undefined) continue;
+    const [segment, piece] = name.split('.');
+    const segmentField =
+      piece === undefined ? `${name}_SELECTOR` : `${segment}_${piece === 'rights' ? 'access_rights' : piece}`;
+    const candidates = [spellings[name] ?? name, segmentField].map((stem) => `${prefix}_${stem.toUpperCase()}`);
+    const found = candidates.find((candidate) => candidate in ENCODING);
+    if (found !== undefined) map.set(name, found as FieldName);
+  }
+  return map;
+}
+
+const GUEST_FIELDS = fieldsOf('GUEST');
+const HOST_FIELDS = fieldsOf('HOST');
