@@ -2,7 +2,7 @@
 
 import type { Machine } from '../sim-core/machine/api.ts';
 import type { OutsideEvent } from '../sim-core/machine/history/outside-event.ts';
-import type { Access, Translation } from '../sim-core/mmu/mmu.ts';
+import type { Access, Translation } from '../sim-core/mmu/translation.ts';
 
 const PAGE = 4096n;
 const CR4_SMAP = 1n << 21n;

@@ -3,7 +3,7 @@
 import { decodeStep, describeFault } from '../../debug-adapter/views/translation-views.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
-import type { Translation } from '../../sim-core/mmu/mmu.ts';
+import type { Translation } from '../../sim-core/mmu/translation.ts';
 import { describeBits } from '../../sim-core/vmx/bits.ts';
 import { describeField } from '../../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReasonByName, exitTitle } from '../../sim-core/vmx/exit-reasons.ts';

@@ -2,7 +2,7 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { type FaultStep, stepLines } from '../../sim-core/cpu/fault-step.ts';
 import type { WatchedEvent } from '../../sim-core/machine/watch.ts';
 import { explainStaleUse, type NameCode } from '../../sim-core/mmu/explain-stale.ts';
-import type { TranslationStep } from '../../sim-core/mmu/mmu.ts';
+import type { TranslationStep } from '../../sim-core/mmu/translation.ts';
 import type { DmaFault } from '../../sim-core/platform/dma.ts';
 import { formatRequester } from '../../sim-core/platform/pci/layout.ts';
 import {

@@ -1,5 +1,5 @@
 import type { Fault } from '../../sim-core/mmu/fault.ts';
-import type { Access, Translation, TranslationStep } from '../../sim-core/mmu/mmu.ts';
+import type { Access, Translation, TranslationStep } from '../../sim-core/mmu/translation.ts';
 import { type BitField, bits, describeBits, flag } from '../../sim-core/vmx/bits.ts';
 import { describeQualification, EXIT } from '../../sim-core/vmx/exit-reasons.ts';
 import { EXCEPTIONS, PAGE_FAULT_ERROR } from '../../sim-core/vmx/layouts.ts';

@@ -1,7 +1,7 @@
 import type { Machine, World } from '../../sim-core/machine/api.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import { MACHINE_REGISTERS, registerByName } from '../../sim-core/machine/registers.ts';
-import type { Translation, TranslationContext } from '../../sim-core/mmu/mmu.ts';
+import type { Translation, TranslationContext } from '../../sim-core/mmu/translation.ts';
 import { CODE_MODE, countOf, GPR, OFFSET } from '../../sim-core/state/layout.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../sim-core/vmx/controls.ts';
 import { ENCODING, type FieldName } from '../../sim-core/vmx/fields.ts';

@@ -1,54 +1,24 @@
 import { countOf, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { AccessWatch } from './access-watch.ts';
+import { BounceBuffer } from './bounce-buffer.ts';
 import { Breakpoints, notePending } from './breakpoints.ts';
 import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
+import { highHalf, lowHalf, toLinear } from './halves.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { type StaleStory, TableWatch, type TableWatchHooks } from './table-watch.ts';
 import { MAPPING, PROTECTION_KEY, RIGHT, type Tlb, type TlbEntry } from './tlb.ts';
+import {
+  type Access,
+  currentContext,
+  explainEpt,
+  explainTranslation,
+  type Translation,
+  type TranslationContext,
+} from './translation.ts';
 import { type PageLog, type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, type AccessCode, PAGING, World } from './world.ts';
-
-export type Access = 'read' | 'write' | 'execute';
-
-/** One table entry read on the way of a translation, for people: `explain` never changes anything. */
-export interface TranslationStep {
-  /**
-   * 'PML5E', 'PML4E', 'PDPTE', 'PDE', 'PTE', 'EPT PML4E', …; 'TLB' for the entry that is used instead of a walk:
-   * its value is the physical page address that it gives, which is stale when the walk that follows ends elsewhere.
-   */
-  readonly table: string;
-  /** Whose table: the guest's (or root's) paging, or EPT. */
-  readonly level: 'linear' | 'ept';
-  /** Host-physical address of the entry and its value; for guest tables also the guest-physical address. */
-  readonly entryAddress: number;
-  readonly entryGuestPhysical?: number;
-  readonly value: bigint;
-  /** Set when this entry ends the walk with a fault: the reason in words. */
-  readonly problem?: string;
-}
-
-export interface Translation {
-  readonly steps: readonly TranslationStep[];
-  /** Undefined when the walk fails before it is known. */
-  readonly guestPhysical?: number;
-  readonly physical?: number;
-  readonly fault?: MemoryFault;
-  readonly pageSize?: number;
-}
-
-/** Which world translates: the current one, or another one given by its roots (a guest seen from root operation). */
-export interface TranslationContext {
-  readonly cr0: bigint;
-  readonly cr3: bigint;
-  readonly cr4: bigint;
-  readonly efer: bigint;
-  readonly pdpte: readonly bigint[];
-  /** 0n when EPT is off. */
-  readonly eptp: bigint;
-  readonly cpl: number;
-}
 
 /** Who keeps decoded code per physical page (engine/code-cache.ts): writes to such pages take the slow path. */
 export interface CodeWatch {
@@ -66,12 +36,6 @@ export interface ApicAccess {
   access(offset: number, size: number, kind: Access): number | VmExitFault;
   /** A write that `access` has let pass is done. */
   written(offset: number): void;
-}
-
-/** A stretch of the bounce buffer and where its bytes belong. */
-interface Piece {
-  physical: number;
-  length: number;
 }
 
 /** Paging, EPT and the TLB in front of physical memory. */
@@ -109,16 +73,15 @@ export class Mmu {
   private rights = 0;
   /** PKRU of the fast translations at hand. */
   private pkru = 0;
-  /** The last access that went through the bounce buffer; a second piece when it crosses a page. */
-  private readonly pieces: readonly [Piece, Piece] = [
-    { physical: 0, length: 0 },
-    { physical: 0, length: 0 },
-  ];
+  private readonly bounce: BounceBuffer;
 
   constructor(state: State, physical: PhysicalMemory, tlb: Tlb) {
     this.state = state;
     this.physical = physical;
     this.tlb = tlb;
+    this.bounce = new BounceBuffer(state, physical, (at, length) => {
+      if (this.holdsCode(at)) this.noteWrite(at, length);
+    });
     this.key.processor = tlb.processor;
     this.walker = new Walker(physical, tlb, this.features);
     this.updateContext();
@@ -192,7 +155,7 @@ export class Mmu {
     if ((low & 0xfff) + size <= 4096) {
       const host = this.tlb.fast.probe(low, high, write);
       if (host !== 0) {
-        this.pieces[0].length = 0;
+        this.bounce.clear();
         return host;
       }
     }
@@ -205,7 +168,7 @@ export class Mmu {
   }
 
   private accessAs(low: number, high: number, size: number, write: boolean, user: boolean, implicit: boolean): number {
-    this.pieces[0].length = 0;
+    this.bounce.clear();
     this.apicWrite = -1;
     this.accessedLow = low;
     this.accessedHigh = high;
@@ -236,10 +199,7 @@ export class Mmu {
       return this.accessApic(this.apic, physical % 4096, size, write);
     }
     if (!this.physical.isRamPage(physical)) {
-      this.fillBounce(0, physical, size);
-      this.setPiece(0, physical, size);
-      this.setPiece(1, 0, 0);
-      return OFFSET.bounce;
+      return this.bounce.fill(physical, size);
     }
     const holdsCode = this.holdsCode(physical);
     if (write && holdsCode) {
@@ -356,11 +316,8 @@ export class Mmu {
       this.fault = { ...target, guestLinearAddress: this.accessed };
       return 0;
     }
-    this.fillBounce(0, target, size);
-    this.setPiece(0, target, size);
-    this.setPiece(1, 0, 0);
     this.apicWrite = write ? offset : -1;
-    return OFFSET.bounce;
+    return this.bounce.fill(target, size);
   }
 
   /** Linear address of the access in hand. */
@@ -398,62 +355,14 @@ export class Mmu {
     if (page !== undefined && (first - (first % 4096) === page || second - (second % 4096) === page)) {
       return this.accessApic(this.apic as ApicAccess, first % 4096, size, write);
     }
-    this.fillBounce(0, first, inFirst);
-    this.fillBounce(inFirst, second, size - inFirst);
-    this.setPiece(0, first, inFirst);
-    this.setPiece(1, second, size - inFirst);
-    return OFFSET.bounce;
-  }
-
-  private setPiece(index: 0 | 1, physical: number, length: number): void {
-    this.pieces[index].physical = physical;
-    this.pieces[index].length = length;
-  }
-
-  private fillBounce(offset: number, physical: number, length: number): void {
-    const to = OFFSET.bounce + offset;
-    if (this.physical.isRam(physical, length)) {
-      const from = this.physical.host(physical);
-      this.state.bytes.copyWithin(to, from, from + length);
-      return;
-    }
-    for (let i = 0; i < length; ) {
-      const size = unitAt(physical + i, length - i);
-      const value = this.physical.read(physical + i, size);
-      if (size === 4) this.state.view.setUint32(to + i, value, true);
-      else if (size === 2) this.state.view.setUint16(to + i, value, true);
-      else this.state.bytes[to + i] = value;
-      i += size;
-    }
+    return this.bounce.fillAcross(first, inFirst, second, size - inFirst);
   }
 
   /** Writes the bounce buffer of the last `access` for writing to where it belongs. */
   commit(): void {
-    let from = OFFSET.bounce;
-    for (const { physical, length } of this.pieces) {
-      if (this.physical.isRam(physical, length)) {
-        if (length > 0 && this.holdsCode(physical)) this.noteWrite(physical, length);
-        this.state.bytes.copyWithin(this.physical.host(physical), from, from + length);
-      } else {
-        this.commitToDevice(from, physical, length);
-      }
-      from += length;
-    }
-    this.pieces[0].length = 0;
-    this.pieces[1].length = 0;
+    this.bounce.commit();
     if (this.apicWrite >= 0) this.apic?.written(this.apicWrite);
     this.apicWrite = -1;
-  }
-
-  private commitToDevice(from: number, physical: number, length: number): void {
-    const { view } = this.state;
-    for (let i = 0; i < length; ) {
-      const size = unitAt(physical + i, length - i);
-      const at = from + i;
-      const value = size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at);
-      this.physical.write(physical + i, size, value);
-      i += size;
-    }
   }
 
   /** Physical address of the code byte at `linear`, or -1 with `fault` set. */
@@ -621,57 +530,19 @@ export class Mmu {
     return physical;
   }
 
-  /**
-   * A walk without side effects (no A/D bits, no TLB fill), with every entry read. In the current world the first step
-   * is the TLB's entry, if there is one; the result is always what the tables say.
-   */
+  /** What the tables say of one byte's translation; see `explainTranslation`. Default context: the current world. */
   explain(linear: bigint, access: Access, context?: TranslationContext): Translation {
-    const world = new World();
-    if (context === undefined) world.loadCurrent(this.state);
-    else world.loadContext(context);
-    const steps: TranslationStep[] = [];
-    const low = lowHalf(linear);
-    const high = highHalf(linear);
-    if (!world.isCanonical(high)) return { steps, fault: generalProtection() };
-    if (context === undefined) this.explainTlb(world, low, high, steps);
-    const walker = new Walker(this.physical, this.tlb, this.features);
-    walker.steps = steps;
-    const physical = walker.walk(world, low, high, ACCESS[access], world.user, false);
-    return toTranslation(walker, steps, physical, walker.guestPhysical, 2 ** walker.order);
-  }
-
-  private explainTlb(world: World, low: number, high: number, steps: TranslationStep[]): void {
-    if (world.paging === PAGING.none) return;
-    const kind = world.eptOn ? MAPPING.combined : MAPPING.linear;
-    const entry = this.tlb.find(kind, low, high, world.largeOrder, world);
-    if (entry < 0) return;
-    const value = BigInt(this.tlb.describe(entry).target);
-    steps.push({ table: 'TLB', level: 'linear', entryAddress: 0, value });
+    return explainTranslation(this, linear, access, context);
   }
 
   /** The EPT part alone, for a guest-physical address. */
   explainEpt(guestPhysical: number, access: Access, eptp: bigint): Translation {
-    const world = new World();
-    world.loadContext({ cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n, pdpte: [], eptp, cpl: 0 });
-    const walker = new Walker(this.physical, this.tlb, this.features);
-    const steps: TranslationStep[] = [];
-    walker.steps = steps;
-    const physical = walker.guestPhysicalAccess(world, guestPhysical, ACCESS[access], false);
-    return toTranslation(walker, steps, physical, guestPhysical, 2 ** walker.lastEptOrder);
+    return explainEpt(this, guestPhysical, access, eptp);
   }
 
   /** The current world's context. */
   context(): TranslationContext {
-    const { state } = this;
-    return {
-      cr0: state.get64('cr0'),
-      cr3: state.get64('cr3'),
-      cr4: state.get64('cr4'),
-      efer: state.get64('efer'),
-      pdpte: state.elements('pdpte'),
-      eptp: state.get64('eptp'),
-      cpl: state.get32('cpl'),
-    };
+    return currentContext(this.state);
   }
 }
 
@@ -681,26 +552,3 @@ export class Mmu {
  */
 export const pdpteReserved = (physicalAddressBits: number): bigint =>
   0x1e6n | (0xffff_ffff_ffff_ffffn & ~((1n << BigInt(physicalAddressBits)) - 1n));
-
-/** Largest naturally aligned unit of at most 4 bytes at an address: what a device access is made of. */
-const unitAt = (physical: number, left: number): 1 | 2 | 4 =>
-  physical % 4 === 0 && left >= 4 ? 4 : physical % 2 === 0 && left >= 2 ? 2 : 1;
-
-const toLinear = (low: number, high: number): bigint => (BigInt(high) << 32n) | BigInt(low);
-const lowHalf = (linear: bigint): number => Number(linear & 0xffff_ffffn);
-const highHalf = (linear: bigint): number => Number((linear >> 32n) & 0xffff_ffffn);
-
-function toTranslation(
-  walker: Walker,
-  steps: readonly TranslationStep[],
-  physical: number,
-  guestPhysical: number,
-  pageSize: number,
-): Translation {
-  const fault = walker.fault;
-  if (physical >= 0) return { steps, guestPhysical, physical, pageSize };
-  if (fault === undefined) throw new Error('a walk failed without a fault');
-  return fault.kind === 'exception' || fault.kind === 'vmExit'
-    ? { steps, fault }
-    : { steps, fault, guestPhysical: Number(fault.guestPhysicalAddress) };
-}

@@ -3,9 +3,9 @@
  * somebody asks, from what each entry was filled from; nothing is changed.
  */
 
-import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { MAPPING, RIGHT, type Tlb, type TlbEntry } from './tlb.ts';
+import type { TranslationStep } from './translation.ts';
 import { type PagingFeatures, Walker } from './walk.ts';
 import { ACCESS, PAGING, World } from './world.ts';
 

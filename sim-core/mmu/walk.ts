@@ -4,11 +4,11 @@
 
 import { OFFSET } from '../state/layout.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
-import type { TranslationStep } from './mmu.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { mayWriteSubPages, type SubPageTable } from './sub-page.ts';
 import type { TableWatch } from './table-watch.ts';
 import { ALL_EPT_RIGHTS, MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
+import type { TranslationStep } from './translation.ts';
 import { ACCESS, type AccessCode, PAGING, type World } from './world.ts';
 
 /** What the processor model says about physical addresses and page sizes. */

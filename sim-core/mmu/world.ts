@@ -3,8 +3,8 @@
 import { CR0, CR4, EFER, RFLAGS } from '../state/control-bits.ts';
 import { countOf, EPT_CONTROL, OFFSET, widthOf } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
-import type { TranslationContext } from './mmu.ts';
 import type { TlbTags } from './tlb.ts';
+import type { TranslationContext } from './translation.ts';
 
 /** Paging modes (SDM Vol. 3A, "Paging Modes and Control Bits"). `World.topLevel` tells 4-level and 5-level paging apart. */
 export const PAGING = { none: 0, bits32: 1, pae: 2, ia32e: 3 } as const;

@@ -1,6 +1,7 @@
 /** EPT violations and misconfigurations from the tables: the nested walk, the entry, the bit, the access. */
 
-import type { Access, Mmu, Translation, TranslationContext, TranslationStep } from '../mmu/mmu.ts';
+import type { Mmu } from '../mmu/mmu.ts';
+import type { Access, Translation, TranslationContext, TranslationStep } from '../mmu/translation.ts';
 import { EXIT } from './exit-reasons.ts';
 import type { VmExitRecord } from './records.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { MemoryFault } from '../mmu/fault.ts';
-import type { Access, Translation } from '../mmu/mmu.ts';
+import type { Access, Translation } from '../mmu/translation.ts';
 import { EXIT } from './exit-reasons.ts';
 import { forecastAccesses, type OperandGuest, type OperandIntercepts } from './explain-operands.ts';
 

@@ -12,7 +12,7 @@ import {
 } from 'iced-x86';
 import type { VectoredEvent } from '../cpu/intercepts.ts';
 import type { ExceptionFault, MemoryFault, VmExitFault } from '../mmu/fault.ts';
-import type { Access, Translation } from '../mmu/mmu.ts';
+import type { Access, Translation } from '../mmu/translation.ts';
 import { EXIT } from './exit-reasons.ts';
 import type { ExitForecast } from './explain-instruction.ts';
 import { EXCEPTIONS } from './layouts.ts';
