@@ -39,7 +39,7 @@ const STEPS: readonly Step[] = [
   {
     name: 'integration',
     about: 'house rules, examples and guest programs on the whole machine',
-    files: ['test/*.test.ts', 'test/system/**/*.test.ts', 'test/silicon/*.test.ts', 'test/fuzz/*.test.ts'],
+    files: ['test/*.test.ts', 'test/{system,variables}/**/*.test.ts', 'test/{silicon,fuzz}/*.test.ts'],
     mocha: ['--parallel', '--jobs', '2'],
   },
   { name: 'linux', about: "Debian's kernel, from its loader to power-off", files: ['test/linux/*.test.ts'] },

@@ -12,12 +12,13 @@ import { type Frame, unwind } from '../../debug-adapter/worlds/unwind.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
 
-export type Shown = string | readonly Shown[] | { readonly [name: string]: Shown };
+type ShownParts = { readonly [name: string]: Shown };
+export type Shown = string | readonly Shown[] | ShownParts;
 
 interface ShownFrame {
   readonly name: string;
   readonly pc: string;
-  readonly variables: Readonly<Record<string, Shown>>;
+  readonly variables: ShownParts;
 }
 export interface ShownStop {
   readonly pc: string;
@@ -66,7 +67,7 @@ function stopOf(target: Target): ShownStop {
     const variables = scope.variables.map(({ name, entry }) => [name, shown(scope.value(entry, name))]);
     const name = frame.activation?.name ?? target.functionAt(view.world, frame.lookupPc)?.name ?? '';
     frames.push({ name, pc: frame.pc.toString(), variables: Object.fromEntries(variables) });
-    if (name === 'main') break;
+    if (/(^|::)main$/.test(name)) break;
   }
   return { pc: view.pc.toString(), frames };
 }
@@ -118,14 +119,18 @@ const NO_MEMORY = '<Cannot access memory at address 0x';
  * What gdb shows as we would: numbers of Python's as ours (1.0 is 1, 1e+16 is 10000000000000000).
  * @param own taken where gdb has no memory
  */
-export function normal(value: Shown, own: Shown | undefined): Shown {
+function normal(value: Shown, own: Shown | undefined): Shown {
   if (typeof value === 'string') {
     if (value.startsWith(NO_MEMORY)) return own ?? value;
     return /^-?\d+(\.\d+)?(e[+-]\d+)?$/.test(value) && /[.e]/.test(value) ? pythonFloat(Number(value)) : value;
   }
   if (isList(value)) return value.map((part, index) => normal(part, isList(own) ? own[index] : own));
-  const parts = typeof own === 'object' && !isList(own) ? own : {};
-  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, normal(part, parts[name])]));
+  return normalEach(value, typeof own === 'object' && !isList(own) ? own : {});
+}
+
+/** The same for members and variables. */
+export function normalEach(values: ShownParts, own: ShownParts): ShownParts {
+  return Object.fromEntries(Object.entries(values).map(([name, part]) => [name, normal(part, own[name])]));
 }
 
 const isList = (value: Shown | undefined): value is readonly Shown[] => Array.isArray(value);

@@ -35,9 +35,10 @@ def plain(value):
         if value.is_optimized_out:
             return OPTIMISED_OUT
         if kind.code in NUMBERS:
-            return str(int(value))
+            return str(int(value) if kind.sizeof <= 8 else wide(value, kind))
         if kind.code in POINTERS:
-            if "synthetic pointer" in value.format_string():
+            # gdb 13 breaks down over what Rust's pointers without a value point to.
+            if not is_rust() and "synthetic pointer" in value.format_string():
                 return {"*": plain(value.dereference())}
             return str(int(value) & (1 << 64) - 1)
         if kind.code == gdb.TYPE_CODE_FLT:
@@ -47,10 +48,22 @@ def plain(value):
     return "<type code " + str(kind.code) + ">"
 
 
+def wide(value, kind):
+    """gdb computes with 8 bytes at most, but shows what is in memory."""
+    data = gdb.selected_inferior().read_memory(value.address, kind.sizeof)
+    return int.from_bytes(bytes(data), "little", signed=kind.is_signed)
+
+
+def is_rust():
+    return gdb.selected_frame().language() == "rust"
+
+
 def members(value, kind):
     found = {}
     for index, field in enumerate(kind.fields()):
-        if not hasattr(field, "bitpos"):
+        # Rust's discriminants: what they tell is which of the other members are there.
+        is_discriminant = field.artificial and not field.name
+        if is_discriminant or not hasattr(field, "bitpos"):
             continue
         if field.name and not field.is_base_class:
             found[field.name] = plain(value[field])
@@ -79,12 +92,16 @@ def variables(frame):
     return found
 
 
+def is_main(frame):
+    return frame.name() is not None and frame.name().split("::")[-1] == "main"
+
+
 def frames():
     found = []
     frame = gdb.newest_frame()
     while frame:
         found.append({"name": frame.name(), "pc": str(frame.pc()), "variables": variables(frame)})
-        if frame.name() == "main":
+        if is_main(frame):
             break
         frame = frame.older()
     return found

@@ -50,6 +50,30 @@ namespace {
 int hidden = 7;
 }
 
+class Port {
+public:
+  explicit Port(int number) : number(number) {}
+  virtual int read(int shift) const { return number >> shift; }
+  int number;
+};
+
+class Inverted final : public Port {
+public:
+  Inverted(int number, int &reads) : Port(number), reads(reads) {}
+  __attribute__((noinline)) int read(int shift) const override {
+    int plain = Port::read(shift);
+    reads++;
+    return ~plain;
+  }
+  int &reads;
+};
+
+__attribute__((noinline)) int readAll(const Port *const (&ports)[2], int round) {
+  int sum = 0;
+  for (const Port *port : ports) sum += port->read(round % 3);
+  return sum;
+}
+
 __attribute__((noinline)) long run(Device *devices, int rounds, long &result) {
   Device &first = devices[0];
   auto twice = [&result](int value) { return value * 2 + static_cast<int>(result & 1); };
@@ -68,8 +92,13 @@ __attribute__((noinline)) long run(Device *devices, int rounds, long &result) {
 
 using machine::Mode;
 
-int main() {
+extern "C" int main() {
   machine::Device devices[2] = {{1, Mode::Protected}, {2, Mode::Real}};
   long result = machine::Device::made;
+  int reads = 0;
+  machine::Port plain(0x3f8);
+  machine::Inverted inverted(0x2f8, reads);
+  const machine::Port *const ports[2] = {&plain, &inverted};
+  for (int round = 0; round < 9; round++) result += machine::readAll(ports, round);
   return static_cast<int>(machine::run(devices, 60, result));
 }

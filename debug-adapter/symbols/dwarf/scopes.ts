@@ -180,9 +180,15 @@ function activation(entry: Entry, blocks: readonly Entry[]): Activation {
   return { entry, blocks, name: functionName(entry), call, start: entryPoint(entry) };
 }
 
-/** With the namespaces around its declaration. */
-export function functionName(entry: Entry): string {
-  return qualified(entry.origin);
+/** With the namespaces and classes around its declaration, and before them the function that a local class is in. */
+export function functionName({ origin }: Entry): string {
+  let outer = origin.parent;
+  while (outer && outer.tag !== TAG.subprogram) outer = outer.parent;
+  const name = qualified(origin);
+  if (!outer) return name;
+  const outerName = functionName(outer);
+  const namespace = outerName.slice(0, outerName.lastIndexOf('::') + 2);
+  return `${outerName}::${namespace !== '' && name.startsWith(namespace) ? name.slice(namespace.length) : name}`;
 }
 
 function variablesIn(block: Entry): VariableEntry[] {
