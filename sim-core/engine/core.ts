@@ -98,8 +98,19 @@ export function storeRecordRip(code: Code, record: I32): void {
   storeRip(code, rip.get());
 }
 
+/** Counts an execution of the record; leaves in front of every `hotAfter`th. */
+function countHeat(code: Code, record: I32, hotAfter: number): void {
+  const heat = code.let(load16(record, RECORD.heat).add(1));
+  code.store(2, record, heat, RECORD.heat);
+  code.if(heat.and(hotAfter - 1).eqz(), () => {
+    storeRecordRip(code, record);
+    code.store(4, ZERO, record, OFFSET.exitRecord);
+    leave(code, EXIT.hot);
+  });
+}
+
 /** run(record): executes records until one says to leave; the reason is in `exitCode`. */
-function runFunction(): Code {
+function runFunction(hotAfter: number): Code {
   const code = new Code(HANDLER);
   const record = code.variable('i32', code.parameter(0, 'i32'));
   code.loop((again) => {
@@ -108,6 +119,7 @@ function runFunction(): Code {
       storeRecordRip(code, record.get());
       leave(code, EXIT.budget);
     });
+    if (hotAfter > 0) countHeat(code, record.get(), hotAfter);
     code.store(4, ZERO, left, OFFSET.budget);
     record.set(code.callIndirect('i32', 0, [record.get()], load32(record.get(), RECORD.handler)));
     again(record.get().ne(0));
@@ -216,8 +228,16 @@ export interface Core {
   storeFlags(kind: number, a: bigint, b: bigint, result: bigint): void;
 }
 
-/** Builds the core module and puts the fixed handlers into the table. */
-export function buildCore(memory: WebAssembly.Memory, table: WebAssembly.Table, callbacks: EngineCallbacks): Core {
+/**
+ * Builds the core module and puts the fixed handlers into the table.
+ * @param hotAfter executions of a record between two exits with EXIT.hot, a power of two from 2 to 32768; 0 for none
+ */
+export function buildCore(
+  memory: WebAssembly.Memory,
+  table: WebAssembly.Table,
+  callbacks: EngineCallbacks,
+  hotAfter: number,
+): Core {
   const functions: ModuleImports['functions'] = {
     slow: callbacks.slow,
     crossing: callbacks.crossing,
@@ -232,7 +252,7 @@ export function buildCore(memory: WebAssembly.Memory, table: WebAssembly.Table, 
   // Own functions follow the three imports: lookup is the second.
   const lookup: Callee = { index: 4, signature: LOOKUP };
   const codes = [
-    runFunction(),
+    runFunction(hotAfter),
     lookupFunction(),
     faultFunction(),
     slowHandler(slow),

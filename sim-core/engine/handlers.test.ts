@@ -4,7 +4,7 @@ import { HandlerTable } from './handlers.ts';
 
 describe('the handlers’ table', () => {
   it('grows when a guest uses more forms than it had places for', () => {
-    const handlers = new HandlerTable(new State(1 << 20));
+    const handlers = new HandlerTable(new State(1 << 20), 512);
     const places = handlers.table.length;
     const form = { mnemonic: 0 } as never;
     const indices = Array.from({ length: places }, (_, i) => handlers.index(`form ${i}`, form, () => {}));

@@ -17,6 +17,14 @@ const MOST_PLACES = 4 * TABLE_STEP;
 const LARGEST_GROWING = 600;
 /** RECORD.entry of an instruction inside a compiled block. */
 const INSIDE_REGION = 0xffff;
+/** What RECORD.heat goes on from after 65536 executions: so that it never looks cold again. */
+const STILL_HOT = 0x8000;
+/** Code that is executed this part as often as what has become hot is compiled with it. */
+const WARM_PART = 8;
+/** Logarithm of how many times later an entry into the middle of a region is given its place. */
+const ENTRY_PATIENCE = 3;
+/** Logarithm of how many times later, at most, code is compiled whose page has lost compiled code to writes. */
+const MOST_PATIENCE = 7;
 
 /** One form's handler. */
 export interface Handler {
@@ -31,6 +39,8 @@ interface Region {
   readonly page: number;
   /** Records where control was seen when it was compiled. */
   readonly seeds: readonly number[];
+  /** Those that were inside a region then: control comes to them from elsewhere, too. */
+  readonly entries: readonly number[];
   /** First records of its blocks. */
   readonly heads: readonly number[];
   /** Records of all its instructions, and their number. */
@@ -49,15 +59,18 @@ export class HandlerTable {
   private readonly waiting: number[] = [];
   private next: number = FIXED_HANDLER.count;
   /**
-   * Compiled regions by the address of their page's offset table (the last one may grow), and table indices of regions
-   * that are gone.
+   * Compiled regions by the address of their page's offset table, and table indices of regions that are gone. No
+   * instruction is in two of them.
    */
   private readonly regions = new Map<number, Region[]>();
   private readonly free: number[] = [];
   private readonly dropped = new Map<number, number>();
+  private readonly hotAfter: number;
 
-  constructor(state: State) {
+  /** @param hotAfter executions after which an instruction is hot */
+  constructor(state: State, hotAfter: number) {
     this.state = state;
+    this.hotAfter = hotAfter;
     this.table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_STEP });
   }
 
@@ -104,23 +117,55 @@ export class HandlerTable {
   }
 
   /**
-   * Compiles code of one page and mode to a region; what the page's former region covered is compiled again with it, so
-   * that control stays within one function; a region that has become large stays, and a new one begins.
-   * @param table the page's table offset → record @param seed record where control was seen
+   * Compiles the code around an instruction that was executed `hotAfter` times more by the dispatch loop, unless it is a
+   * region already that is entered no more often than this one should be.
+   * @param table the page's table offset → record
+   * @returns whether a region was made
+   */
+  compileHot(table: number, record: number, functions: Readonly<Record<string, CallableFunction>>): boolean {
+    const { u16, u32 } = this.state;
+    const heat = u16[(record + RECORD.heat) >>> 1] as number;
+    const isOften = heat === 0;
+    if (isOften) u16[(record + RECORD.heat) >>> 1] = STILL_HOT;
+    const growing = (this.regions.get(table) ?? []).filter(({ size }) => size < LARGEST_GROWING);
+    if (this.handlers[u32[(record + RECORD.handler) >>> 2] as number] === undefined) {
+      // A region that is entered very often: one function of all the page's regions leaves less often.
+      return isOften && growing.length > 1 && this.compileRegion(table, growing, {}, functions);
+    }
+    const page = u32[(record + RECORD.page) >>> 2] as number;
+    if (!isOften && heat < this.hotAfter << Math.min(this.drops(page), MOST_PATIENCE)) return false;
+    if (u16[(record + RECORD.entry) >>> 1] === INSIDE_REGION) {
+      if (!isOften && heat < this.hotAfter << ENTRY_PATIENCE) return false;
+      const around = growing.filter(({ covered }) => covered.includes(record));
+      return around.length > 0 && this.compileRegion(table, around, { entries: [record] }, functions);
+    }
+    const touched = new RegionFinder(this.state, this, table, this.leastHeat).touches(record);
+    const joined = growing.filter(({ covered }) => covered.some((one) => touched.has(one)));
+    return this.compileRegion(table, joined, { seeds: [record] }, functions);
+  }
+
+  /** Executions that make an instruction worth compiling with one that is hot. */
+  private get leastHeat(): number {
+    return Math.floor(this.hotAfter / WARM_PART);
+  }
+
+  /**
+   * Compiles a region from records where control was seen, with all that the former regions covered, which it takes the
+   * place of: so that control stays within one function.
    * @returns whether there was anything to compile
    */
-  compileRegion(
-    page: number,
+  private compileRegion(
     table: number,
-    seed: number,
+    former: readonly Region[],
+    added: { readonly seeds?: readonly number[]; readonly entries?: readonly number[] },
     functions: Readonly<Record<string, CallableFunction>>,
   ): boolean {
-    const regions = this.regions.get(table) ?? [];
+    for (const region of former) this.release(region);
+    const regions = (this.regions.get(table) ?? []).filter((region) => !former.includes(region));
     this.regions.set(table, regions);
-    const former = (regions.at(-1)?.size ?? LARGEST_GROWING) < LARGEST_GROWING ? regions.pop() : undefined;
-    if (former) this.release(former);
-    const seeds = [...(former?.seeds ?? []), seed];
-    const blocks = new RegionFinder(this.state, this, table).find(seeds);
+    const seeds = [...former.flatMap((region) => region.seeds), ...(added.seeds ?? [])];
+    const entries = [...former.flatMap((region) => region.entries), ...(added.entries ?? [])];
+    const blocks = new RegionFinder(this.state, this, table, this.leastHeat).find(seeds, entries);
     if (blocks.length === 0) return false;
     const { builder, callees } = this.newModule();
     const index = this.allocate();
@@ -130,7 +175,9 @@ export class HandlerTable {
     this.table.set(index, compiled);
     const { heads } = region;
     const covered = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));
-    regions.push({ index, page, seeds, heads: heads.map(({ record }) => record), covered, size: covered.length });
+    const page = this.state.u32[((covered[0] as number) + RECORD.page) >>> 2] as number;
+    const records = heads.map(({ record }) => record);
+    regions.push({ index, page, seeds, entries, heads: records, covered, size: covered.length });
     this.lead(heads, covered, index);
     return true;
   }
@@ -145,10 +192,11 @@ export class HandlerTable {
     }
   }
 
-  /** Whether a record is executed by the interpreter only, so that compiling it would help. */
-  isOnlyInterpreted(record: number): boolean {
+  /** Whether a record belongs to a region. */
+  isCompiled(record: number): boolean {
     const handler = this.state.u32[(record + RECORD.handler) >>> 2] as number;
-    return this.handlers[handler] !== undefined && this.state.u16[(record + RECORD.entry) >>> 1] !== INSIDE_REGION;
+    if (this.state.u16[(record + RECORD.entry) >>> 1] === INSIDE_REGION) return true;
+    return handler >= FIXED_HANDLER.count && this.handlers[handler] === undefined;
   }
 
   /** Whether it is time to drop regions. */

@@ -23,6 +23,8 @@ export const RECORD = {
   scale: 28,
   /** Segment number × 8: what to add to the per-segment arrays of 8-byte elements (u8). */
   segment: 29,
+  /** Executions by the dispatch loop, modulo 65536: counted where code is compiled at all (u16). */
+  heat: 30,
   /** Displacement, sign-extended (i64). */
   displacement: 32,
   /** Immediate, or near-branch target relative to `codeBase` (i64). */
@@ -54,4 +56,6 @@ export const EXIT = {
   breakpoint: 3,
   /** A slow instruction finished and something wants TypeScript's attention. */
   attention: 4,
+  /** The instruction at `state.rip`, of the record `exitRecord`, has been executed often: RECORD.heat. */
+  hot: 5,
 } as const;

@@ -162,8 +162,9 @@ export class RegionBuilder {
     const targets = [next];
     let dispatches = false;
     for (const { record, form } of instructions) {
-      if (form.flow === 'conditional' || form.flow === 'jump') targets.push(this.targetOf(record));
-      else if (form.flow !== 'next') dispatches = true;
+      const { flow } = form;
+      if (flow === 'conditional' || flow === 'jump' || flow === 'call') targets.push(this.targetOf(record));
+      if (flow !== 'conditional' && flow !== 'jump' && flow !== 'next') dispatches = true;
     }
     const numbers = targets.map((record) => this.numbers.get(record)).filter((number) => number !== undefined);
     return { targets: numbers, dispatches, entered };

@@ -1,4 +1,5 @@
 import type { State } from '../state/state.ts';
+import { FIXED_HANDLER } from './core.ts';
 import type { HandlerTable } from './handlers.ts';
 import { LINK, RECORD } from './record.ts';
 import type { RegionBlock, RegionInstruction } from './region.ts';
@@ -9,7 +10,7 @@ const LARGEST_REGION = 800;
 
 /**
  * Finds what to compile together: from a hot instruction, everything of its page that direct branches, calls and fall
- * through reach, as far as it is decoded and staged.
+ * through reach, as far as it is staged, warm, and in no other region.
  */
 export class RegionFinder {
   private readonly state: State;
@@ -17,29 +18,32 @@ export class RegionFinder {
   private readonly table: number;
   private readonly leaders = new Set<number>();
   private readonly seen = new Map<number, RegionInstruction>();
+  /** Instructions of other regions that branches and fall through lead to. */
+  private readonly touched = new Set<number>();
+  /** Leaders that an instruction leads to that is not staged: control begins there. */
+  private readonly resumed = new Set<number>();
+  private readonly leastHeat: number;
 
-  /** @param table the page's table offset → record */
-  constructor(state: State, handlers: HandlerTable, table: number) {
+  /** @param table the page's table offset → record @param leastHeat executions that make an instruction warm */
+  constructor(state: State, handlers: HandlerTable, table: number, leastHeat: number) {
     this.state = state;
     this.handlers = handlers;
     this.table = table;
+    this.leastHeat = leastHeat;
   }
 
-  /** @param seeds records where control was seen @returns blocks, or none when nothing there can be compiled */
-  find(seeds: Iterable<number>): RegionBlock[] {
-    const waiting = [...seeds];
-    const entered = new Set(waiting);
-    while (waiting.length > 0 && this.seen.size < LARGEST_REGION) {
-      for (const leader of this.follow(waiting.shift() as number)) {
-        if (this.leaders.has(leader)) continue;
-        this.leaders.add(leader);
-        waiting.push(leader);
-      }
-    }
+  /**
+   * @param seeds records where control was seen @param entries those that it comes to by no branch that is known
+   * @returns blocks, or none when nothing there can be compiled
+   */
+  find(seeds: Iterable<number>, entries: readonly number[] = []): RegionBlock[] {
+    const entered = new Set(seeds);
+    this.followAll(entered);
     for (const [record, { form }] of this.seen) {
       if (form.flow === 'next' || form.flow === 'conditional') entered.delete(this.u32(record + RECORD.next));
     }
     for (const leader of this.leaders) entered.delete(leader);
+    for (const record of [...this.resumed, ...entries]) entered.add(record);
     for (const seed of entered) this.leaders.add(seed);
     for (const record of this.seen.keys())
       if (this.handlers.blockStarts.has(this.offset(record))) this.leaders.add(record);
@@ -47,6 +51,27 @@ export class RegionFinder {
     // In the order of the guest's code: most of its branches then lead forwards in the region, too.
     found.sort((a, b) => this.offset(a) - this.offset(b));
     return found.map((leader) => this.block(leader, entered.has(leader)));
+  }
+
+  /** @returns instructions of other regions that control comes to from a record, but not by a call */
+  touches(seed: number): ReadonlySet<number> {
+    this.followAll([seed]);
+    return this.touched;
+  }
+
+  private followAll(seeds: Iterable<number>): void {
+    const waiting = [...seeds];
+    while (waiting.length > 0 && this.seen.size < LARGEST_REGION) {
+      for (const leader of this.follow(waiting.shift() as number)) {
+        if (this.leaders.has(leader) || !this.isWarm(leader)) continue;
+        this.leaders.add(leader);
+        waiting.push(leader);
+      }
+    }
+  }
+
+  private isWarm(record: number): boolean {
+    return (this.state.u16[(record + RECORD.heat) >>> 1] as number) >= this.leastHeat;
   }
 
   private u32(at: number): number {
@@ -66,17 +91,29 @@ export class RegionFinder {
   private follow(start: number): number[] {
     const leaders: number[] = [];
     for (let record = start; !this.seen.has(record) && this.seen.size < LARGEST_REGION; ) {
+      if (this.handlers.isCompiled(record) || (record !== start && !this.isWarm(record))) break;
+      const next = this.u32(record + RECORD.next);
       const instruction = this.instruction(record);
-      if (!instruction) break;
+      if (!instruction) {
+        if (this.u32(record + RECORD.handler) === FIXED_HANDLER.slow) this.resumed.add(next);
+        break;
+      }
       this.seen.set(record, instruction);
       const { flow } = instruction.form;
-      const next = this.u32(record + RECORD.next);
-      if (flow === 'jump' || flow === 'conditional' || flow === 'call') leaders.push(...this.target(record));
+      const targets = flow === 'jump' || flow === 'conditional' || flow === 'call' ? this.target(record) : [];
+      leaders.push(...targets);
       if (flow === 'call' || flow === 'indirectCall') leaders.push(next);
+      if (flow === 'jump' || flow === 'conditional') this.touch(targets[0]);
+      if (flow !== 'jump' && flow !== 'indirect' && flow !== 'return') this.touch(next);
       if (flow !== 'next' && flow !== 'conditional') break;
       record = next;
     }
+    leaders.push(...this.resumed);
     return leaders;
+  }
+
+  private touch(record: number | undefined): void {
+    if (record !== undefined && this.handlers.isCompiled(record)) this.touched.add(record);
   }
 
   /** The decoded record in this page that a near branch leads to; remembered in the branch's own record. */

@@ -17,8 +17,6 @@ import type { State } from '../state/state.ts';
 
 const PAGE = 4096;
 const LONGEST_INSTRUCTION = 15;
-/** Samples in one 64-byte chunk of code that make it worth compiling. */
-const HOT = 3;
 /** Room that one decoding needs at most: a page of one-byte instructions, the block's end, its table. */
 const ROOM = PAGE + 2;
 
@@ -53,8 +51,8 @@ export interface ProcessorOptions {
   readonly compile?: boolean;
   /** Page offsets of instructions that begin a block of compiled code of their own. Default: none. */
   readonly blockStarts?: Iterable<number>;
-  /** Instructions between two looks for hot code, on average. Default 20,000. */
-  readonly sampleInterval?: number;
+  /** Executions that make an instruction worth compiling: a power of two from 2 to 32768. Default 512. */
+  readonly hotAfter?: number;
 }
 
 /**
@@ -71,8 +69,6 @@ export class Processor {
   private readonly hooks: ProcessorHooks;
   private readonly handlers: HandlerTable;
   private readonly core: Core;
-  private readonly compiles: boolean;
-  private readonly sampleInterval: number;
   private readonly semantics: ReadonlyMap<number, Semantics>;
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
@@ -86,16 +82,14 @@ export class Processor {
     hooks: ProcessorHooks,
     options: ProcessorOptions = {},
   ) {
-    this.compiles = options.compile ?? true;
-    this.sampleInterval = options.sampleInterval ?? 20_000;
-    this.untilSample = this.nextSample();
+    const { compile = true, hotAfter = 512 } = options;
     this.semantics = options.semantics ?? SEMANTICS;
     this.hooks = hooks;
     this.cpu = cpu;
     this.state = cpu.state;
     this.slowTable = slowTable;
     this.cache = new CodeCache(this.state);
-    this.handlers = new HandlerTable(this.state);
+    this.handlers = new HandlerTable(this.state, hotAfter);
     this.handlers.blockStarts = new Set(options.blockStarts);
     const callbacks = {
       slow: (record: number) => this.slow(record),
@@ -108,7 +102,7 @@ export class Processor {
       segment: (segment: number, offset: number, sizeAndWrite: number) => this.segment(segment, offset, sizeAndWrite),
       raise: (vector: number) => this.raise(vector),
     };
-    this.core = buildCore(this.state.memory, this.handlers.table, callbacks);
+    this.core = buildCore(this.state.memory, this.handlers.table, callbacks, compile ? hotAfter : 0);
     const { lookup, fault, storeFlags } = this.core;
     this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
@@ -144,23 +138,9 @@ export class Processor {
   /** Executes up to `count` instructions from `state.rip`; less when it returns early (see EXIT). */
   run(count: number): void {
     const { state } = this;
-    state.setFloat('granted', 0);
-    this.kicked = false;
-    let left = count;
-    while (left > 0) {
-      const portion = Math.min(left, this.untilSample);
-      left -= portion;
-      const before = state.getFloat('granted');
-      state.setFloat('granted', before + portion);
-      state.set32('budget', portion);
-      this.dispatch();
-      this.untilSample -= this.executed - before;
-      if (state.get32('exitCode') !== EXIT.budget || this.kicked) return;
-      if (this.untilSample > 0) continue;
-      this.untilSample = this.nextSample();
-      this.sample();
-      state.set32('exitCode', EXIT.budget);
-    }
+    state.setFloat('granted', count);
+    state.set32('budget', count);
+    this.dispatch();
   }
 
   private dispatch(): void {
@@ -171,8 +151,11 @@ export class Processor {
       while (record !== 0) {
         this.core.run(record);
         this.accessing = 0;
-        if (state.get32('exitCode') !== EXIT.resolve) break;
-        record = this.resolve();
+        const exit = state.get32('exitCode');
+        if (exit === EXIT.hot) this.compileHot();
+        else if (exit !== EXIT.resolve) break;
+        record = this.core.lookup();
+        if (record === 0) record = this.resolve();
       }
     } while (state.get32('exitCode') === EXIT.fault && this.deliversFault());
   }
@@ -186,41 +169,17 @@ export class Processor {
     return false;
   }
 
-  // ---- finding hot code
+  // ---- hot code
 
-  private samples = 0;
-  /** Instructions to grant until the next look at where the guest is. */
-  private untilSample: number;
-  private readonly heat = new Map<number, number>();
-
-  /** Instructions until the next look at where the guest is: irregular, so as not to beat with its loops. */
-  private nextSample(): number {
-    this.samples = (this.samples + 7919) % 10_007;
-    return Math.ceil(((15_000 + this.samples) * this.sampleInterval) / 20_000);
-  }
-
-  /** Counts where the guest is, and compiles what is seen often. */
-  private sample(): void {
-    const record = this.core.lookup();
-    if (record === 0) return;
+  /** Compiles around the instruction that was executed often, if it is worth it. */
+  private compileHot(): void {
     const { u32, u16 } = this.state;
-    if (!this.handlers.isOnlyInterpreted(record)) return;
-    const page = u32[(record + RECORD.page) >>> 2] as number;
-    const chunk = page * 64 + ((u16[(record + RECORD.offset) >>> 1] as number) >> 6);
-    const heat = (this.heat.get(chunk) ?? 0) + 1;
-    this.heat.set(chunk, heat);
-    if (this.compiles && heat % this.hot(page) === 0) this.compileFrom(record, page);
-  }
-
-  /** Samples that make code of a page worth compiling: more for a page whose compiled code was written before. */
-  private hot(page: number): number {
-    return HOT << Math.min(this.handlers.drops(page), 12);
-  }
-
-  private compileFrom(record: number, page: number): void {
+    const record = u32[OFFSET.exitRecord >>> 2] as number;
+    const table = u32[OFFSET.codeTable >>> 2] as number;
+    // Instructions that cross into another page have no place of their own in the table.
+    if (u32[(table >>> 2) + (u16[(record + RECORD.offset) >>> 1] as number)] !== record) return;
     if (this.handlers.isNearlyFull) this.flush();
-    else if (this.handlers.compileRegion(page, this.state.get32('codeTable'), record, this.handlerImports))
-      this.regions++;
+    else if (this.handlers.compileHot(table, record, this.handlerImports)) this.regions++;
   }
 
   /** Regions compiled so far. */
@@ -472,15 +431,11 @@ export class Processor {
     if (this.state.get32('attention') !== 0) this.kick();
   }
 
-  /** Whether the budget was taken away, to leave the dispatch loop after the instruction in hand. */
-  private kicked = false;
-
   /** Makes `run` return before the next instruction. */
   kick(): void {
     const { state } = this;
     state.setFloat('granted', state.getFloat('granted') - state.get32('budget'));
     state.set32('budget', 0);
-    this.kicked = true;
   }
 
   /** Instructions begun since `run` that are not in `state.retired` yet, the one in hand included. */

@@ -13,8 +13,8 @@ const NOT_REPEATABLE = new Set([
   'Jmp', 'Call', 'Ret', 'Push', 'Pop', 'Pushfq', 'Pushf', 'Popfq', 'Popf', 'Enter', 'Leave',
 ]); // biome-ignore format: a list reads better in rows
 
-/** Enough for the loop to be found hot and then to run compiled. */
-const SAMPLE_INTERVAL = 400;
+/** The loop is found hot soon, and then runs compiled. */
+const HOT_AFTER = 128;
 const INSTRUCTIONS = 2200;
 const LOOP_PAGES = { first: 0x30_0000, count: 240 } as const;
 
@@ -33,7 +33,7 @@ describe('compiled code and the interpreter', () => {
     let regions = 0;
     for (let from = 0; from < cases.length; from += LOOP_PAGES.count) {
       // A page of its own for each loop: code of a page that is written often is compiled late.
-      const compiled = new Simulated(CPU_INSTRUCTIONS, { sampleInterval: SAMPLE_INTERVAL });
+      const compiled = new Simulated(CPU_INSTRUCTIONS, { hotAfter: HOT_AFTER });
       const interpreted = new Simulated(CPU_INSTRUCTIONS, { compile: false });
       cases.slice(from, from + LOOP_PAGES.count).forEach((test: Case, i) => {
         const rip = LOOP_PAGES.first + i * 0x1000 + 0x400;
