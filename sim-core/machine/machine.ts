@@ -14,7 +14,6 @@ import {
   deliverFault,
   endShadow,
   isMonitored,
-  isResuming,
   isSingleStepping,
   serviceBoundary,
   shadowOf,
@@ -30,7 +29,6 @@ import { stagedInstructions } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
 import { EXIT } from '../engine/record.ts';
 import type { Iommu } from '../iommu/iommu.ts';
-import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
@@ -45,7 +43,7 @@ import type { PciFunction } from '../platform/pci/function.ts';
 import { Platform, type PlatformState } from '../platform/platform.ts';
 import type { Uart } from '../platform/uart.ts';
 import { BLOCKING } from '../state/control-bits.ts';
-import { ACTIVITY, type CodeMode } from '../state/layout.ts';
+import { ACTIVITY } from '../state/layout.ts';
 import { ProcessorState } from '../state/processor-state.ts';
 import { State } from '../state/state.ts';
 import { vmxInstructions } from '../vmx/instructions.ts';
@@ -64,6 +62,8 @@ import type {
 import type { OutsideEvent } from './history/outside-event.ts';
 import type { Position } from './history/position.ts';
 import type { Rewindable } from './history/rewindable.ts';
+import { InstructionBreakpoints } from './instruction-breakpoints.ts';
+import { peekInstruction } from './peek-instruction.ts';
 import { Processor } from './processor.ts';
 import { type LogicalProcessor, Processors, viewOf } from './processors.ts';
 import { registerByName } from './registers.ts';
@@ -117,25 +117,12 @@ class SimulatedMachine implements Machine, Rewindable {
   private readonly mmus: readonly Mmu[];
   private readonly logical: Processors;
   private readonly watcher: Watcher;
-  private breakpoints: readonly BreakpointLocation[] = [];
-  private breakpointOffsets = new Set<number>();
-  /** Page offsets at which the guest's own debug registers have ever had an instruction breakpoint. */
-  private readonly guestBreakpointOffsets = new Set<number>();
-  private decodesAnew = false;
-  /** Whether it was the debugger that asked for the last stop in front of an instruction, not the guest. */
-  private debuggerStops = false;
-  /** RFLAGS.RF was set when the instruction in hand began: it ignores the guest's instruction breakpoints. */
-  private resuming = false;
+  private readonly breakpoints: InstructionBreakpoints;
   /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
   private stop: StopReason | undefined;
-  /** RIP at which `run` started: its breakpoint does not stop the first instruction. */
-  private startRip = 0n;
-  private atStart = false;
   /** Of the slice that runs: when it must end, and a stop that the delivery of a fault in it has caused. */
   private deadline = Infinity;
   private outcome: StopReason | undefined;
-  /** In replays: breakpoints and filters stop nothing. */
-  private ignoresStops = false;
   /** Inside `run` or `step`. */
   private running = false;
 
@@ -182,7 +169,11 @@ class SimulatedMachine implements Machine, Rewindable {
         onMemoryMapChange: () => this.forgetMappings(),
       },
     });
-    this.watcher = this.makeWatcher();
+    const surroundings = this.surroundings();
+    this.watcher = new Watcher(surroundings);
+    this.breakpoints = new InstructionBreakpoints(surroundings);
+    this.platform.dma.onAccess = (requester, address, physical, length, write) =>
+      this.watcher.deviceAccessed({ requester, address, physical, length, write });
     const { quantum = DEFAULT_QUANTUM } = config;
     if (!(quantum >= 1)) throw new RangeError(`a quantum of ${quantum} cycles: give 1 or more`);
     const all = states.map((state) => this.makeProcessor(state, model, clock));
@@ -190,9 +181,9 @@ class SimulatedMachine implements Machine, Rewindable {
     const slow = new Map([...CPU_INSTRUCTIONS, ...vmxInstructions(() => this.logical.loaded.vmx)]);
     if (all.length > 1) slow.set(Mnemonic.Pause, this.yieldingPause(slow.get(Mnemonic.Pause)));
     const hooks = {
-      mayBreakAt: (offset: number) => this.breakpointOffsets.has(offset) || this.guestBreakpointOffsets.has(offset),
-      mayBreakOn: (instruction: Instruction) => this.watcher.wants(instruction),
-      stopsHere: (instruction: () => DecodedInstruction) => this.stopsHere(instruction),
+      mayBreakAt: (offset: number) => this.breakpoints.mayLieAt(offset),
+      mayBreakOn: (instruction: Instruction) => this.breakpoints.mayBreakOn(instruction),
+      stopsHere: (instruction: () => DecodedInstruction) => this.breakpoints.stopsHere(instruction),
       deliverFault: (fault: Fault) => this.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...stagedInstructions(all.length === 1), ...VMX_SEMANTICS]);
@@ -202,11 +193,19 @@ class SimulatedMachine implements Machine, Rewindable {
     this.logical.visit(({ number, cpu }) => powerUp(cpu, number));
   }
 
-  private makeWatcher(): Watcher {
+  /** The parts of whoever's turn it is. */
+  private surroundings() {
     const machine = this;
-    const watcher = new Watcher({
+    return {
+      state: this.state,
+      get processor() {
+        return machine.processor;
+      },
       get cpu() {
         return machine.cpu;
+      },
+      get mmu() {
+        return machine.mmu;
       },
       get vmx() {
         return machine.vmx;
@@ -217,15 +216,15 @@ class SimulatedMachine implements Machine, Rewindable {
       get selected() {
         return machine.selected;
       },
+      get watcher() {
+        return machine.watcher;
+      },
       instructionAddress: () => this.processor.linearOfInstruction(),
       interrupt: () => {
         this.state.set32('attention', 1);
         this.processor.kick();
       },
-    });
-    this.platform.dma.onAccess = (requester, address, physical, length, write) =>
-      watcher.deviceAccessed({ requester, address, physical, length, write });
-    return watcher;
+    };
   }
 
   /** The platform's ports, with a look at each access. */
@@ -247,7 +246,7 @@ class SimulatedMachine implements Machine, Rewindable {
   private makeProcessor(state: ProcessorState, model: CpuModel, clock: Clock): LogicalProcessor {
     const number = state.index;
     const mmu = this.mmus[number] as Mmu;
-    mmu.onBreakpointsChanged = () => this.noteGuestBreakpoints();
+    mmu.onBreakpointsChanged = () => this.breakpoints.noteGuest();
     mmu.onContextChanged = () => {
       noteRing(this.cpu);
       this.watcher.noteContext();
@@ -368,11 +367,11 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   withoutStops(work: () => void): void {
-    this.ignoresStops = true;
+    this.breakpoints.areIgnored = true;
     try {
       work();
     } finally {
-      this.ignoresStops = false;
+      this.breakpoints.areIgnored = false;
     }
   }
 
@@ -419,12 +418,7 @@ class SimulatedMachine implements Machine, Rewindable {
   // ---- breakpoints
 
   setBreakpoints(locations: readonly BreakpointLocation[]): void {
-    const before = this.breakpointOffsets;
-    const now = new Set(locations.map(({ address }) => Number(address & 0xfffn)));
-    this.breakpoints = locations;
-    this.breakpointOffsets = now;
-    const changed = [...before, ...now].filter((offset) => before.has(offset) !== now.has(offset));
-    if (changed.length > 0) this.processor.forgetAt(changed);
+    this.breakpoints.set(locations);
   }
 
   setInstructionStops(stops: readonly InstructionStop[]): void {
@@ -447,32 +441,10 @@ class SimulatedMachine implements Machine, Rewindable {
     this.logical.visit(() => this.watcher.adoptState());
   }
 
-  /** Asked in front of an instruction that something is to be done about. */
-  private stopsHere(instruction: () => DecodedInstruction): boolean {
-    this.debuggerStops = this.stopsForDebugger(instruction);
-    if (this.debuggerStops) return true;
-    const ignored = this.resuming && this.processor.executed <= 1;
-    const { code } = this.mmu.breakpoints;
-    if (code.length > 0 && !ignored && !isResuming(this.state) && this.hitsGuest() !== 0) return true;
-    if (this.watcher.hasRules && !this.ignoresStops) this.watcher.before(instruction());
-    return false;
-  }
-
-  private stopsForDebugger(instruction: () => DecodedInstruction): boolean {
-    if (this.ignoresStops) return false;
-    const rip = this.processor.linearRip();
-    if (this.atStart && rip === this.startRip && this.processor.executed <= 1) return false;
-    if (this.watcher.hasRules && this.watcher.stopsAt(instruction()).length > 0) return true;
-    return this.breakpoints.some(
-      ({ address, world = this.world, processor = this.selected }) =>
-        address === rip && world === this.world && processor === this.selected,
-    );
-  }
-
   /** Judges what has happened to something watched since the last boundary. */
   private settleWatches(): void {
     if (!this.watcher.isPending) return;
-    if (this.ignoresStops) {
+    if (this.breakpoints.areIgnored) {
       this.watcher.discard();
       return;
     }
@@ -480,28 +452,12 @@ class SimulatedMachine implements Machine, Rewindable {
     if (hits.length > 0 && this.onWatch?.(hits)) this.stopWith({ kind: 'watchpoint', hits });
   }
 
-  /** DR6 bits of the guest's own instruction breakpoints at RIP. */
-  private hitsGuest(): number {
-    return this.mmu.breakpoints.matchCode(this.processor.linearRip());
-  }
-
-  /** Code that was decoded without a look at a new breakpoint's offset is decoded anew at the next boundary. */
-  private noteGuestBreakpoints(): void {
-    for (const { address } of this.mmu.breakpoints.code) {
-      const offset = Number(address & 0xfffn);
-      if (this.guestBreakpointOffsets.has(offset)) continue;
-      this.guestBreakpointOffsets.add(offset);
-      this.decodesAnew = true;
-      this.state.set32('attention', 1);
-    }
-  }
-
   requestStop(): void {
     this.stopWith({ kind: 'paused' });
   }
 
   private stopWith(reason: StopReason): void {
-    if (this.ignoresStops && !ENDS.has(reason.kind)) return;
+    if (this.breakpoints.areIgnored && !ENDS.has(reason.kind)) return;
     this.stop ??= reason;
     this.state.set32('attention', 1);
   }
@@ -527,8 +483,7 @@ class SimulatedMachine implements Machine, Rewindable {
   private execute(instructions: number, single?: number | 'anyone', goesOn = false): StopReason {
     this.running = true;
     this.logical.resume();
-    this.startRip = this.processor.linearRip();
-    this.atStart = !goesOn;
+    this.breakpoints.begin(goesOn);
     // What the debugger itself has done to something watched is nothing to tell.
     this.watcher.discard();
     try {
@@ -547,7 +502,7 @@ class SimulatedMachine implements Machine, Rewindable {
       if (this.stop) return this.takeStop();
       if (left <= 0 || others <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
-      if (this.logical.takeTurn(this.cycles)) this.atStart = false;
+      if (this.logical.takeTurn(this.cycles)) this.breakpoints.leaveStart();
       const isSingle = single === 'anyone' || single === this.selected;
       const counts = single === undefined || isSingle;
       if (this.cycles >= this.state.getFloat('perfDeadline')) updateCounters(this.cpu);
@@ -571,7 +526,7 @@ class SimulatedMachine implements Machine, Rewindable {
       const outcome = this.slice(counts ? left : others);
       if (counts) left -= this.instructions - before;
       else others -= this.instructions - before;
-      this.atStart = false;
+      this.breakpoints.leaveStart();
       if (outcome) return outcome;
     }
   }
@@ -585,10 +540,7 @@ class SimulatedMachine implements Machine, Rewindable {
   /** Events at an instruction boundary; a stop reason when one ends the run. */
   private boundary(): StopReason | undefined {
     this.state.set32('attention', 0);
-    if (this.decodesAnew) {
-      this.decodesAnew = false;
-      this.processor.flush();
-    }
+    this.breakpoints.decodeAnew();
     for (;;) {
       const delivery = serviceBoundary(this.cpu);
       if (!delivery) return undefined;
@@ -631,7 +583,7 @@ class SimulatedMachine implements Machine, Rewindable {
     const shadow = shadowOf(state);
     const stepping = isSingleStepping(state);
     const resume = beginResume(state);
-    this.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
+    this.breakpoints.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
     const wasNonRoot = state.get32('nonRoot');
     this.deadline = this.nextDeadline();
     state.setFloat('sliceEnd', this.deadline);
@@ -657,8 +609,8 @@ class SimulatedMachine implements Machine, Rewindable {
 
   /** A breakpoint of the debugger, or else one of the guest's own: #DB before the instruction. */
   private breakpoint(): StopReason | undefined {
-    if (this.debuggerStops) return { kind: 'breakpoint', address: this.processor.linearRip() };
-    const debugStatus = BigInt(this.hitsGuest());
+    if (this.breakpoints.debuggerStops) return { kind: 'breakpoint', address: this.processor.linearRip() };
+    const debugStatus = BigInt(this.breakpoints.hitsGuest());
     return this.afterDelivery(deliverFault(this.cpu, { ...exception(VECTOR.db), debugStatus }));
   }
 
@@ -689,22 +641,6 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   decodeAt(linear: bigint): DecodedInstruction | undefined {
-    const bytes = this.peekCode(linear);
-    if (bytes.length === 0) return undefined;
-    const decoder = new InstructionDecoder(this.state.get32('codeMode') as CodeMode, bytes, 0);
-    const decoded = decoder.next() === 'ok' ? decoder.decoded() : undefined;
-    decoder.free();
-    return decoded;
-  }
-
-  /** Up to 15 bytes at a linear address, without side effects. */
-  private peekCode(linear: bigint): Uint8Array {
-    const bytes: number[] = [];
-    for (let i = 0n; i < 15n; i++) {
-      const { physical } = this.mmu.explain(linear + i, 'execute');
-      if (physical === undefined) break;
-      bytes.push(this.physical.peek(physical, 1)[0] ?? 0);
-    }
-    return Uint8Array.from(bytes);
+    return peekInstruction(this.mmu, linear);
   }
 }
