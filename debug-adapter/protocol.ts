@@ -268,7 +268,17 @@ export interface LaunchArguments {
   /** Programs that run as guests: their symbols are used in VMX non-root operation. */
   guests?: { name: string; program: string; loadAddress?: string; when?: When }[];
   /** Further files with symbols of the boot image: ELF files, or lists of symbols such as a kernel's System.map. */
-  symbols?: (string | { path: string; name?: string; loadAddress?: string; when?: When })[];
+  symbols?: (
+    | string
+    | {
+        path: string;
+        name?: string;
+        loadAddress?: string;
+        /** Of an object file, as a Linux kernel's module: where its sections are, by name. */
+        sections?: Record<string, Hex>;
+        when?: When;
+      }
+  )[];
   machine?: {
     memory?: string;
     cpus?: number;

@@ -52,6 +52,7 @@ const SYMBOLS: Keys<Exclude<NonNullable<LaunchArguments['symbols']>[number], str
   path: true,
   name: true,
   loadAddress: true,
+  sections: true,
   when: true,
 };
 const WHEN: Keys<When> = { mode: true, vpid: true, eptp: true, cr3: true, from: true, to: true };

@@ -77,7 +77,13 @@ const MACHINE_SHAPE = {
   iommu: 'boolean?',
 } as const;
 const GUEST_SHAPE = { name: 'string', program: 'string', loadAddress: 'string?', when: 'object?' } as const;
-const SYMBOLS_SHAPE = { path: 'string', name: 'string?', loadAddress: 'string?', when: 'object?' } as const;
+const SYMBOLS_SHAPE = {
+  path: 'string',
+  name: 'string?',
+  loadAddress: 'string?',
+  sections: 'object?',
+  when: 'object?',
+} as const;
 const WHEN_SHAPE = {
   mode: 'string?',
   vpid: 'number?',
@@ -100,7 +106,11 @@ function checkLaunch(args: unknown): LaunchArguments {
   }
   for (const symbols of launch.symbols ?? []) {
     if (typeof symbols === 'string') continue;
-    checkWhen('symbols[]', shapedPart('launch', 'symbols[]', symbols, SYMBOLS_SHAPE).when);
+    const { when, sections } = shapedPart('launch', 'symbols[]', symbols, SYMBOLS_SHAPE);
+    checkWhen('symbols[]', when);
+    if (Object.values(sections ?? {}).some((address) => typeof address !== 'string')) {
+      throw errors.badLaunchValue('symbols[].sections', 'it must map names of sections to addresses such as "0x1000"');
+    }
   }
   if (launch.stopOn !== undefined && !STOP_ON.some((known) => known === launch.stopOn)) {
     throw errors.badLaunchValue('stopOn', `'${launch.stopOn}' is not one of ${STOP_ON.join(', ')}`);

@@ -21,7 +21,8 @@ import {
 import { FormatError } from '../symbols/byte-reader.ts';
 import type { FileImage } from '../symbols/file-image.ts';
 import { baseName } from '../symbols/paths.ts';
-import { type FunctionRange, type LineRange, Program } from '../symbols/program.ts';
+import { type FunctionRange, type LineRange, type Place, Program } from '../symbols/program.ts';
+import { findModule } from '../worlds/linux-modules.ts';
 import { LoadedProgram } from '../worlds/loaded-program.ts';
 import { hex } from '../worlds/memory-reference.ts';
 import {
@@ -156,7 +157,9 @@ export class Target {
     if (searched.length === 0) return [];
     const suspended = this.vcpus.suspended(this.machine).map((guest) => this.suspendedView(guest));
     const views = [this.view('guest'), this.view('vmm'), ...suspended];
-    return searched.filter((loaded) => loaded.locate(views));
+    // A module is found by its kernel, which is looked for before.
+    const kernelsFirst = searched.toSorted((a, b) => Number(a.program.elf.isObject) - Number(b.program.elf.isObject));
+    return kernelsFirst.filter((loaded) => loaded.locate(views, (view, module) => findModule(this, view, module)));
   }
 
   /** Those of which it is known where they are. */
@@ -280,18 +283,14 @@ async function readModule(files: FileReader, line: string): Promise<BootModule> 
 async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
   const mapPath = sourceMapper(launch.sourceMap ?? {});
   const programs: LoadedProgram[] = [];
-  const read = (
-    path: string,
-    bytes: Uint8Array | FileImage,
-    { name = baseName(path), loadAddress, when }: Entry,
-  ): void => {
-    const at = (address: bigint | undefined, required = true): Program | undefined =>
-      readProgram(name, path, bytes, address, mapPath, required);
-    const isSearched = loadAddress === AUTOMATIC;
-    const known = isSearched || loadAddress === undefined ? undefined : parseAddress('loadAddress', loadAddress);
+  const read = (path: string, bytes: Uint8Array | FileImage, entry: Entry): void => {
+    const at = (place: Place | undefined, required = true): Program | undefined =>
+      readProgram(entry.name ?? baseName(path), path, bytes, place, mapPath, required);
+    const known = placeOf(entry);
     const program = at(known, path !== launch.program);
-    if (program)
-      programs.push(new LoadedProgram(program, when, isSearched ? (address) => at(address) ?? program : undefined));
+    if (!program) return;
+    const isSearched = entry.loadAddress === AUTOMATIC || (program.elf.isObject && known === undefined);
+    programs.push(new LoadedProgram(program, entry.when, isSearched ? (place) => at(place) ?? program : undefined));
   };
   for (const { program, when, ...guest } of launch.guests ?? []) {
     const bytes = (await openFile(files, program)) ?? (await readFile(files, `The guest '${guest.name}'`, program));
@@ -311,23 +310,33 @@ async function readPrograms(files: FileReader, launch: LaunchArguments, image: U
 interface Entry {
   readonly name?: string;
   readonly loadAddress?: string;
+  readonly sections?: Readonly<Record<string, string>>;
   readonly when: When;
 }
 
 /** As a load address: wherever the program is found. */
 const AUTOMATIC = 'auto';
 
+/** Undefined where nothing is said, or it is to be found. @throws badLaunchValue */
+function placeOf({ loadAddress, sections }: Entry): Place | undefined {
+  if (sections) {
+    const places = Object.entries(sections).map(([section, at]) => [section, parseAddress(`sections.${section}`, at)]);
+    return new Map(places as [string, bigint][]);
+  }
+  return loadAddress === undefined || loadAddress === AUTOMATIC ? undefined : parseAddress('loadAddress', loadAddress);
+}
+
 /** The boot image may be no ELF file (a flat binary): the loader judges it; a guest is given for its symbols only. */
 function readProgram(
   name: string,
   path: string,
   bytes: Uint8Array | FileImage,
-  loadAddress: bigint | undefined,
+  place: Place | undefined,
   mapPath: (path: string) => string,
   required: boolean,
 ): Program | undefined {
   try {
-    return new Program(name, path, bytes, loadAddress, mapPath);
+    return new Program(name, path, bytes, place, mapPath);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     if (required) throw errors.badSymbols(path, error.message);

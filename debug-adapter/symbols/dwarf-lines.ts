@@ -90,7 +90,10 @@ function readEntries4(reader: ByteReader): string[] {
 
 const CONTENT = { path: 1, directory: 2 } as const;
 
-/** Version 5: both lists describe their own format and count from 0; directory 0 is the unit's. */
+/**
+ * Version 5: both lists describe their own format and count from 0; directory 0 is the unit's. Where that is relative,
+ * names are left relative to the unit's directory, as in version 4.
+ */
 function readEntries5(reader: ByteReader, sizes: UnitSizes, textOf: TextOf): string[] {
   const list = (): Map<number, FormValue>[] => {
     const format = Array.from({ length: reader.u8() }, () => ({ content: reader.count(), form: reader.count() }));
@@ -102,6 +105,7 @@ function readEntries5(reader: ByteReader, sizes: UnitSizes, textOf: TextOf): str
   };
   const nameOf = (value: FormValue | undefined): string => (value && textOf(value)) ?? '';
   const directories = list().map((entry) => nameOf(entry.get(CONTENT.path)));
+  if (!isAbsolute(directories[0] ?? '')) directories[0] = '';
   return list().map((entry) => {
     const index = entry.get(CONTENT.directory)?.raw;
     const directory = directories[typeof index === 'bigint' ? Number(index) : 0] ?? '';

@@ -1,5 +1,6 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
 import { type FileImage, partOf } from './file-image.ts';
+import { isLoaded, placeSections, type SectionPlaces, segmentsOf } from './object-file.ts';
 
 /** An ELF section. */
 export interface ElfSection {
@@ -10,6 +11,7 @@ export interface ElfSection {
   readonly offset: number;
   readonly size: number;
   readonly link: number;
+  readonly info: number;
   /** Empty for NOBITS. */
   readonly content: FileImage;
 }
@@ -33,16 +35,23 @@ export interface ElfSymbol {
 
 export interface ElfFile {
   readonly bits: 32 | 64;
+  /** Whether it is an object file, whose sections are placed one by one. */
+  readonly isObject: boolean;
   readonly entry: bigint;
   readonly sections: readonly ElfSection[];
   /** Loadable segments. */
   readonly segments: readonly ElfSegment[];
   readonly symbols: readonly ElfSymbol[];
+  /** Of a Linux kernel: addresses [start, end) are offsets into each processor's own data, wherever the kernel is. */
+  readonly perProcessor: { readonly start: bigint; readonly end: bigint } | undefined;
 }
 
+/** The section of a Linux kernel with each processor's own data: nothing is there at run time. */
+const PER_PROCESSOR = '.data..percpu';
 const SHT = { symtab: 2, nobits: 8 } as const;
 const SHF_EXECINSTR = 4n;
 const SHF_COMPRESSED = 0x800n;
+const ET_REL = 1;
 const PT_LOAD = 1;
 const SHN_ABS = 0xfff1;
 const SHN_LORESERVE = 0xff00;
@@ -52,9 +61,10 @@ const EM_X86_64 = 62;
 /**
  * Reads the parts of an ELF32 or ELF64 file that name and place code. Files made by `objcopy -O elf32-i386` from 64-bit
  * code are ordinary ELF32 here: their DWARF says its own address size.
+ * @param places of an object file's sections
  * @throws FormatError when it is not a little-endian x86 ELF file, or is cut.
  */
-export function parseElf(file: FileImage): ElfFile {
+export function parseElf(file: FileImage, places: SectionPlaces = new Map()): ElfFile {
   if (file.size === 0) throw new FormatError('the file is empty');
   const head = file.read(0, Math.min(HEADER_SIZE, file.size));
   const magic = [0x7f, 0x45, 0x4c, 0x46];
@@ -63,7 +73,7 @@ export function parseElf(file: FileImage): ElfFile {
   if (!is64 && head[4] !== 1) throw new FormatError(`ELF class ${head[4]} is neither 32 nor 64 bits`);
   if (head[5] !== 1) throw new FormatError('it is a big-endian ELF file');
   const header = new ByteReader(head, 16);
-  header.skip(2);
+  const isObject = header.u16() === ET_REL;
   const machine = header.u16();
   if (machine !== EM_386 && machine !== EM_X86_64) throw new FormatError(`it is for ELF machine ${machine}, not x86`);
   header.skip(4);
@@ -77,9 +87,18 @@ export function parseElf(file: FileImage): ElfFile {
   const sectionSize = header.u16();
   const sectionCount = header.u16();
   const namesIndex = header.u16();
-  const sections = readSections(file, is64, sectionOffset, sectionSize, sectionCount, namesIndex);
-  const segments = readSegments(file, is64, programOffset, programSize, programCount);
-  return { bits: is64 ? 64 : 32, entry, sections, segments, symbols: readSymbols(sections, is64) };
+  if (isObject && !is64) throw new FormatError('it is an object file of 32 bits: link it first');
+  const inFile = readSections(file, is64, sectionOffset, sectionSize, sectionCount, namesIndex);
+  const sections = isObject ? placeSections(inFile, places) : inFile;
+  const own = isObject ? undefined : sections.find(({ name }) => name === PER_PROCESSOR);
+  const segments = isObject
+    ? segmentsOf(sections)
+    : readSegments(file, is64, programOffset, programSize, programCount).filter(
+        ({ address }) => address !== own?.address,
+      );
+  const symbols = readSymbols(sections, is64, isObject);
+  const perProcessor = own && { start: own.address, end: own.address + BigInt(own.size) };
+  return { bits: is64 ? 64 : 32, isObject, entry, sections, segments, symbols, perProcessor };
 }
 
 /** Of ELF64. */
@@ -121,11 +140,12 @@ function readSections(
     const start = is64 ? reader.size64() : reader.u32();
     const length = is64 ? reader.size64() : reader.u32();
     const link = reader.u32();
+    const info = reader.u32();
     const stored = type === 0 || type === SHT.nobits ? 0 : length;
     if (stored > 0 && start + stored > file.size)
       throw new FormatError(`section ${index} reaches beyond the end of the file`);
     const content = partOf(file, stored > 0 ? start : 0, stored);
-    raw.push({ nameAt, section: { type, flags, address, offset: start, size: length, link, content } });
+    raw.push({ nameAt, section: { type, flags, address, offset: start, size: length, link, info, content } });
   }
   const names = wholeOf(raw[namesIndex]?.section.content);
   return raw.map(({ nameAt, section }) => ({ ...section, name: stringAt(names, nameAt) }));
@@ -138,7 +158,8 @@ function stringAt(table: Uint8Array, at: number): string {
   return at >= 0 && at < table.length ? new ByteReader(table, at).string() : '';
 }
 
-function readSymbols(sections: readonly ElfSection[], is64: boolean): ElfSymbol[] {
+/** @param isObject symbols' values are counted from their sections' beginnings */
+function readSymbols(sections: readonly ElfSection[], is64: boolean, isObject: boolean): ElfSymbol[] {
   const table = sections.find((section) => section.type === SHT.symtab);
   if (!table) return [];
   const names = wholeOf(sections[table.link]?.content);
@@ -150,9 +171,10 @@ function readSymbols(sections: readonly ElfSection[], is64: boolean): ElfSymbol[
     const section = sections[symbol.section];
     const placed = symbol.section !== 0 && (symbol.section < SHN_LORESERVE || symbol.section === SHN_ABS);
     const name = stringAt(names, symbol.name);
-    if (kind === undefined || !placed || name === '') continue;
+    if (kind === undefined || !placed || name === '' || (isObject && !isLoaded(section))) continue;
+    const address = symbol.value + (isObject ? (section?.address ?? 0n) : 0n);
     const code = section !== undefined && (section.flags & SHF_EXECINSTR) !== 0n;
-    symbols.push({ name, address: symbol.value, size: symbol.size, kind, global: symbol.info >> 4 !== 0, code });
+    symbols.push({ name, address, size: symbol.size, kind, global: symbol.info >> 4 !== 0, code });
   }
   return symbols;
 }

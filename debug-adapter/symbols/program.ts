@@ -5,6 +5,7 @@ import { type Activation, Scopes } from './dwarf/scopes.ts';
 import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
 import { type FileImage, memoryFile } from './file-image.ts';
 import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './line-index.ts';
+import type { SectionPlaces } from './object-file.ts';
 import { baseName, comparable, directoryOf, resolvePath } from './paths.ts';
 import { isSystemMap, parseSystemMap } from './system-map.ts';
 
@@ -21,6 +22,12 @@ export interface SymbolPlace {
   /** With the load offset. */
   readonly address: bigint;
 }
+
+/**
+ * Where a program is: the address of its lowest segment, of an object file that of `.text`; or those of an object
+ * file's sections.
+ */
+export type Place = bigint | SectionPlaces;
 
 /** One program's symbols, lines and call frames at the addresses where it runs. */
 export class Program {
@@ -41,7 +48,7 @@ export class Program {
 
   /**
    * @param path of the file: relative names in its debug information are seen from its folder.
-   * @param loadAddress where its lowest segment is; undefined: where it was linked.
+   * @param place undefined: where it was linked; an object file is nowhere then.
    * @param mapPath substitutes prefixes of source paths.
    * @throws FormatError when the file is neither a readable x86 ELF file nor a list of symbols (System.map).
    */
@@ -49,20 +56,19 @@ export class Program {
     name: string,
     path: string,
     file: Uint8Array | FileImage,
-    loadAddress?: bigint,
+    place?: Place,
     mapPath: (path: string) => string = (unmapped) => unmapped,
   ) {
     this.name = name;
     this.path = path;
     const image = file instanceof Uint8Array ? memoryFile(file) : file;
-    this.elf = isSystemMap(image) ? parseSystemMap(image) : parseElf(image);
-    const lowest = this.elf.segments.reduce<bigint | undefined>(
-      (low, { address }) => (low === undefined || address < low ? address : low),
-      undefined,
-    );
-    this.offset = loadAddress === undefined || lowest === undefined ? 0n : loadAddress - lowest;
+    const sections = typeof place === 'bigint' ? new Map([['.text', place]]) : place;
+    this.elf = isSystemMap(image) ? parseSystemMap(image) : parseElf(image, sections);
+    const { lowestAddress } = this;
+    const moved = typeof place === 'bigint' && lowestAddress !== undefined && !this.elf.isObject;
+    this.offset = moved ? place - lowestAddress : 0n;
     this.symbolsByAddress = this.elf.symbols
-      .map((symbol) => ({ symbol, address: symbol.address + this.offset }))
+      .map((symbol) => ({ symbol, address: this.placeOf(symbol.address) }))
       .sort(bySymbolAddress);
     this.symbolsByName = new Map(
       [...this.symbolsByAddress].sort(globalsLast).map((place) => [place.symbol.name, place]),
@@ -72,9 +78,23 @@ export class Program {
     const info = new DebugInformation((section) => sectionNamed(this.elf, section));
     this.lines = new LineIndex(info, (source) => mapPath(resolvePath(folder, source)), this.offset);
     this.debug = new Scopes(info);
+    if (this.elf.isObject && place === undefined) return;
     // What can be read quickly is read at once, so that problems are told when the program is loaded.
     this.attempt('its call-frame information', undefined, () => this.frames);
     this.attempt(LINE_TABLE, undefined, () => this.lines.isSmall && this.lines.files);
+  }
+
+  /** Run-time address of a linked one. */
+  placeOf(linked: bigint): bigint {
+    const { perProcessor } = this.elf;
+    const stays = perProcessor !== undefined && linked >= perProcessor.start && linked < perProcessor.end;
+    return stays ? linked : linked + this.offset;
+  }
+
+  /** Where its lowest segment was linked. */
+  get lowestAddress(): bigint | undefined {
+    const addresses = this.elf.segments.map(({ address }) => address);
+    return addresses.reduce<bigint | undefined>((low, at) => (low === undefined || at < low ? at : low), undefined);
   }
 
   /** Reads a part of the debug information; one that makes no sense is told of once, and does without. */
@@ -113,14 +133,15 @@ export class Program {
     return call && file !== undefined ? { file, line: call.line, column: call.column } : undefined;
   }
 
-  /** Where the section of an address ends: as far as its last label can reach. */
+  /** Where the section of an address ends, or in a list of symbols the segment: as far as its last label can reach. */
   private sectionEnd(address: bigint): bigint {
     const at = address - this.offset;
-    const ends = this.elf.sections.map((section) => ({
-      start: section.address,
-      end: section.address + BigInt(section.size),
-    }));
-    return (ends.find(({ start, end }) => at >= start && at < end)?.end ?? at) + this.offset;
+    const { sections, segments } = this.elf;
+    const parts = [
+      ...sections.map((section) => ({ start: section.address, end: section.address + BigInt(section.size) })),
+      ...segments.map((segment) => ({ start: segment.address, end: segment.address + segment.memorySize })),
+    ];
+    return (parts.find(({ start, end }) => at >= start && at < end)?.end ?? at) + this.offset;
   }
 
   /** Source files with code, as the debug information names them. */

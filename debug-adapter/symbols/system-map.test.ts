@@ -33,6 +33,21 @@ describe('System.map', () => {
     assert.equal(program.symbolNamed('__start_kernel')?.address, 0xffff_ffff_8100_0140n);
   });
 
+  it('names what /proc/kallsyms lists of modules, outside of the kernel image', () => {
+    const program = new Program('kallsyms', '/kallsyms', bytes(KERNEL));
+    assert.equal(program.functionAt(0xffff_ffff_c000_1008n)?.name, 'module_function');
+    assert.ok(program.contains(0xffff_ffff_c000_1008n) && !program.contains(0xffff_ffff_c000_0ff8n));
+  });
+
+  it('leaves offsets into each processor’s own data as they are, wherever the kernel is', () => {
+    const ends = '0000000000034000 D __per_cpu_end\n';
+    const list = bytes(KERNEL.replace('0000000000000000 A fixed', '0000000000000000 D __per_cpu_start\n$&') + ends);
+    const program = new Program('System.map', '/boot/System.map', list, 0xffff_ffff_9100_0000n);
+    assert.equal(program.symbolNamed('percpu_data')?.address, 0x1a_000n);
+    assert.equal(program.symbolNamed('jiffies')?.address, 0xffff_ffff_9200_0000n);
+    assert.ok(!program.contains(0x1a_000n));
+  });
+
   it('gives what the symbol table gives, from nm’s list of a program', () => {
     const folder = mkdtempSync(join(tmpdir(), 'vmxray-map-'));
     try {

@@ -46,7 +46,7 @@ const LONGEST_ENTRY_CHAIN = 16;
 /** What DWARF expressions ask of a frame. */
 class FrameContext implements ExpressionContext {
   readonly unit: Entry['unit'];
-  readonly offset: bigint;
+  private readonly program: Program;
   private readonly scope: FrameScope;
   private readonly depth: number;
 
@@ -54,12 +54,15 @@ class FrameContext implements ExpressionContext {
   constructor(scope: FrameScope, program: Program, unit: Entry['unit'], depth: number) {
     this.scope = scope;
     this.unit = unit;
-    this.offset = program.offset;
+    this.program = program;
     this.depth = depth;
   }
 
   get addressSize(): number {
     return this.unit.header.sizes.addressSize;
+  }
+  place(linked: bigint): bigint {
+    return this.program.placeOf(linked);
   }
   register(number: number): bigint {
     return requiredRegister(this.scope.frame, number, this.addressSize);
@@ -332,7 +335,7 @@ function staticContext(unit: Entry['unit'], program: Program, memory: MemoryAcce
   return {
     unit,
     addressSize: unit.header.sizes.addressSize,
-    offset: program.offset,
+    place: (linked) => program.placeOf(linked),
     register: none,
     read: (address, bytes) => memory.read(address, bytes),
     frameBase: none,

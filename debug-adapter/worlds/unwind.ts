@@ -130,7 +130,7 @@ function ruleContext(frame: Frame, addressSize: 4 | 8): ExpressionContext {
   return {
     unit: undefined,
     addressSize,
-    offset: 0n,
+    place: (address) => address,
     register: (number) => requiredRegister(frame, number, addressSize),
     read: (address, bytes) => {
       const found = frame.view.read(address, bytes);

@@ -29,7 +29,7 @@ function look(type: Type, depth = 0): void {
 const registers = (entry: Entry): ExpressionContext => ({
   unit: entry.unit,
   addressSize: 8,
-  offset: 0n,
+  place: (address) => address,
   register: (number) => BigInt(number) << 12n,
   read: (_address, bytes) => new Uint8Array(Math.min(bytes, 64)),
   frameBase: () => 0x1000n,

@@ -30,8 +30,8 @@ export interface ExpressionContext {
   /** Undefined for expressions of call-frame information, which name no types. */
   readonly unit: Unit | undefined;
   readonly addressSize: number;
-  /** Run-time address minus link-time address. */
-  readonly offset: bigint;
+  /** Run-time address of a linked one. */
+  place(linked: bigint): bigint;
   register(number: number): bigint;
   read(address: bigint, bytes: number): Uint8Array;
   frameBase(): bigint;
@@ -228,7 +228,7 @@ function branch(e: Evaluation, taken: boolean): void {
   e.reader.at = to;
 }
 
-const link = (e: Evaluation, address: bigint): bigint => address + e.context.offset;
+const link = (e: Evaluation, address: bigint): bigint => e.context.place(address);
 const unavailable =
   (why: string): Operation =>
   () => {
