@@ -5,6 +5,7 @@ import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
+import { IdlePace } from './idle-pace.ts';
 import { bootRequestOf } from './images.ts';
 import { inputCanWake, machineOf } from './machines.ts';
 import type { RunOptions } from './options.ts';
@@ -22,6 +23,8 @@ class Runner {
   private readonly console: SerialConsole;
   private readonly started = performance.now();
   private readonly slices = new Slices(SLICE_MILLISECONDS);
+  /** For guests that a person uses. */
+  private readonly pace: IdlePace | undefined;
   /** The last VM entry failed, and when: entries that succeeded since clear it. */
   private entryFailure: { failure: VmEntryFailure; entries: number } | undefined;
 
@@ -30,6 +33,7 @@ class Runner {
     this.machine = machineOf(options);
     this.port = new RecordedPort(this.machine);
     this.console = new SerialConsole({ serial: options.record === undefined ? this.machine.serial : this.port });
+    this.pace = process.stdin.isTTY ? new IdlePace(this.machine) : undefined;
     this.machine.onVmEntryFailure = (failure) => {
       this.entryFailure = { failure, entries: this.machine.vmx.entries };
       return false;
@@ -72,9 +76,16 @@ class Runner {
       } else if (stop.kind !== 'limit' && stop.kind !== 'paused') {
         return asFinal(stop);
       }
-      await nextTurn();
+      await this.letOthersRun();
       if (this.console.interrupted) return 'interrupted';
     }
+  }
+
+  /** Input, timers, and as long as the guest has slept. */
+  private async letOthersRun(): Promise<void> {
+    const wait = this.pace?.takeMilliseconds() ?? 0;
+    if (wait === 0) await nextTurn();
+    else await this.console.waitForInput(Math.min(wait, this.secondsLeft * 1000));
   }
 
   /** @param most instructions that are left */

@@ -13,13 +13,16 @@ export class Slices {
     this.milliseconds = milliseconds;
   }
 
-  /** Gives `run` a number of instructions, and fits the next one to the time that this one took. */
-  run<Outcome>(run: (instructions: number) => Outcome, most = Number.POSITIVE_INFINITY): Outcome {
+  /** Gives `run` a number of instructions, and fits the next one to the time that this one took, if all of it ran. */
+  run<Outcome extends { readonly kind: string }>(
+    run: (instructions: number) => Outcome,
+    most = Number.POSITIVE_INFINITY,
+  ): Outcome {
     const instructions = Math.min(this.length, most);
     const before = performance.now();
     const outcome = run(instructions);
     const taken = Math.max(performance.now() - before, 0.1);
-    if (instructions === this.length) {
+    if (instructions === this.length && outcome.kind === 'limit') {
       const factor = Math.min(2, Math.max(0.25, this.milliseconds / taken));
       this.length = Math.round(Math.min(MOST, Math.max(LEAST, this.length * factor)));
     }

@@ -134,6 +134,9 @@ export interface Machine {
   /** Asked after an access of a device was refused; true stops the machine. */
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
 
+  /** Told how many cycles all processors wait in HLT, MWAIT or for a start-up, before what wakes one of them. */
+  onSleep: ((cycles: number) => void) | undefined;
+
   /** What time travel (history/history.ts) works on. */
   readonly rewindable: Rewindable;
 

@@ -111,6 +111,7 @@ class SimulatedMachine implements Machine, Rewindable {
   onDebugConsole: ((byte: number) => void) | undefined;
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
+  onSleep: ((cycles: number) => void) | undefined;
   onWatch: ((hits: readonly WatchHit[]) => boolean) | undefined;
   private readonly platform: Platform;
   private readonly processor: Processor;
@@ -637,6 +638,7 @@ class SimulatedMachine implements Machine, Rewindable {
     const wait = Math.max(0, deadline - this.cycles);
     state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);
     state.setFloat('haltedCycles', state.getFloat('haltedCycles') + wait);
+    this.onSleep?.(wait);
     return undefined;
   }
 
