@@ -1,5 +1,6 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
-import { type FileImage, partOf } from './file-image.ts';
+import { type FileImage, memoryFile, partOf } from './file-image.ts';
+import { inflateZlib } from './inflate.ts';
 import { isLoaded, placeSections, type SectionPlaces, segmentsOf } from './object-file.ts';
 
 /** An ELF section. */
@@ -41,6 +42,7 @@ export interface ElfFile {
   readonly sections: readonly ElfSection[];
   /** Loadable segments. */
   readonly segments: readonly ElfSegment[];
+  /** Read when they are first asked for. */
   readonly symbols: readonly ElfSymbol[];
   /** Of a Linux kernel: addresses [start, end) are offsets into each processor's own data, wherever the kernel is. */
   readonly perProcessor: { readonly start: bigint; readonly end: bigint } | undefined;
@@ -96,9 +98,20 @@ export function parseElf(file: FileImage, places: SectionPlaces = new Map()): El
     : readSegments(file, is64, programOffset, programSize, programCount).filter(
         ({ address }) => address !== own?.address,
       );
-  const symbols = readSymbols(sections, is64, isObject);
   const perProcessor = own && { start: own.address, end: own.address + BigInt(own.size) };
-  return { bits: is64 ? 64 : 32, isObject, entry, sections, segments, symbols, perProcessor };
+  let symbols: readonly ElfSymbol[] | undefined;
+  return {
+    bits: is64 ? 64 : 32,
+    isObject,
+    entry,
+    sections,
+    segments,
+    get symbols() {
+      symbols ??= readSymbols(sections, is64, isObject);
+      return symbols;
+    },
+    perProcessor,
+  };
 }
 
 /** Of ELF64. */
@@ -207,11 +220,37 @@ function readSymbol32(reader: ByteReader): RawSymbol {
   return { name, info, section: reader.u16(), value, size };
 }
 
-/** Contents of a section by name; undefined when there is none. @throws FormatError when it is compressed. */
+/**
+ * Contents of a section by name, decompressed; undefined when the file has none: its own, or one whose bytes are elsewhere.
+ * @throws FormatError when it is compressed in a way that is not known, or is damaged.
+ */
 export function sectionNamed(elf: ElfFile, name: string): FileImage | undefined {
   const section = elf.sections.find((candidate) => candidate.name === name);
-  if (section === undefined) return undefined;
-  if (section.flags & SHF_COMPRESSED)
-    throw new FormatError(`${name} is compressed: link with --compress-debug-sections=none`);
-  return section.content;
+  if (section === undefined || section.type === SHT.nobits) return undefined;
+  if ((section.flags & SHF_COMPRESSED) === 0n) return section.content;
+  const known = decompressed.get(section);
+  if (known) return known;
+  const content = decompress(section, elf.bits);
+  decompressed.set(section, content);
+  return content;
+}
+
+const decompressed = new WeakMap<ElfSection, FileImage>();
+
+const ELFCOMPRESS_ZLIB = 1;
+const ELFCOMPRESS_ZSTD = 2;
+
+/** Elf32_Chdr or Elf64_Chdr, and the compressed bytes. */
+function decompress({ name, content }: ElfSection, bits: 32 | 64): FileImage {
+  const reader = new ByteReader(wholeOf(content));
+  const type = reader.u32();
+  if (bits === 64) reader.skip(4);
+  const size = bits === 64 ? reader.size64() : reader.u32();
+  reader.skip(bits === 64 ? 8 : 4);
+  const remedy = `objcopy --decompress-debug-sections makes a file that can be read`;
+  if (type === ELFCOMPRESS_ZSTD) throw new FormatError(`${name} is compressed with zstd: ${remedy}`);
+  if (type !== ELFCOMPRESS_ZLIB) throw new FormatError(`${name} is compressed in an unknown way (${type}): ${remedy}`);
+  // A byte of zlib data stands for at most 1032 bytes: a damaged size must not take all memory.
+  if (size > 1032 * content.size) throw new FormatError(`${name} claims to be ${size} bytes large`);
+  return memoryFile(inflateZlib(reader.bytes.subarray(reader.at), size));
 }
