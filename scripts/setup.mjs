@@ -12,6 +12,8 @@ export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Commands that tests call → the Debian packages that bring them. Chromium draws no text without a font. */
 const DEBIAN_PACKAGES = {
   gcc: ['gcc', 'libc6-dev'],
+  'g++': ['g++'],
+  dwz: ['dwz'],
   gdb: ['gdb'],
   make: ['make'],
   nasm: ['nasm'],

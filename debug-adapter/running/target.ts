@@ -19,7 +19,8 @@ import {
   startSeconds,
 } from '../requests/replay.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
-import type { FileImage } from '../symbols/file-image.ts';
+import { openCompanions } from '../symbols/companions.ts';
+import { type FileImage, memoryFile } from '../symbols/file-image.ts';
 import { baseName } from '../symbols/paths.ts';
 import { type FunctionRange, type LineRange, type Place, Program } from '../symbols/program.ts';
 import { findModule } from '../worlds/linux-modules.ts';
@@ -274,6 +275,15 @@ async function readFile(files: FileReader, what: string, path: string): Promise<
 /** A file of which only parts are needed. */
 const openFile = async (files: FileReader, path: string): Promise<FileImage | undefined> => files.openFile?.(path);
 
+/** A file that may be missing. */
+async function openIfThere(files: FileReader, path: string): Promise<FileImage | undefined> {
+  try {
+    return (await openFile(files, path)) ?? memoryFile(await files.readFile(path));
+  } catch {
+    return undefined;
+  }
+}
+
 async function readModule(files: FileReader, line: string): Promise<BootModule> {
   const path = line.trim().split(/\s+/)[0] ?? '';
   const bytes = await readFile(files, 'The boot module', path);
@@ -283,9 +293,12 @@ async function readModule(files: FileReader, line: string): Promise<BootModule> 
 async function readPrograms(files: FileReader, launch: LaunchArguments, image: Uint8Array): Promise<LoadedProgram[]> {
   const mapPath = sourceMapper(launch.sourceMap ?? {});
   const programs: LoadedProgram[] = [];
-  const read = (path: string, bytes: Uint8Array | FileImage, entry: Entry): void => {
+  const read = async (path: string, bytes: Uint8Array | FileImage, entry: Entry): Promise<void> => {
+    const image = bytes instanceof Uint8Array ? memoryFile(bytes) : bytes;
+    const companions = await openCompanions(path, image, (other) => openIfThere(files, other));
+    const name = entry.name ?? baseName(path);
     const at = (place: Place | undefined, required = true): Program | undefined =>
-      readProgram(entry.name ?? baseName(path), path, bytes, place, mapPath, required);
+      readProgram(() => new Program(name, path, image, place, mapPath, companions), path, required);
     const known = placeOf(entry);
     const program = at(known, path !== launch.program);
     if (!program) return;
@@ -294,15 +307,15 @@ async function readPrograms(files: FileReader, launch: LaunchArguments, image: U
   };
   for (const { program, when, ...guest } of launch.guests ?? []) {
     const bytes = (await openFile(files, program)) ?? (await readFile(files, `The guest '${guest.name}'`, program));
-    read(program, bytes, { ...guest, when: parseWhen('guests[].when', when, 'guest') });
+    await read(program, bytes, { ...guest, when: parseWhen('guests[].when', when, 'guest') });
   }
   const world = programs.length > 0 ? 'vmm' : undefined;
   for (const entry of launch.symbols ?? []) {
     const { path, when, ...more } = typeof entry === 'string' ? { path: entry } : entry;
     const bytes = (await openFile(files, path)) ?? (await readFile(files, 'The symbol file', path));
-    read(path, bytes, { ...more, when: parseWhen('symbols[].when', when, world) });
+    await read(path, bytes, { ...more, when: parseWhen('symbols[].when', when, world) });
   }
-  read(launch.program, image, { when: parseWhen('program', undefined, world) });
+  await read(launch.program, image, { when: parseWhen('program', undefined, world) });
   return programs;
 }
 
@@ -327,16 +340,9 @@ function placeOf({ loadAddress, sections }: Entry): Place | undefined {
 }
 
 /** The boot image may be no ELF file (a flat binary): the loader judges it; a guest is given for its symbols only. */
-function readProgram(
-  name: string,
-  path: string,
-  bytes: Uint8Array | FileImage,
-  place: Place | undefined,
-  mapPath: (path: string) => string,
-  required: boolean,
-): Program | undefined {
+function readProgram(read: () => Program, path: string, required: boolean): Program | undefined {
   try {
-    return new Program(name, path, bytes, place, mapPath);
+    return read();
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     if (required) throw errors.badSymbols(path, error.message);

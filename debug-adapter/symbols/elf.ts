@@ -1,6 +1,6 @@
 import { ByteReader, FormatError } from './byte-reader.ts';
+import { contentOf } from './compressed-sections.ts';
 import { type FileImage, memoryFile, partOf } from './file-image.ts';
-import { inflateZlib } from './inflate.ts';
 import { isLoaded, placeSections, type SectionPlaces, segmentsOf } from './object-file.ts';
 
 /** An ELF section. */
@@ -52,7 +52,6 @@ export interface ElfFile {
 const PER_PROCESSOR = '.data..percpu';
 const SHT = { symtab: 2, nobits: 8 } as const;
 const SHF_EXECINSTR = 4n;
-const SHF_COMPRESSED = 0x800n;
 const ET_REL = 1;
 const PT_LOAD = 1;
 const SHN_ABS = 0xfff1;
@@ -221,36 +220,35 @@ function readSymbol32(reader: ByteReader): RawSymbol {
 }
 
 /**
- * Contents of a section by name, decompressed; undefined when the file has none: its own, or one whose bytes are elsewhere.
+ * Contents of a section by name, decompressed; undefined when the file has none, or its bytes are in another file.
  * @throws FormatError when it is compressed in a way that is not known, or is damaged.
  */
 export function sectionNamed(elf: ElfFile, name: string): FileImage | undefined {
-  const section = elf.sections.find((candidate) => candidate.name === name);
-  if (section === undefined || section.type === SHT.nobits) return undefined;
-  if ((section.flags & SHF_COMPRESSED) === 0n) return section.content;
-  const known = decompressed.get(section);
-  if (known) return known;
-  const content = decompress(section, elf.bits);
-  decompressed.set(section, content);
-  return content;
+  const known = found.get(elf.sections) ?? new Map<string, FileImage | undefined>();
+  found.set(elf.sections, known);
+  if (!known.has(name)) known.set(name, findSection(elf, name));
+  return known.get(name);
 }
 
-const decompressed = new WeakMap<ElfSection, FileImage>();
+const found = new WeakMap<readonly ElfSection[], Map<string, FileImage | undefined>>();
 
-const ELFCOMPRESS_ZLIB = 1;
-const ELFCOMPRESS_ZSTD = 2;
+function findSection(elf: ElfFile, name: string): FileImage | undefined {
+  const older = name.replace(/^\.debug_/, '.zdebug_');
+  const sections = elf.sections.filter(
+    (section) => (section.name === name || section.name === older) && section.type !== SHT.nobits,
+  );
+  const [first] = sections;
+  return first && (sections.length === 1 ? contentOf(first, elf.bits) : joined(sections, elf.bits));
+}
 
-/** Elf32_Chdr or Elf64_Chdr, and the compressed bytes. */
-function decompress({ name, content }: ElfSection, bits: 32 | 64): FileImage {
-  const reader = new ByteReader(wholeOf(content));
-  const type = reader.u32();
-  if (bits === 64) reader.skip(4);
-  const size = bits === 64 ? reader.size64() : reader.u32();
-  reader.skip(bits === 64 ? 8 : 4);
-  const remedy = `objcopy --decompress-debug-sections makes a file that can be read`;
-  if (type === ELFCOMPRESS_ZSTD) throw new FormatError(`${name} is compressed with zstd: ${remedy}`);
-  if (type !== ELFCOMPRESS_ZLIB) throw new FormatError(`${name} is compressed in an unknown way (${type}): ${remedy}`);
-  // A byte of zlib data stands for at most 1032 bytes: a damaged size must not take all memory.
-  if (size > 1032 * content.size) throw new FormatError(`${name} claims to be ${size} bytes large`);
-  return memoryFile(inflateZlib(reader.bytes.subarray(reader.at), size));
+/** Object files, as those of split units are, have one section for each type unit. */
+function joined(sections: readonly ElfSection[], bits: 32 | 64): FileImage {
+  const parts = sections.map((section) => wholeOf(contentOf(section, bits)));
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return memoryFile(whole);
 }

@@ -4,6 +4,7 @@
  */
 
 import { ByteReader, FormatError } from './byte-reader.ts';
+import { contentOf, SHF_COMPRESSED } from './compressed-sections.ts';
 import type { ElfSection, ElfSegment } from './elf.ts';
 import { type FileImage, memoryFile } from './file-image.ts';
 
@@ -41,7 +42,8 @@ export function placeSections(sections: readonly ElfSection[], places: SectionPl
   return placed.map((section, index) => {
     const relocations = sections.find(({ type, info }) => type === SHT_RELA && info === index);
     if (!relocations || !RELOCATED.test(section.name)) return section;
-    return { ...section, content: relocated(section, relocations.content, placed, relocations.link) };
+    const flags = section.flags & ~SHF_COMPRESSED;
+    return { ...section, flags, content: relocated(section, relocations.content, placed, relocations.link) };
   });
 }
 
@@ -71,7 +73,13 @@ function relocated(
     known ??= memoryFile(relocate(section, relocations, symbolValues(sections, table)));
     return known;
   };
-  return { size: section.content.size, read: (offset, length) => content().read(offset, length) };
+  const isCompressed = (section.flags & SHF_COMPRESSED) !== 0n;
+  return {
+    get size() {
+      return isCompressed ? content().size : section.content.size;
+    },
+    read: (offset, length) => content().read(offset, length),
+  };
 }
 
 /** Of every symbol of a table, by number. */
@@ -89,7 +97,8 @@ function symbolValues(sections: readonly ElfSection[], table: number): bigint[] 
 
 /** @throws FormatError for relocations that debug information does not have. */
 function relocate(section: ElfSection, relocations: FileImage, symbols: readonly bigint[]): Uint8Array {
-  const bytes = new Uint8Array(section.content.read(0, section.content.size));
+  const content = contentOf(section, 64);
+  const bytes = new Uint8Array(content.read(0, content.size));
   const data = new DataView(bytes.buffer);
   const reader = new ByteReader(relocations.read(0, relocations.size));
   for (let left = Math.floor(relocations.size / RELA_SIZE); left > 0; left--) {

@@ -1,7 +1,9 @@
 import { FormatError } from './byte-reader.ts';
 import { CallFrames, type FrameRules, type FrameSection } from './call-frames.ts';
+import { type Companions, NO_COMPANIONS } from './companions.ts';
 import { DebugInformation } from './dwarf/debug-information.ts';
 import { type Activation, Scopes } from './dwarf/scopes.ts';
+import { splitPackage } from './dwarf/split-package.ts';
 import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
 import { type FileImage, memoryFile } from './file-image.ts';
 import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './line-index.ts';
@@ -50,6 +52,7 @@ export class Program {
    * @param path of the file: relative names in its debug information are seen from its folder.
    * @param place undefined: where it was linked; an object file is nowhere then.
    * @param mapPath substitutes prefixes of source paths.
+   * @param companions the other files with its debug information.
    * @throws FormatError when the file is neither a readable x86 ELF file nor a list of symbols (System.map).
    */
   constructor(
@@ -58,12 +61,15 @@ export class Program {
     file: Uint8Array | FileImage,
     place?: Place,
     mapPath: (path: string) => string = (unmapped) => unmapped,
+    companions: Companions = NO_COMPANIONS,
   ) {
     this.name = name;
     this.path = path;
     const image = file instanceof Uint8Array ? memoryFile(file) : file;
     const sections = typeof place === 'bigint' ? new Map([['.text', place]]) : place;
-    this.elf = isSystemMap(image) ? parseSystemMap(image) : parseElf(image, sections);
+    const separate = companions.separate && parseElf(companions.separate, sections);
+    this.elf = withSymbolsOf(separate, isSystemMap(image) ? parseSystemMap(image) : parseElf(image, sections));
+    this.problems.push(...companions.problems);
     const { lowestAddress } = this;
     const moved = typeof place === 'bigint' && lowestAddress !== undefined && !this.elf.isObject;
     this.offset = moved ? place - lowestAddress : 0n;
@@ -75,7 +81,7 @@ export class Program {
     );
     this.functions = functionRanges(this.symbolsByAddress, (address) => this.sectionEnd(address));
     const folder = directoryOf(path);
-    const info = new DebugInformation((section) => sectionNamed(this.elf, section));
+    const info = informationOf(this.elf, companions);
     this.lines = new LineIndex(info, (source) => mapPath(resolvePath(folder, source)), this.offset);
     this.debug = new Scopes(info);
     if (this.elf.isObject && place === undefined) return;
@@ -300,6 +306,29 @@ function functionRanges(symbols: readonly SymbolPlace[], sectionEnd: (address: b
     if (sized) sizedEnd = end;
   }
   return ranges;
+}
+
+function withSymbolsOf(separate: ElfFile | undefined, elf: ElfFile): ElfFile {
+  if (!separate) return elf;
+  return {
+    ...elf,
+    // Getters, since tables of symbols are read when they are needed.
+    get symbols() {
+      return elf.symbols.length > 0 ? elf.symbols : separate.symbols;
+    },
+    sections: [...elf.sections, ...separate.sections.filter(({ content }) => content.size > 0)],
+  };
+}
+
+function informationOf(elf: ElfFile, { split, shared, package: packed }: Companions): DebugInformation {
+  const inPackage = packed && splitPackage((section) => sectionNamed(packed, section));
+  return new DebugInformation((section) => sectionNamed(elf, section), {
+    split: (name, identifier) => {
+      const file = split.get(name);
+      return inPackage?.(identifier) ?? (file && ((section) => sectionNamed(file, section)));
+    },
+    shared: shared && ((section) => sectionNamed(shared, section)),
+  });
 }
 
 function frameSections(elf: ElfFile): FrameSection[] {

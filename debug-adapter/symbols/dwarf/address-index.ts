@@ -20,12 +20,12 @@ export class AddressIndex {
   readonly placeless: readonly UnitHeader[];
 
   constructor(info: DebugInformation) {
-    const headers = new Map(info.headers.map((header) => [header.offset, header]));
+    const headers = new Map(info.headers.map((header) => [header.place, header]));
     const listed = readAranges(info);
     const ranges: UnitRange[] = [];
     const placeless: UnitHeader[] = [];
-    for (const [offset, header] of headers) {
-      const known = listed.get(offset) ?? rangesOfUnit(info, header);
+    for (const [place, header] of headers) {
+      const known = listed.get(place) ?? rangesOfUnit(info, header);
       if (known.length === 0) placeless.push(header);
       for (const { start, end } of known) ranges.push({ start, end, header });
     }

@@ -73,10 +73,12 @@ export const AT = {
   callFile: 0x58,
   callLine: 0x59,
   dataBitOffset: 0x6b,
+  signature: 0x69,
   linkageName: 0x6e,
   stringOffsetsBase: 0x72,
   addressBase: 0x73,
   rangeListsBase: 0x74,
+  splitName: 0x76,
   callReturnPc: 0x7d,
   callValue: 0x7e,
   callOrigin: 0x7f,
@@ -85,6 +87,10 @@ export const AT = {
   locationListsBase: 0x8c,
   gnuCallSiteValue: 0x2111,
   gnuCallSiteTarget: 0x2113,
+  gnuSplitName: 0x2130,
+  gnuSplitIdentifier: 0x2131,
+  gnuRangesBase: 0x2132,
+  gnuAddressBase: 0x2133,
 } as const;
 
 /** DW_ATE: how the bits of a base type are to be read. */
@@ -101,3 +107,6 @@ export const ENCODING = {
 
 /** DW_LANG codes that decide something: assembly's labels have no prologue, C++ and Rust qualify names. */
 export const LANGUAGE = { assembler: 0x8001 } as const;
+
+/** DW_UT: of a unit's header. */
+export const UNIT_TYPE = { compile: 1, type: 2, partial: 3, skeleton: 4, splitCompile: 5, splitType: 6 } as const;

@@ -22,7 +22,11 @@ export type FormClass =
   | 'stringOffset'
   | 'lineStringOffset'
   | 'stringIndex'
-  | 'elsewhere';
+  /** Of a type unit. */
+  | 'signature'
+  /** In the file that several programs share. */
+  | 'sharedReference'
+  | 'sharedStringOffset';
 
 export type RawValue = bigint | string | Uint8Array;
 
@@ -74,14 +78,14 @@ const FORMS: Readonly<Record<number, readonly [Encoding, FormClass]>> = {
   25: ['nothing', 'flag'],
   26: ['uleb', 'stringIndex'],
   27: ['uleb', 'addressIndex'],
-  28: [4, 'elsewhere'],
-  29: ['offset', 'elsewhere'],
+  28: [4, 'sharedReference'],
+  29: ['offset', 'sharedStringOffset'],
   30: [16, 'block'],
   31: ['offset', 'lineStringOffset'],
-  32: [8, 'elsewhere'],
+  32: [8, 'signature'],
   34: ['uleb', 'listIndex'],
   35: ['uleb', 'listIndex'],
-  36: [8, 'elsewhere'],
+  36: [8, 'sharedReference'],
   37: [1, 'stringIndex'],
   38: [2, 'stringIndex'],
   39: [3, 'stringIndex'],
@@ -92,8 +96,8 @@ const FORMS: Readonly<Record<number, readonly [Encoding, FormClass]>> = {
   44: [4, 'addressIndex'],
   7937: ['uleb', 'addressIndex'],
   7938: ['uleb', 'stringIndex'],
-  7968: ['offset', 'elsewhere'],
-  7969: ['offset', 'elsewhere'],
+  7968: ['offset', 'sharedReference'],
+  7969: ['offset', 'sharedStringOffset'],
 };
 
 const DW_FORM_INDIRECT = 0x16;

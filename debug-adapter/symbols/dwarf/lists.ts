@@ -33,7 +33,7 @@ function readRanges(unit: Unit, value: FormValue): readonly AddressRange[] {
   const add = (start: bigint, end: bigint): void => {
     if (end > start) ranges.push({ start, end });
   };
-  if (unit.header.version < 5) readOldList(unit, '.debug_ranges', offsetOf(value), false, add);
+  if (unit.header.version < 5) readOldList(unit, '.debug_ranges', unit.bases.ranges + offsetOf(value), false, add);
   else
     readList(
       unit,
@@ -52,7 +52,9 @@ export function expressionAt(unit: Unit, value: FormValue, address: bigint): Uin
   const add = (start: bigint, end: bigint, expression?: Uint8Array): void => {
     if (address >= start && address < end) found ??= expression;
   };
-  if (unit.header.version < 5) readOldList(unit, '.debug_loc', Number(value.raw), true, add);
+  if (unit.header.version < 5 && unit.skeleton) {
+    readList(unit, '.debug_loc', Number(value.raw), SPLIT_LOCATION_ENTRIES, add);
+  } else if (unit.header.version < 5) readOldList(unit, '.debug_loc', Number(value.raw), true, add);
   else {
     const offset = listOffset(unit, value, '.debug_loclists', unit.bases.locations);
     readList(unit, '.debug_loclists', offset, LOCATION_ENTRIES, add);
@@ -73,8 +75,9 @@ function listOffset(unit: Unit, value: FormValue, section: string, base: number)
 }
 
 function unitBase(unit: Unit): bigint {
-  const low = unit.value(0, AT.lowPc);
-  return (low && unit.address(low)) ?? 0n;
+  const home = unit.skeleton ?? unit;
+  const low = home.value(0, AT.lowPc);
+  return (low && home.address(low)) ?? 0n;
 }
 
 /** Lists are read in pieces of this size first: most are short. */
@@ -179,6 +182,17 @@ const LOCATION_ENTRIES: readonly ListEntry[] = [
   },
 ];
 
+/** By code: GNU's entries of DWARF 4 in files of split units. */
+const SPLIT_LOCATION_ENTRIES: readonly ListEntry[] = [
+  ends,
+  setIndexedBase,
+  twoIndexed,
+  (state) => {
+    const start = indexed(state);
+    return [start, start + BigInt(state.reader.u32())];
+  },
+];
+
 function readList(unit: Unit, section: string, offset: number, entries: readonly ListEntry[], add: Add): void {
   withPiece(unit, section, offset, (reader) => {
     const state: ListState = { unit, reader, base: unitBase(unit) };
@@ -189,8 +203,12 @@ function readList(unit: Unit, section: string, offset: number, entries: readonly
       const bounds = entry(state);
       if (bounds === 'end') return;
       if (!bounds) continue;
-      const located = entries === LOCATION_ENTRIES ? expression(reader, reader.count()) : undefined;
-      add(bounds[0], bounds[1], located);
+      add(bounds[0], bounds[1], locatedBy(reader, entries));
     }
   });
+}
+
+function locatedBy(reader: ByteReader, entries: readonly ListEntry[]): Uint8Array | undefined {
+  if (entries === RANGE_ENTRIES) return undefined;
+  return expression(reader, entries === LOCATION_ENTRIES ? reader.count() : reader.u16());
 }

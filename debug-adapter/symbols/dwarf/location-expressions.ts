@@ -12,7 +12,7 @@ export type Location =
   /** The value itself, which is nowhere in the machine: at most 8 bytes, or bytes that stand in the program. */
   | { readonly kind: 'value'; readonly bytes: Uint8Array }
   | { readonly kind: 'pieces'; readonly pieces: readonly Piece[] }
-  /** A pointer whose target exists only in pieces: the entry in .debug_info, and bytes into it. */
+  /** A pointer whose target exists only in pieces: the entry's offset, and bytes into it. */
   | { readonly kind: 'implicitPointer'; readonly entry: number; readonly offset: number };
 
 /** @property location undefined: this part has been optimised out. */
@@ -236,10 +236,11 @@ const unavailable =
   };
 
 const implicitPointer: Operation = (e) => {
-  const { sizes, version } = e.unit.header;
+  const { info, header } = e.unit;
+  const { sizes, version } = header;
   const { offsetSize, addressSize } = sizes;
   const entry = version === 2 ? Number(e.reader.unsigned(addressSize)) : e.reader.offset(offsetSize);
-  e.described = { kind: 'implicitPointer', entry, offset: Number(e.reader.sleb()) };
+  e.described = { kind: 'implicitPointer', entry: info.base + entry, offset: Number(e.reader.sleb()) };
 };
 const entryValue: Operation = (e) => e.push(e.context.entryValue(e.block(e.reader.count())));
 const typedConstant: Operation = (e) => {

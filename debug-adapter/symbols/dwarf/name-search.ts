@@ -5,6 +5,7 @@
 
 import type { FileImage } from '../file-image.ts';
 import type { DebugInformation, UnitHeader } from './debug-information.ts';
+import type { Unit } from './unit.ts';
 
 const PIECE = 1 << 20;
 const encoder = new TextEncoder();
@@ -49,8 +50,13 @@ function numberPlaces(file: FileImage | undefined, wanted: ReadonlySet<number>):
 /** Names shorter than an offset stand in the entry itself. */
 const LONGEST_INLINE = 7;
 
-/** Units that may have an entry of this name, in their order. */
-export function unitsNaming(info: DebugInformation, name: string): UnitHeader[] {
+/** Units that may have an entry of this name, in their order; then those whose entries are in files of their own. */
+export function* unitsNaming(info: DebugInformation, name: string): Generator<Unit> {
+  for (const header of headersNaming(info, name)) yield info.unit(header);
+  for (const { info: split } of info.splitUnits) yield* unitsNaming(split, name);
+}
+
+function headersNaming(info: DebugInformation, name: string): UnitHeader[] {
   const text = Uint8Array.of(...encoder.encode(name), 0);
   const strings = occurrences(info.find('.debug_str'), text);
   const section = info.find('.debug_info');
@@ -66,8 +72,8 @@ function unitsHolding(headers: readonly UnitHeader[], places: readonly number[])
   let index = 0;
   for (const place of places.toSorted((a, b) => a - b)) {
     let header = headers[index];
-    while (header && place >= header.offset + header.size) header = headers[++index];
-    if (header && place >= header.offset) found.add(header);
+    while (header && place >= header.place + header.size) header = headers[++index];
+    if (header && place >= header.place) found.add(header);
   }
   return found;
 }
@@ -77,7 +83,7 @@ function unitsOfStrings(info: DebugInformation, places: readonly number[]): Unit
   if (places.length === 0) return [];
   const parts = info.headers
     .map((header) => ({ header, base: info.rootOf(header).unit.bases.strings }))
-    .filter(({ base }) => base > 0)
+    .filter(({ base }) => base > 0 || info.skeleton !== undefined)
     .sort((a, b) => a.base - b.base);
   const bases = [...new Set(parts.map(({ base }) => base))];
   const wanted = new Set(places.map((place) => bases.findLast((base) => base <= place)));

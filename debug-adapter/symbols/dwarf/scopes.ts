@@ -114,7 +114,7 @@ export class Scopes {
     const [, keyword, name = ''] = /^(?:(struct|union|enum|class)\s+)?(.+)$/.exec(text) ?? [];
     const fits = (entry: Entry): boolean =>
       isTypeTag(entry.tag) &&
-      !entry.flag(AT.declaration) &&
+      (!entry.own(AT.declaration) || entry.own(AT.signature) !== undefined) &&
       (keyword === undefined || (KEYWORD_TAGS[keyword] ?? []).includes(entry.tag)) &&
       (entry.name === name || (name.includes('::') && qualified(entry) === name));
     const unit = this.info.unitAt(address);
@@ -128,7 +128,7 @@ export class Scopes {
     return this.search(
       name,
       `definition ${entry.tag}`,
-      (other) => other.tag === entry.tag && !other.flag(AT.declaration),
+      (other) => other.tag === entry.tag && !other.own(AT.declaration),
     );
   }
 
@@ -138,8 +138,8 @@ export class Scopes {
     if (this.found.has(key)) return this.found.get(key);
     const plain = name.slice(name.lastIndexOf('::') + 1).replace(/^:/, '');
     let found: Entry | undefined;
-    for (const header of unitsNaming(this.info, plain)) {
-      found = topLevel(this.info.unit(header).root).find((entry) => fits(entry) && names(entry, name));
+    for (const unit of unitsNaming(this.info, plain)) {
+      found = topLevel(unit.root).find((entry) => fits(entry) && names(entry, name));
       if (found) break;
     }
     this.found.set(key, found);

@@ -384,7 +384,9 @@ export class TypeReader {
     const { tag } = entry;
     const record = RECORDS[tag];
     if (record) {
-      const definition = entry.flag(AT.declaration) ? this.findDefinition(entry) : undefined;
+      const isDeclared = entry.own(AT.declaration) !== undefined;
+      // A type unit has what an entry with its signature leaves out, whether or not that says so.
+      const definition = entry.reference(AT.signature) ?? (isDeclared ? this.findDefinition(entry) : undefined);
       return new RecordType(this, definition ?? entry, record);
     }
     const pointer = POINTERS[tag];
@@ -393,7 +395,7 @@ export class TypeReader {
     if (tag === TAG.baseType) {
       return baseType(entry.name ?? '', entry.number(AT.byteSize) ?? 0, entry.number(AT.encoding) ?? 0);
     }
-    if (tag === TAG.enumerationType) return new EnumerationType(this, entry);
+    if (tag === TAG.enumerationType) return new EnumerationType(this, entry.reference(AT.signature) ?? entry);
     if (tag === TAG.subroutineType) return new FunctionType(this, entry);
     if (tag === TAG.arrayType) return this.array(entry);
     if (tag === TAG.subrangeType) return this.type(entry.reference(AT.type));

@@ -1,7 +1,7 @@
 import { ByteReader, FormatError } from '../byte-reader.ts';
 import { stringAt } from '../file-image.ts';
 import type { Abbreviation, AbbreviationTable } from './abbreviations.ts';
-import { AT } from './constants.ts';
+import { AT, UNIT_TYPE } from './constants.ts';
 import type { DebugInformation, UnitHeader } from './debug-information.ts';
 import { type FormValue, readForm, skipForm } from './forms.ts';
 
@@ -24,6 +24,7 @@ interface Bases {
   readonly locations: number;
 }
 
+const SPLIT_TYPES: readonly number[] = [UNIT_TYPE.splitCompile, UNIT_TYPE.splitType];
 const NO_BASES: Bases = { strings: 0, addresses: 0, ranges: 0, locations: 0 };
 
 /** One unit of .debug_info. Its entries are listed when anything but the first one is asked for. */
@@ -31,13 +32,22 @@ export class Unit {
   readonly info: DebugInformation;
   readonly header: UnitHeader;
   readonly bytes: Uint8Array;
+  /** Of a split unit: what the program itself has of it. */
+  readonly skeleton: Unit | undefined;
   private readonly table: AbbreviationTable;
   private knownTree: Tree | undefined;
   private knownBases: Bases | undefined;
 
   /** @param bytes from the unit's length field to its end. */
-  constructor(info: DebugInformation, header: UnitHeader, bytes: Uint8Array, table: AbbreviationTable) {
+  constructor(
+    info: DebugInformation,
+    header: UnitHeader,
+    bytes: Uint8Array,
+    table: AbbreviationTable,
+    skeleton?: Unit,
+  ) {
     this.info = info;
+    this.skeleton = skeleton;
     this.header = header;
     this.bytes = bytes;
     this.table = table;
@@ -52,7 +62,7 @@ export class Unit {
     return this.tree.offsets.length;
   }
 
-  /** The entry at an offset of .debug_info. @throws FormatError when none begins there. */
+  /** The entry at an offset as entries have it. @throws FormatError when none begins there. */
   entryAt(offset: number): Entry {
     const index = this.tree.byOffset.get(offset - this.header.offset);
     if (index === undefined) throw new FormatError(`no entry at 0x${offset.toString(16)} of .debug_info`);
@@ -152,18 +162,32 @@ export class Unit {
   get bases(): Bases {
     if (this.knownBases) return this.knownBases;
     // The first entry's own strings and addresses may need the bases that stand behind them.
-    this.knownBases = NO_BASES;
-    const base = (name: number): number => {
-      const value = this.value(0, name);
-      return typeof value?.raw === 'bigint' ? Number(value.raw) : 0;
+    this.knownBases = { ...NO_BASES, strings: this.isSplit ? this.behindHeader(8) : 0 };
+    const { skeleton } = this;
+    const base = (unit: Unit, name: number, otherwise: number): number => {
+      const value = unit.value(0, name);
+      return typeof value?.raw === 'bigint' ? Number(value.raw) : otherwise;
     };
+    // A split unit has its lists from the first one of its file's sections on.
+    const lists = this.isSplit ? this.behindHeader(12) : 0;
+    const home = skeleton ?? this;
+    const oldRanges = skeleton ? base(skeleton, AT.gnuRangesBase, 0) : 0;
     this.knownBases = {
-      strings: base(AT.stringOffsetsBase),
-      addresses: base(AT.addressBase),
-      ranges: base(AT.rangeListsBase),
-      locations: base(AT.locationListsBase),
+      strings: base(this, AT.stringOffsetsBase, this.knownBases.strings),
+      addresses: base(home, AT.addressBase, base(home, AT.gnuAddressBase, 0)),
+      ranges: base(this, AT.rangeListsBase, this.header.version < 5 ? oldRanges : lists),
+      locations: base(this, AT.locationListsBase, lists),
     };
     return this.knownBases;
+  }
+
+  private get isSplit(): boolean {
+    return SPLIT_TYPES.includes(this.header.type);
+  }
+
+  /** Behind the header of a section of a split unit's file. @param size with 32-bit offsets */
+  private behindHeader(size: number): number {
+    return this.header.sizes.offsetSize === 8 ? size + 8 : size;
   }
 
   /** Entry `index` of a table of numbers of `size` bytes. */
@@ -182,6 +206,7 @@ export class Unit {
     if (typeof raw !== 'bigint') return undefined;
     if (formClass === 'stringOffset') return stringAt(info.required('.debug_str'), Number(raw));
     if (formClass === 'lineStringOffset') return stringAt(info.required('.debug_line_str'), Number(raw));
+    if (formClass === 'sharedStringOffset') return stringAt(info.shared.required('.debug_str'), Number(raw));
     if (formClass !== 'stringIndex') return undefined;
     const offset = this.tableEntry('.debug_str_offsets', this.bases.strings, raw, this.header.sizes.offsetSize);
     return stringAt(info.required('.debug_str'), Number(offset));
@@ -197,7 +222,10 @@ export class Unit {
   referred({ class: formClass, raw }: FormValue): Entry | undefined {
     if (typeof raw !== 'bigint') return undefined;
     if (formClass === 'unitReference') return this.entryAt(this.header.offset + Number(raw));
-    return formClass === 'reference' ? this.info.entryAt(Number(raw)) : undefined;
+    const { info } = this;
+    if (formClass === 'reference') return info.entryAt(info.base + Number(raw));
+    if (formClass === 'signature') return info.typeOf(raw);
+    return formClass === 'sharedReference' ? info.shared.entryAt(info.shared.base + Number(raw)) : undefined;
   }
 }
 
@@ -217,7 +245,7 @@ export class Entry {
   get tag(): number {
     return this.unit.abbreviation(this.index).tag;
   }
-  /** In .debug_info: what identifies an entry. */
+  /** What identifies an entry: its offset, which no other section of the program's files has. */
   get offset(): number {
     return this.unit.offsetOf(this.index);
   }
