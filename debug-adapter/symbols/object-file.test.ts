@@ -35,6 +35,7 @@ for (const options of [
   ['-O0', '-gdwarf-5'],
   ['-O2', '-gdwarf-5'],
   ['-O2', '-gdwarf-4', '-fno-asynchronous-unwind-tables'],
+  ['-O2', '-gdwarf-5', '-gz=zlib'],
 ]) {
   describe(`an object file compiled with ${options.join(' ')}`, () => {
     let folder: string;
