@@ -1,11 +1,11 @@
 /** `vmxray run`: an image from its start to its end. */
 
 import type { Machine } from '../sim-core/machine/api.ts';
+import { IdlePace } from '../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
-import { IdlePace } from './idle-pace.ts';
 import { bootRequestOf } from './images.ts';
 import { inputCanWake, machineOf } from './machines.ts';
 import type { RunOptions } from './options.ts';

@@ -4,6 +4,7 @@
  */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import type { BootRequest } from '../sim-core/loaders/boot-request.ts';
 import type { FileImage } from './symbols/file-image.ts';
 
 export type Hex = string;
@@ -263,6 +264,8 @@ export interface LaunchArguments {
   program: string;
   /** The kernel's command line. */
   args?: string;
+  /** How the program is booted. Default 'auto': by the image's own marks; a flat image has none and must be named. */
+  format?: NonNullable<BootRequest['format']>;
   /** Boot modules (multiboot), 'path arguments…'. */
   modules?: string[];
   /** Programs that run as guests: their symbols are used in VMX non-root operation. */

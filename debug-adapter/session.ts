@@ -213,6 +213,11 @@ export class Session {
     this.output(data, 'stdout');
   }
 
+  /** An idle guest has got input. */
+  rouse(): void {
+    this.launched?.runner.rouse();
+  }
+
   refreshBreakpoints(): void {
     this.launched?.runner.refresh();
   }

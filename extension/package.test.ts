@@ -5,6 +5,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import type { LaunchArguments, When } from '../debug-adapter/protocol.ts';
 import { ASSEMBLY_LANGUAGES } from '../language-server/protocol.ts';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
+import { IMAGE_FORMATS } from '../sim-core/loaders/boot-request.ts';
 import { DEFAULT_QUANTUM } from '../sim-core/machine/machine.ts';
 import { DEVICE_KINDS } from '../sim-core/platform/devices.ts';
 import { DEFAULT_START_TIME } from '../sim-core/platform/rtc.ts';
@@ -24,6 +25,7 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   modules: true,
   guests: true,
   symbols: true,
+  format: true,
   machine: true,
   stopOn: true,
   breakOnVmExit: true,
@@ -96,6 +98,10 @@ describe("package.json's launch schema", () => {
       assert.match(text, pattern);
     }
     for (const text of ['e1000', 'edu,', 'virtio-blk file=disk.img']) assert.doesNotMatch(text, pattern);
+  });
+
+  it('offers every way to boot', () => {
+    assert.deepEqual(launch.properties.format.enum, ['auto', ...IMAGE_FORMATS]);
   });
 
   it('has the defaults of the machine', () => {

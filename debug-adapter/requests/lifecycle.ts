@@ -1,4 +1,5 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { IMAGE_FORMATS } from '../../sim-core/loaders/boot-request.ts';
 import { errors } from '../errors.ts';
 import { type HandlerTable, handler, shapedPart } from '../handler.ts';
 import type { LaunchArguments } from '../protocol.ts';
@@ -53,6 +54,7 @@ const CLIENT_SHAPE = {
 const LAUNCH_SHAPE = {
   program: 'string?',
   args: 'string?',
+  format: 'string?',
   modules: 'strings?',
   guests: 'array?',
   symbols: 'array?',
@@ -92,6 +94,7 @@ const WHEN_SHAPE = {
   from: 'string?',
   to: 'string?',
 } as const;
+const FORMATS = ['auto', ...IMAGE_FORMATS] as const;
 const STOP_ON = ['entry', 'vmlaunch', 'firstExit', 'none'] as const;
 
 /** @throws badArguments or badLaunchValue for what a hand-written launch.json can have wrong. */
@@ -111,6 +114,9 @@ function checkLaunch(args: unknown): LaunchArguments {
     if (Object.values(sections ?? {}).some((address) => typeof address !== 'string')) {
       throw errors.badLaunchValue('symbols[].sections', 'it must map names of sections to addresses such as "0x1000"');
     }
+  }
+  if (launch.format !== undefined && !FORMATS.some((known) => known === launch.format)) {
+    throw errors.badLaunchValue('format', `'${launch.format}' is not one of ${FORMATS.join(', ')}`);
   }
   if (launch.stopOn !== undefined && !STOP_ON.some((known) => known === launch.stopOn)) {
     throw errors.badLaunchValue('stopOn', `'${launch.stopOn}' is not one of ${STOP_ON.join(', ')}`);

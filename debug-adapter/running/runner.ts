@@ -1,5 +1,6 @@
 import type { FaultStep } from '../../sim-core/cpu/fault-step.ts';
 import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
+import { IdlePace } from '../../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 import type { StaleUse } from '../../sim-core/mmu/table-watch.ts';
 import type { DmaFault } from '../../sim-core/platform/dma.ts';
@@ -60,6 +61,8 @@ export interface RunnerEvents {
 
 const NO_GOAL: ProcessorGoal = { processor: 0, vmcs: undefined };
 const SLICE_MILLISECONDS = 8;
+/** Milliseconds; what setTimeout can count is 2^31 - 1. */
+const LONGEST_REST = 2 ** 30;
 const SMALLEST_SLICE = 500;
 const LARGEST_SLICE = 100_000_000;
 
@@ -80,6 +83,9 @@ export class Runner {
   private slice = SMALLEST_SLICE;
   private goal: ProcessorGoal = NO_GOAL;
   private pauseWanted = false;
+  private readonly pace: IdlePace;
+  /** Ends the wait in hand for what the guest waits for. */
+  private endRest: () => void = () => {};
   private lastYield = 0;
   /** What the hooks decided during a slice. */
   private exitIsGoal = false;
@@ -94,6 +100,7 @@ export class Runner {
     this.events = events;
     const { machine, launch } = target;
     this.sent = machine.serial.sent;
+    this.pace = new IdlePace(machine);
     machine.serial.onOutput = (byte) => this.takeSerial(byte);
     if (target.history) {
       target.history.onReplaying = (replaying) => {
@@ -117,6 +124,26 @@ export class Runner {
 
   pause(): void {
     this.pauseWanted = true;
+    this.rouse();
+  }
+
+  /** What the guest waits for may have come. */
+  rouse(): void {
+    this.endRest();
+  }
+
+  /** Waits as long as an idle guest has waited: it shall not run through days, nor burn a processor. */
+  private async rest(): Promise<void> {
+    const milliseconds = Math.min(this.pace.takeMilliseconds(), LONGEST_REST);
+    if (milliseconds === 0 || this.pauseWanted || this.target.history?.isInPast) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.endRest = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.endRest = () => {};
   }
 
   /** The breakpoints have changed. */
@@ -152,6 +179,7 @@ export class Runner {
         const stop = this.runSlice();
         this.flushSerial();
         if (stop) return stop;
+        await this.rest();
       }
     } finally {
       this.goal = NO_GOAL;
@@ -268,11 +296,11 @@ export class Runner {
       case 'watchpoint':
         if (this.watchStop) return { kind: 'dataBreakpoint', ...this.watchStop };
         return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
+      // At the slice's end, by number or time; a pause is asked for in between.
       case 'limit':
+      case 'paused':
       case 'breakpoint':
         return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
-      case 'paused':
-        return { kind: 'paused' };
       case 'vmExit':
         return this.exitIsGoal ? 'reached' : { kind: 'vmExit', exit: reason.exit };
       case 'vmEntry':

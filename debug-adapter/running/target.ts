@@ -237,7 +237,8 @@ export async function loadTarget(
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
   const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
-  const wanted = { name: baseName(launch.program), image, commandLine: launch.args ?? '', modules };
+  const { args: commandLine = '', format = 'auto' } = launch;
+  const wanted = { name: baseName(launch.program), image, commandLine, modules, format };
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
   const machine = makeMachine(createMachine, launch, memory, devices);
   boot(machine, request);

@@ -180,6 +180,7 @@ export const vmxRequests: HandlerTable = {
   'vmxray/serialInput': handler({ data: 'string' }, (session, { data }, command) => {
     const bytes = Uint8Array.from(data, (character) => character.charCodeAt(0) & 0xff);
     session.target(command).apply({ kind: 'input', bytes });
+    session.rouse();
     return {};
   }),
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { HALT, idleImage, TICK } from '../support/idle-guest.ts';
 import { PlainClient } from './plain-client.ts';
 import { elf64, firstVmm } from './sample.ts';
 
@@ -104,6 +105,24 @@ describe('pause while the machine spins', () => {
     const reference = { instructionReference: '0x100078' };
     await client.request('setInstructionBreakpoints', { breakpoints: [reference] });
     assert.equal((await stop).body.reason, 'breakpoint');
+    client.close();
+  });
+
+  it('stops an idle guest, whose clock has not run ahead of the computer’s by more than the second that flies', async () => {
+    const program = join(folder, 'idle.bin');
+    writeFileSync(program, idleImage(HALT));
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    await client.request('launch', { program, format: 'flat', stopOn: 'none' });
+    const begun = performance.now();
+    await client.request('configurationDone');
+    await wait(400);
+    const stop = await client.run('pause');
+    const elapsed = performance.now() - begun;
+    assert.equal(stop.body.reason, 'pause');
+    const { result } = (await client.request('evaluate', { expression: 'cycles', context: 'watch' })).body;
+    const guest = Number(/0x\w+/.exec(result)?.[0]) / 1e6;
+    assert.ok(guest > 1000 && guest < 1000 + elapsed + 3 * TICK, `the guest is at ${result} ms after ${elapsed} ms`);
     client.close();
   });
 });

@@ -1,6 +1,6 @@
 /** A guest that waits for its user waits in real time, so that it leaves the computer's processors to others. */
 
-import type { Machine } from '../sim-core/machine/api.ts';
+import type { Machine } from './api.ts';
 
 const CYCLES_PER_MILLISECOND = 1_000_000;
 /** A guest that was idle for so long with no word to its user waits for him; before, as in booting, time may fly. */
