@@ -20,7 +20,7 @@ const SYMBOL_SIZE = 24;
 const SYMBOL_SECTION = 6;
 const SYMBOL_VALUE = 8;
 /** What tools read of an object file beside its symbols. */
-const RELOCATED = /^\.(debug_|eh_frame$)/;
+const RELOCATED = /^\.(debug_|eh_frame$|orc_unwind_ip$)/;
 
 /** Relocation types of debug information (x86-64 psABI, table 4.10): bytes, and whether the place is subtracted. */
 const TYPES: Readonly<Record<number, { readonly bytes: 0 | 4 | 8; readonly relative: boolean }>> = {

@@ -8,6 +8,7 @@ import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
 import { type FileImage, memoryFile } from './file-image.ts';
 import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './line-index.ts';
 import type { SectionPlaces } from './object-file.ts';
+import { OrcTable } from './orc.ts';
 import { baseName, comparable, directoryOf, resolvePath } from './paths.ts';
 import { isSystemMap, parseSystemMap } from './system-map.ts';
 
@@ -87,7 +88,8 @@ export class Program {
     if (this.elf.isObject && place === undefined) return;
     // What can be read quickly is read at once, so that problems are told when the program is loaded.
     this.attempt('its call-frame information', undefined, () => this.frames);
-    this.attempt(LINE_TABLE, undefined, () => this.lines.isSmall && this.lines.files);
+    const isShort = this.lines.isSmall && !this.elf.isObject;
+    this.attempt(LINE_TABLE, undefined, () => isShort && this.lines.files);
   }
 
   /** Run-time address of a linked one. */
@@ -121,6 +123,15 @@ export class Program {
       this.knownFrames = new CallFrames(frameSections(this.elf));
     }
     return this.knownFrames;
+  }
+
+  /** A Linux kernel's own table of frames; undefined when the file has none. */
+  get orc(): OrcTable | undefined {
+    const ips = this.elf.sections.find(({ name }) => name === '.orc_unwind_ip');
+    const entries = sectionNamed(this.elf, '.orc_unwind');
+    if (!ips || !entries) return undefined;
+    const places = ips.content.read(0, ips.content.size);
+    return new OrcTable(places, ips.address + this.offset, entries.read(0, entries.size));
   }
 
   /** The variables and types of its sources; what it gives throws FormatError where they make no sense. */

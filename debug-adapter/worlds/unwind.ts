@@ -5,6 +5,7 @@ import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbol
 import { compute, type ExpressionContext, Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { Activation } from '../symbols/dwarf/scopes.ts';
 import { findEventFrame } from './event-frames.ts';
+import { orcRules } from './orc-frames.ts';
 import { vmcsField, type WorldView } from './world-view.ts';
 
 /** One activation of a function in one world. */
@@ -68,7 +69,8 @@ export function unwind(target: Target, view: WorldView): Frame[] {
 export function callerOf(target: Target, frame: Frame): Frame | undefined {
   const caller = isOutermost(target, frame) ? undefined : findCaller(target, frame);
   // A handler may have a stack of its own, anywhere.
-  if (!caller || (!caller.interrupted && caller.sp <= (frameRegister(frame, 'rsp') ?? 0n))) return undefined;
+  if (!caller || (!caller.interrupted && !caller.otherStack && caller.sp <= (frameRegister(frame, 'rsp') ?? 0n)))
+    return undefined;
   const { pc, restored, saved, interrupted = false } = caller;
   const lookupPc = interrupted ? pc : pc - 1n;
   const { view, depth } = frame;
@@ -77,7 +79,8 @@ export function callerOf(target: Target, frame: Frame): Frame | undefined {
 
 /** The function that VM exits enter has no caller: its stack begins at HOST_RSP. */
 function isOutermost(target: Target, { view, lookupPc }: Frame): boolean {
-  if (view.world !== 'vmm') return false;
+  const program = target.programAt(view, lookupPc);
+  if (view.world !== 'vmm' || (program && orcRules(view, program, lookupPc))) return false;
   const handler = vmcsField(view.machine, 'HOST_RIP');
   if (handler === undefined) return false;
   const home = target.functionAt(view, handler);
@@ -92,17 +95,33 @@ interface Caller {
   readonly saved: Map<string, bigint>;
   /** By an exception or interrupt. */
   readonly interrupted?: boolean;
+  /** The function under way has changed to another stack. */
+  readonly otherStack?: boolean;
+}
+
+/**
+ * By call-frame information, unless the kernel's own table tells of another frame: it knows better of assembly language
+ * inside functions.
+ */
+function rulesAt(target: Target, frame: Frame): FrameRules | undefined {
+  const program = target.programAt(frame.view, frame.lookupPc);
+  const rules = program?.frameRules(frame.lookupPc);
+  const orc = program && orcRules(frame.view, program, frame.lookupPc);
+  if (!rules || !orc) return rules ?? orc;
+  const [cfa, other] = [rules, orc].map((each) => attempt(() => cfaOf(frame, each)));
+  return cfa === other ? rules : orc;
 }
 
 function findCaller(target: Target, frame: Frame): Caller | undefined {
-  const program = target.programAt(frame.view, frame.lookupPc);
-  const rules = program?.frameRules(frame.lookupPc);
+  const rules = rulesAt(target, frame);
   const caller = rules ? byRules(frame, rules) : (byEventFrame(target, frame) ?? byFramePointer(target, frame));
-  if (!caller || target.programAt(frame.view, caller.interrupted ? caller.pc : caller.pc - 1n) === undefined) {
-    return undefined;
-  }
-  return caller;
+  if (caller && isKnown(target, frame, caller)) return caller;
+  // The rules of a function that has run a guest go by registers that are still the guest's.
+  return rules?.cfa ? byCallOnStack(target, frame) : undefined;
 }
+
+const isKnown = (target: Target, { view }: Frame, { pc, interrupted }: Caller): boolean =>
+  target.programAt(view, interrupted ? pc : pc - 1n) !== undefined;
 
 function byEventFrame(target: Target, frame: Frame): Caller | undefined {
   const event = findEventFrame(target, frame);
@@ -195,7 +214,8 @@ function byRules(frame: Frame, rules: FrameRules): Caller | undefined {
   // What was interrupted has its stack pointer where the rule says, if there is one.
   const sp = rules.ofSignal && rules.registers.has(STACK_POINTER[size]) ? (restored.get('rsp') ?? cfa) : cfa;
   restored.set('rsp', sp);
-  return { pc, sp, restored, saved, interrupted: rules.ofSignal };
+  const otherStack = rules.cfa !== undefined && 'expression' in rules.cfa;
+  return { pc, sp, restored, saved, interrupted: rules.ofSignal, otherStack };
 }
 
 /** DWARF's number of the stack pointer, by the size of addresses. */
@@ -247,6 +267,31 @@ function pushedAtStart(target: Target, { view, pc }: Frame): 0 | 1 | undefined {
   const prefix = ENDBR.every((byte, index) => head[index] === byte) ? 4 : 0;
   if (pc <= start + BigInt(prefix)) return 0;
   return head[prefix] === PUSH_RBP && pc === start + BigInt(prefix + 1) ? 1 : undefined;
+}
+
+const CALL_RELATIVE = 0xe8;
+const CALL_SIZE = 5;
+/** A function written in assembly language pushes at most so many words. */
+const MOST_WORDS = 40;
+
+/** The lowest word on the stack that is the return address of a call of this very function. */
+function byCallOnStack(target: Target, frame: Frame): Caller | undefined {
+  const { view, lookupPc } = frame;
+  const home = target.functionAt(view, lookupPc);
+  if (!home || view.bitness !== 64) return undefined;
+  const sp = frameRegister(frame, 'rsp') ?? 0n;
+  for (let index = 0; index < MOST_WORDS; index++) {
+    const at = sp + BigInt(8 * index);
+    const back = readWord(view, at, 8);
+    if (back === undefined) return undefined;
+    const call = view.read(back - BigInt(CALL_SIZE), CALL_SIZE);
+    if (call.length < CALL_SIZE || call[0] !== CALL_RELATIVE) continue;
+    const distance = new DataView(call.buffer, call.byteOffset).getInt32(1, true);
+    if (back + BigInt(distance) !== home.start) continue;
+    const pushesRbp = view.read(home.start, 1)[0] === PUSH_RBP;
+    return callerAt(frame, at, 8, pushesRbp ? readWord(view, at - 8n, 8) : undefined);
+  }
+  return undefined;
 }
 
 function callerAt(frame: Frame, at: bigint, size: 4 | 8, rbp: bigint | undefined): Caller | undefined {
