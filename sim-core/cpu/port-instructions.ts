@@ -6,6 +6,7 @@ import { type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { SYSTEM_TYPE } from '../state/control-bits.ts';
 import { GPR, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { DEVICE_CYCLES, spend } from '../state/time.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086 } from './modes.ts';
 import { readGpr, readOperand, readRegister, writeGpr, writeRegister } from './operands.ts';
@@ -46,9 +47,12 @@ function checkIo(cpu: Cpu, instruction: DecodedInstruction, port: number, size: 
   return cpu.intercepts.instruction({ kind: 'io', port, size, input, string: false, rep: false, immediate });
 }
 
-/** I/O breakpoints trap after the access. */
-const notePorts = ({ state, mmu }: Cpu, port: number, size: PortSize): void =>
+/** After an access: it has taken its time, and I/O breakpoints trap. */
+function notePorts(cpu: Cpu, port: number, size: PortSize): void {
+  const { state, mmu } = cpu;
+  spend(state, DEVICE_CYCLES);
   notePending(state, mmu.breakpoints.matchIo(state, port, size));
+}
 
 function portOperand(cpu: Cpu, instruction: DecodedInstruction, index: number): number {
   const value = readOperand(cpu, instruction, index);

@@ -5,12 +5,12 @@
 
 import { Mnemonic } from 'iced-x86';
 import type { Semantics, Stage } from '../engine/stage.ts';
-import { type I32, i32, i64, load32, load64, loadF64 } from '../engine/value.ts';
+import { type I32, type I64, i32, i64, load32, load64, loadF64 } from '../engine/value.ts';
 import { toFloat, toInteger } from '../engine/vector.ts';
 import { dropStack, push, top } from '../isa/transfer.ts';
 import { CR4, RFLAGS } from '../state/control-bits.ts';
 import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
-import { TIME_STAMP_CYCLES } from './time.ts';
+import { PAUSE_CYCLES, TIME_STAMP_CYCLES } from '../state/time.ts';
 
 const ZERO = i32(0);
 
@@ -24,17 +24,27 @@ function cycles(s: Stage) {
   return s.code.let(float(OFFSET.retired).add(float(OFFSET.extraCycles)).add(begun));
 }
 
-/** Time that makes something due is for the slow instruction. */
+/** Lets time pass; when that makes something due, it is for the slow instruction. @returns the time before */
+function spend(s: Stage, cost: number): I64 {
+  const now = cycles(s);
+  // No deadline gives the largest integer.
+  s.slowIf(now.add(cost).geS(toInteger('i64', loadF64(ZERO, OFFSET.sliceEnd))));
+  const extra = toInteger('i64', loadF64(ZERO, OFFSET.extraCycles)).add(cost);
+  s.code.store(8, ZERO, toFloat('f64', extra), OFFSET.extraCycles);
+  return now;
+}
+
+const pause: Semantics = (s) => {
+  slowInGuest(s);
+  spend(s, PAUSE_CYCLES);
+};
+
 const readTimeStampCounter =
   (withProcessor: boolean): Semantics =>
   (s) => {
     const disabled = load64(ZERO, OFFSET.cr4).wrap().and(CR4.tsd).and(load32(ZERO, OFFSET.cpl).ne(0).mul(CR4.tsd));
     s.slowIf(load32(ZERO, OFFSET.nonRoot).or(disabled));
-    const now = cycles(s);
-    // No deadline gives the largest integer.
-    s.slowIf(now.add(TIME_STAMP_CYCLES).geS(toInteger('i64', loadF64(ZERO, OFFSET.sliceEnd))));
-    const extra = toInteger('i64', loadF64(ZERO, OFFSET.extraCycles)).add(TIME_STAMP_CYCLES);
-    s.code.store(8, ZERO, toFloat('f64', extra), OFFSET.extraCycles);
+    const now = spend(s, TIME_STAMP_CYCLES);
     const value = s.code.let(now.add(load64(ZERO, OFFSET.tscAdjustment)));
     s.gpr(GPR.rax, 8).write(value.zeroExtend(32));
     s.gpr(GPR.rdx, 8).write(value.shrU(32));
@@ -77,5 +87,5 @@ export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantic
     [Mnemonic.Cli, cli],
     [Mnemonic.Pushfq, pushfq],
     [Mnemonic.Popfq, popfq],
-    ...(alone ? ([[Mnemonic.Pause, slowInGuest]] as const) : []),
+    ...(alone ? ([[Mnemonic.Pause, pause]] as const) : []),
   ]);

@@ -7,6 +7,7 @@ import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
 import { ACTIVITY, GPR, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { PAUSE_CYCLES, spend, TIME_STAMP_CYCLES } from '../state/time.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { cpuid as cpuidLeaf } from './cpuid.ts';
 import type { FeatureName } from './features.ts';
@@ -29,7 +30,6 @@ import { ioPrivilegeLevel, readRflags, writeRflags, writeStatusFlags, writeSyste
 import { segmentAddress } from './segments.ts';
 import { peekFrame, pushFrame, setStackPointer, stackPointer } from './stack.ts';
 import type { NamedInstructions } from './table.ts';
-import { spend, TIME_STAMP_CYCLES } from './time.ts';
 import { addressSegment } from './wait-instructions.ts';
 
 /** The VM exit that VMX wants for this instruction; none outside non-root operation. */
@@ -70,7 +70,7 @@ const rdtsc =
     const exit = exitOf(cpu, { kind });
     if (exit) return exit;
     setPair(state, readTimeStampCounter(cpu));
-    spend(cpu, TIME_STAMP_CYCLES);
+    spend(cpu.state, TIME_STAMP_CYCLES);
     if (kind === 'rdtscp') state.set64('gpr', state.get64('msrTscAux') & 0xffff_ffffn, GPR.rcx);
     return NEXT.sequential;
   };
@@ -121,7 +121,12 @@ function hlt(cpu: Cpu): Next | Fault {
   return NEXT.sequential;
 }
 
-const pause = (cpu: Cpu): Next | Fault => exitOf(cpu, { kind: 'pause' }) ?? NEXT.sequential;
+function pause(cpu: Cpu): Next | Fault {
+  const exit = exitOf(cpu, { kind: 'pause' });
+  if (exit) return exit;
+  spend(cpu.state, PAUSE_CYCLES);
+  return NEXT.sequential;
+}
 
 /** MONITOR and MWAIT exist at CPL 0 only; no extensions (ECX) and no hints are supported. */
 function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {

@@ -404,6 +404,8 @@ export class Processor {
     this.accessing = record;
     const host = mmu.access(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
     if (host === 0) this.fault = this.accessFault(what);
+    // A device has taken its time, and something is due.
+    else if (host === OFFSET.bounce && this.state.get32('attention') !== 0) this.kick();
     return host;
   }
 

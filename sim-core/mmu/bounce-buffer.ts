@@ -5,6 +5,7 @@
 
 import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { DEVICE_CYCLES, spend } from '../state/time.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 
 /** A stretch of the buffer and where its bytes belong. */
@@ -72,6 +73,7 @@ export class BounceBuffer {
       this.state.bytes.copyWithin(to, from, from + length);
       return;
     }
+    spend(this.state, DEVICE_CYCLES);
     const { bytes, view } = this.state;
     for (let i = 0; i < length; ) {
       const size = unitAt(physical + i, length - i);
