@@ -244,6 +244,19 @@ export function endShadow(state: State, shadow: number, wasNonRoot: number): voi
   state.set32('interruptibility', state.get32('interruptibility') & ~shadow);
 }
 
+/**
+ * STI while nothing is pending does not end the slice, since its blocking can hold nothing back: it notes when it began
+ * instead. At the slice's end the blocking is over if another instruction has run.
+ * @param faulted the last instruction that began did not complete
+ */
+export function settleSti(state: State, faulted: boolean): void {
+  const blocking = state.get32('interruptibility');
+  if ((blocking & BLOCKING.bySti) === 0 || state.get32('nonRoot') !== 0) return;
+  if (state.getFloat('retired') - (faulted ? 1 : 0) > state.getFloat('stiAt')) {
+    state.set32('interruptibility', blocking & ~BLOCKING.bySti);
+  }
+}
+
 /** Monitor trap flag: an instruction or the delivery of an event is complete. */
 export function trapMonitored(state: State): void {
   if (state.get32('monitorTrap') !== MONITOR_TRAP.armed) return;

@@ -8,7 +8,7 @@ import type { Semantics, Stage } from '../engine/stage.ts';
 import { type I32, type I64, i32, i64, load32, load64, loadF64 } from '../engine/value.ts';
 import { toFloat, toInteger } from '../engine/vector.ts';
 import { dropStack, push, top } from '../isa/transfer.ts';
-import { CR4, RFLAGS } from '../state/control-bits.ts';
+import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
 import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
 import { PAUSE_CYCLES, TIME_STAMP_CYCLES } from '../state/time.ts';
 
@@ -18,11 +18,13 @@ const ZERO = i32(0);
 const slowInGuest = (s: Stage): void => s.slowIf(load32(ZERO, OFFSET.nonRoot));
 
 /** Cycles since boot, this instruction's included, as `Clock.cycles` gives them. */
-function cycles(s: Stage) {
+function cycles(s: Stage): I64 {
   const float = (offset: number) => toInteger('i64', loadF64(ZERO, offset));
-  const begun = float(OFFSET.granted).sub(s.budget().extendU());
-  return s.code.let(float(OFFSET.retired).add(float(OFFSET.extraCycles)).add(begun));
+  return s.code.let(float(OFFSET.retired).add(float(OFFSET.extraCycles)).add(begun(s)));
 }
+
+/** Instructions of the slice that have begun, this one included. */
+const begun = (s: Stage): I64 => toInteger('i64', loadF64(ZERO, OFFSET.granted)).sub(s.budget().extendU());
 
 /** Lets time pass; when that makes something due, it is for the slow instruction. @returns the time before */
 function spend(s: Stage, cost: number): I64 {
@@ -60,6 +62,19 @@ const cli: Semantics = (s) => {
   s.code.store(4, ZERO, flags.and(~RFLAGS.if), OFFSET.rflagsSystem);
 };
 
+/** With nothing pending the blocking that it sets holds nothing back: `settleSti` ends it. */
+const sti: Semantics = (s) => {
+  if (s.form.mode !== CODE_MODE.code64) return s.slowIf(i32(1));
+  const flags = s.code.let(system());
+  const pending = load32(ZERO, OFFSET.interruptRequest).or(load32(ZERO, OFFSET.nmiRequest));
+  s.slowIf(load32(ZERO, OFFSET.cpl).or(load32(ZERO, OFFSET.nonRoot)).or(pending));
+  s.code.if(flags.and(RFLAGS.if).eqz(), () => {
+    s.code.store(4, ZERO, flags.or(RFLAGS.if), OFFSET.rflagsSystem);
+    s.code.store(4, ZERO, load32(ZERO, OFFSET.interruptibility).or(BLOCKING.bySti), OFFSET.interruptibility);
+    s.code.store(8, ZERO, toFloat('f64', begun(s).add(toInteger('i64', loadF64(ZERO, OFFSET.retired)))), OFFSET.stiAt);
+  });
+};
+
 const pushfq: Semantics = (s) => {
   if (s.form.mode !== CODE_MODE.code64) return s.slowIf(i32(1));
   const image = s.code.let(s.flags.pack().or(system().and(~(RFLAGS.vm | RFLAGS.rf))));
@@ -85,6 +100,7 @@ export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantic
     [Mnemonic.Rdtsc, readTimeStampCounter(false)],
     [Mnemonic.Rdtscp, readTimeStampCounter(true)],
     [Mnemonic.Cli, cli],
+    [Mnemonic.Sti, sti],
     [Mnemonic.Pushfq, pushfq],
     [Mnemonic.Popfq, popfq],
     ...(alone ? ([[Mnemonic.Pause, pause]] as const) : []),

@@ -299,6 +299,7 @@ function sti({ state }: Cpu): Next | Fault {
   if ((flags & RFLAGS.if) !== 0) return NEXT.sequential;
   state.set32('rflagsSystem', flags | RFLAGS.if);
   state.set32('interruptibility', state.get32('interruptibility') | BLOCKING.bySti);
+  state.setFloat('stiAt', state.getFloat('retired') + state.getFloat('granted') - state.get32('budget'));
   state.set32('attention', 1);
   return NEXT.sequential;
 }

@@ -16,6 +16,7 @@ import {
   isMonitored,
   isSingleStepping,
   serviceBoundary,
+  settleSti,
   shadowOf,
   trapMonitored,
   trapSingleStep,
@@ -598,6 +599,7 @@ class SimulatedMachine implements Machine, Rewindable {
     processor.retire();
     if (resume && !completed) undoResume(state);
     if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);
+    else if (shadow === 0) settleSti(state, exit === EXIT.fault);
     if (completed && stepping) trapSingleStep(state);
     if (completed && monitored) trapMonitored(state);
     if (exit === EXIT.breakpoint) return this.breakpoint();

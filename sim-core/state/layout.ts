@@ -27,6 +27,8 @@ const FIELDS = {
   extraCycles: [8, 1],
   /** Absolute cycle (Number, as f64) at which something is due: the slice that runs ends there. */
   sliceEnd: [8, 1],
+  /** Instructions begun when STI last set blocking without ending the slice (Number, as f64); see cpu/events.ts. */
+  stiAt: [8, 1],
   /** What has happened between instructions so far: events delivered, waits in HLT (Number, as f64). */
   events: [8, 1],
 
