@@ -7,6 +7,7 @@
 
 import { BLOCKING, RFLAGS, RIGHTS } from '../state/control-bits.ts';
 import { CODE_MODE, GPR, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
+import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
 import { readRflags, writeRflags } from './rflags.ts';
 import { descriptorBase, descriptorLimit } from './segments.ts';
@@ -37,7 +38,8 @@ export function returnInPlace(cpu: Cpu): boolean {
   const ripHigh = view.getUint32(frame + 4, true);
   if (ripHigh >>> 15 !== 0 && ripHigh >>> 15 !== 0x1_ffff) return false;
   if (!isLoaded(cpu, SEGMENT.cs, view.getUint16(frame + 8, true))) return false;
-  if (!isLoaded(cpu, SEGMENT.ss, view.getUint16(frame + 32, true))) return false;
+  const ss = view.getUint16(frame + 32, true);
+  if (!(ss === 0 ? isNullStack(state) : isLoaded(cpu, SEGMENT.ss, ss))) return false;
   u32[OFFSET.rip >>> 2] = view.getUint32(frame, true);
   u32[(OFFSET.rip >>> 2) + 1] = ripHigh;
   u32[rsp] = view.getUint32(frame + 24, true);
@@ -45,6 +47,13 @@ export function returnInPlace(cpu: Cpu): boolean {
   writeRflags(state, (readRflags(state) & ~RESTORED) | (flags & RESTORED));
   return true;
 }
+
+/** Whether SS is what returning to a null selector at CPL 0 makes of it. */
+const isNullStack = (state: State): boolean =>
+  state.get32('segmentSelector', SEGMENT.ss) === 0 &&
+  state.get32('segmentRights', SEGMENT.ss) === RIGHTS.unusable &&
+  state.get32('segmentLimit', SEGMENT.ss) === 0 &&
+  state.get64('segmentBase', SEGMENT.ss) === 0n;
 
 /** Whether the register holds this selector of the GDT, and exactly what its descriptor says. */
 function isLoaded({ state, mmu }: Cpu, index: SegmentIndex, selector: number): boolean {

@@ -54,7 +54,6 @@ export class CodeCache {
     let table = this.tables.get(key);
     if (table === undefined) {
       table = this.allocate(TABLE_SIZE);
-      this.state.bytes.fill(0, table, table + TABLE_SIZE);
       this.tables.set(key, table);
     }
     return table;
@@ -63,7 +62,6 @@ export class CodeCache {
   /** A zeroed record that belongs to physical page `page` and covers bytes [offset, offset + length) of it. */
   record(page: number, offset: number, length: number): number {
     const record = this.allocate(RECORD.size);
-    this.state.bytes.fill(0, record, record + RECORD.size);
     this.state.u32[(record + RECORD.page) >>> 2] = page;
     this.cover(record, page, offset, length);
     return record;
@@ -123,6 +121,7 @@ export class CodeCache {
     this.tables.clear();
     this.pages.clear();
     this.holds.fill(0);
+    this.state.bytes.fill(0, REGION.code.start, this.top);
     this.top = REGION.code.start;
     this.state.set32('codeTable', 0);
     this.clearCodeTlb();
@@ -144,6 +143,7 @@ export class CodeCache {
     u32[entry + CODE_TLB.mode / 4] = mode;
   }
 
+  /** Room that is zero. */
   private allocate(size: number): number {
     const at = this.top;
     if (at + size > REGION.code.start + REGION.code.size) throw new RangeError('decode cache is full');

@@ -54,7 +54,6 @@ export class HandlerTable {
   blockStarts: ReadonlySet<number> = new Set();
   readonly table: WebAssembly.Table;
   private readonly state: State;
-  private readonly indices = new Map<string, number>();
   private readonly handlers: (Handler | undefined)[] = [];
   private readonly waiting: number[] = [];
   private next: number = FIXED_HANDLER.count;
@@ -74,12 +73,9 @@ export class HandlerTable {
     this.table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_STEP });
   }
 
-  /** Table index of the handler for `key`; it can be executed after `compile`. */
-  index(key: string, form: Form, semantics: Semantics): number {
-    const known = this.indices.get(key);
-    if (known !== undefined) return known;
+  /** A handler for a form. @returns its table index; it can be executed after `compile` */
+  add(form: Form, semantics: Semantics): number {
     const index = this.allocate();
-    this.indices.set(key, index);
     this.handlers[index] = { form, semantics };
     this.waiting.push(index);
     return index;

@@ -88,14 +88,17 @@ const FAR = new Set<number>([OpKind.FarBranch16, OpKind.FarBranch32]);
  * that decoded pages do not depend on where they are mapped).
  */
 export class InstructionDecoder {
-  readonly instruction = new Instruction();
+  readonly instruction: Instruction;
   private readonly decoder: Decoder;
   private readonly mode: CodeMode;
   private readonly bytes: Uint8Array;
   private readonly start: number;
+  private readonly ownsInstruction: boolean;
 
-  /** @param bytes code from page offset `start` on. */
-  constructor(mode: CodeMode, bytes: Uint8Array, start: number) {
+  /** @param bytes code from page offset `start` on. @param instruction one to decode into, which stays the caller's */
+  constructor(mode: CodeMode, bytes: Uint8Array, start: number, instruction?: Instruction) {
+    this.instruction = instruction ?? new Instruction();
+    this.ownsInstruction = instruction === undefined;
     this.mode = mode;
     this.bytes = bytes;
     this.start = start;
@@ -135,7 +138,7 @@ export class InstructionDecoder {
 
   free(): void {
     this.decoder.free();
-    this.instruction.free();
+    if (this.ownsInstruction) this.instruction.free();
   }
 
   /** Page offset of the instruction last decoded. */
@@ -149,18 +152,22 @@ export class InstructionDecoder {
     return false;
   }
 
-  /** Identifies the form: two instructions with the same key have the same handler. */
-  formKey(): string {
+  /** Identifies the form, in 23 bits: two instructions with the same key have the same handler. */
+  formKey(): number {
     const { instruction } = this;
-    let key = `${instruction.code}.${this.mode}`;
-    for (let i = 0; i < instruction.opCount; i++)
-      if (instruction.opKind(i) === OpKind.Memory) key += this.addressKey(i);
+    const key = instruction.code | (this.mode << 13);
+    const count = instruction.opCount;
+    for (let i = 0; i < count; i++) if (instruction.opKind(i) === OpKind.Memory) return key | this.addressKey(i);
     return key;
   }
 
-  private addressKey(i: number): string {
-    const { size, hasIndex, segmentation } = this.addressForm();
-    return `m${i}${size}${hasIndex ? 'i' : ''}${segmentation}`;
+  /** @param i number of the memory operand */
+  private addressKey(i: number): number {
+    const { instruction } = this;
+    const segment = instruction.memorySegment;
+    const based = segment === Register.FS || segment === Register.GS ? 1 : 0;
+    const hasIndex = instruction.memoryIndex === Register.None ? 0 : 1;
+    return ((i + 1) << 16) | ((this.memoryAddressSize() >> 2) << 19) | (hasIndex << 21) | (based << 22);
   }
 
   form(): Form {

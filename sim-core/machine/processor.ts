@@ -1,4 +1,4 @@
-import { type Instruction, Mnemonic, Register } from 'iced-x86';
+import { Instruction, Mnemonic } from 'iced-x86';
 import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
 import { meaningOn } from '../cpu/instruction-features.ts';
 import { CodeCache } from '../engine/code-cache.ts';
@@ -7,8 +7,8 @@ import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
 import type { Semantics } from '../engine/stage.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
-import type { DecodedInstruction, MemoryOperand } from '../isa/instruction.ts';
-import { REGISTERS } from '../isa/registers.ts';
+import type { DecodedInstruction } from '../isa/instruction.ts';
+import { fillOperands } from '../isa/record-operands.ts';
 import { ENDS_BLOCK, FAR_THROUGH_MEMORY, SEMANTICS } from '../isa/semantics.ts';
 import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { checkSegmentAccess } from '../mmu/segmentation.ts';
@@ -73,6 +73,10 @@ export class Processor {
   private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
   private instructions: (SlowRecord | undefined)[] = [undefined];
+  /** Handlers by `InstructionDecoder.formKey`. */
+  private readonly handlerOfForm = new Map<number, number>();
+  /** What code is decoded into. */
+  private readonly decoded = new Instruction();
   /** Records of page-crossing instructions by stub record and second physical page. */
   private readonly crossings = new Map<number, number>();
 
@@ -230,7 +234,7 @@ export class Processor {
     const { u32, u16 } = this.state;
     const page = Math.floor(physical / PAGE);
     const start = physical % PAGE;
-    const decoder = new InstructionDecoder(mode, this.codeBytes(physical), start);
+    const decoder = new InstructionDecoder(mode, this.codeBytes(physical), start, this.decoded);
     let previous = 0;
     let at = start;
     while (at < PAGE) {
@@ -298,18 +302,22 @@ export class Processor {
 
   /** Sets handler and operands from the instruction that the decoder has just decoded. */
   private fill(record: number, decoder: InstructionDecoder): void {
-    const { u32 } = this.state;
+    const key = decoder.formKey();
+    const handler = this.handlerOfForm.get(key) ?? this.handlerFor(key, decoder);
+    this.state.u32[(record + RECORD.handler) >>> 2] = handler;
+    if (handler !== FIXED_HANDLER.slow) fillOperands(this.state, record, decoder.instruction);
+  }
+
+  /** The handler of a form that is met for the first time. */
+  private handlerFor(key: number, decoder: InstructionDecoder): number {
     const { instruction } = decoder;
     const meaning = meaningOn(this.cpu.model, instruction.code, instruction.mnemonic);
     const semantics = meaning === undefined ? undefined : this.semantics.get(meaning);
     const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
-    if (!semantics || !form || form.operands.some((operand) => operand.kind === 'other')) {
-      u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.slow;
-      u32[(record + RECORD.instruction) >>> 2] = this.remember(decoder.decoded());
-      return;
-    }
-    u32[(record + RECORD.handler) >>> 2] = this.handlers.index(decoder.formKey(), form, semantics);
-    fillOperands(this.state, record, decoder.decoded());
+    const isStaged = semantics && form?.operands.every((operand) => operand.kind !== 'other');
+    const handler = isStaged && form ? this.handlers.add(form, semantics) : FIXED_HANDLER.slow;
+    this.handlerOfForm.set(key, handler);
+    return handler;
   }
 
   /** #UD, or #GP(0) for an instruction of more than 15 bytes (SDM Vol. 3A, "Interrupt 13"). */
@@ -545,42 +553,4 @@ export class Processor {
     this.handlers.compile(this.handlerImports);
     return record;
   }
-}
-
-/** Writes register numbers, address parts and immediates of a staged instruction into its record. */
-function fillOperands(state: State, record: number, instruction: DecodedInstruction): void {
-  const { view } = state;
-  instruction.operands.forEach((operand, i) => {
-    if (operand.kind === 'register') {
-      view.setUint16(record + RECORD.operand + 2 * i, registerAddress(operand.register), true);
-    } else if (operand.kind === 'immediate') {
-      view.setBigUint64(record + RECORD.immediate, operand.value, true);
-    } else if (operand.kind === 'near') {
-      view.setBigInt64(record + RECORD.immediate, operand.target, true);
-    } else if (operand.kind === 'memory') {
-      fillAddress(view, record, operand.memory);
-    }
-  });
-}
-
-function registerAddress(register: number): number {
-  const location = REGISTERS.get(register);
-  if (!location) throw new RangeError(`register ${register} is in no staged instruction`);
-  return location.address;
-}
-
-function fillAddress(view: DataView, record: number, memory: MemoryOperand): void {
-  const relative = memory.base === Register.RIP || memory.base === Register.EIP;
-  // Relative to the instruction's end, which lies `nextOffset` after the page's first byte, whose RIP is `codeBase`.
-  const end = relative ? BigInt(view.getUint16(record + RECORD.nextOffset, true)) : 0n;
-  const base = relative ? OFFSET.codeBase : memory.base === Register.None ? OFFSET.zero : registerAddress(memory.base);
-  view.setUint16(record + RECORD.base, base, true);
-  view.setUint16(
-    record + RECORD.index,
-    memory.index === Register.None ? OFFSET.zero : registerAddress(memory.index),
-    true,
-  );
-  view.setUint8(record + RECORD.scale, Math.log2(memory.scale));
-  view.setUint8(record + RECORD.segment, 8 * memory.segment);
-  view.setBigInt64(record + RECORD.displacement, BigInt.asIntN(64, memory.displacement + end), true);
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { trapMonitored } from '../cpu/events.ts';
 import { MAPPING } from '../mmu/tlb.ts';
+import { PAUSE_CYCLES } from '../state/time.ts';
 import { CONTROL_FIELDS, controlField, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { access, boundary, CONTROL_FIELD, type ControlName, code, controls, outcomeOf } from './test-outcomes.ts';
 import { AT, CODE, type TestProcessor } from './test-processor.ts';
@@ -246,7 +247,7 @@ const SECONDARY_EFFECTS: Effects = {
       processor.now += 5;
       processor.execute([0xf3, 0x90]);
     },
-    { changes: { PLE_GAP: 10, PLE_WINDOW: 1 } },
+    { changes: { PLE_GAP: 10 + PAUSE_CYCLES, PLE_WINDOW: 1 } },
   ),
   RDRAND_EXITING: stays('RDRAND', code(0x0f, 0xc7, 0xf0)),
   ENABLE_INVPCID: enabled(gprs({ rdx: 2n }, code(0x66, 0x0f, 0x38, 0x82, 0x13))),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { MAPPING } from '../mmu/tlb.ts';
+import { PAUSE_CYCLES } from '../state/time.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, SECONDARY } from './controls.ts';
 import { EXIT } from './exit-reasons.ts';
@@ -213,20 +214,24 @@ describe('PAUSE-loop exiting', () => {
   const PAUSE = [0xf3, 0x90];
 
   it('exits when PAUSEs follow each other within the gap for longer than the window', () => {
-    const processor = guest({ ...secondary(SECONDARY.PAUSE_LOOP_EXITING), PLE_GAP: 10, PLE_WINDOW: 25 });
+    const processor = guest({
+      ...secondary(SECONDARY.PAUSE_LOOP_EXITING),
+      PLE_GAP: 10 + 2 * PAUSE_CYCLES,
+      PLE_WINDOW: 25 + 3 * PAUSE_CYCLES,
+    });
     const pause = (after: number): unknown => {
       processor.now += after;
       return processor.execute(PAUSE);
     };
     assert.equal(pause(0), 'done');
     assert.equal(pause(10), 'done');
-    assert.equal(pause(11), 'done', 'a new loop');
+    assert.equal(pause(11 + PAUSE_CYCLES), 'done', 'a new loop');
     assert.equal(pause(10), 'done');
     assert.equal(pause(10), 'done');
     processor.state.set32('cpl', 3);
     assert.equal(pause(10), 'done', 'only at CPL 0');
     processor.state.set32('cpl', 0);
-    assert.deepEqual(pause(0), VM_EXIT, '30 cycles since the loop began');
+    assert.deepEqual(pause(0), VM_EXIT, '30 cycles and four PAUSEs since the loop began');
     assert.equal(processor.field('EXIT_REASON'), 40n);
   });
 });
