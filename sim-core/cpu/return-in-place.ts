@@ -63,8 +63,9 @@ function isLoaded({ state, mmu }: Cpu, index: SegmentIndex, selector: number): b
   const low = (u32[OFFSET.gdtrBase >>> 2] as number) + selector;
   // A table that crosses a page here, or 4 GiB, is left to the general case.
   if (low > 0xffff_ffff || (low & 0xfff) + 8 > 4096) return false;
-  const at = mmu.tlb.fast.probe(low, u32[(OFFSET.gdtrBase >>> 2) + 1] as number, false);
-  if (at === 0) return false;
+  const tableHigh = u32[(OFFSET.gdtrBase >>> 2) + 1] as number;
+  const at = mmu.tlb.fast.probe(low, tableHigh, false) || mmu.accessSystem(low, tableHigh, 8, false);
+  if (at === 0 || at === OFFSET.bounce) return false;
   const high = view.getUint32(at + 4, true);
   const descriptor = { selector, at: 0n, low: view.getUint32(at, true), high, rights: (high >>> 8) & 0xf0ff };
   const base = (OFFSET.segmentBase >>> 2) + 2 * index;

@@ -6,26 +6,27 @@ import { RECORD } from './record.ts';
 const PAGE = 4096;
 const TABLE_SIZE = 4 * PAGE;
 const MODES = 8;
-/** Code is tracked in chunks of this many bytes, so that data beside code does not drop it. */
-const CHUNK = 64;
+/** Writes to a page's code after which all of it is dropped at the next: it is being replaced, not patched. */
+const MOST_PATCHES = 32;
 
 interface CodePage {
-  readonly records: number[];
-  /** Chunks of the page that hold decoded bytes: 64 flags. */
-  readonly chunks: Uint8Array;
+  records: number[];
+  /** A flag for each byte of the page that was decoded. */
+  readonly decoded: Uint8Array;
+  patches: number;
 }
 
 /**
- * Operation records per physical page and code mode. A write to decoded bytes makes all records of the page stale: they
- * stay in memory, because the running handler may still point to them, but lead back to a new look-up.
+ * Operation records per physical page and code mode. A write to decoded bytes makes the records that cover them stale:
+ * they stay in memory, because others point to them, but lead back to a new look-up.
  */
 export class CodeCache {
   /** Counts `flush`: record addresses of an older generation are void. */
   generation = 0;
   /** Told of each physical page that holds decoded code from now on: writes to it must be noticed. */
   onHold: ((page: number) => void) | undefined;
-  /** Told of each physical page whose records became stale, and whether that was because its code was written. */
-  onDrop: ((page: number, written: boolean) => void) | undefined;
+  /** Told of each physical page that has records that became stale, and which, when its code was written. */
+  onDrop: ((page: number, written: ReadonlySet<number> | undefined) => void) | undefined;
   private readonly state: State;
   private readonly tables = new Map<number, number>();
   private readonly pages = new Map<number, CodePage>();
@@ -71,13 +72,12 @@ export class CodeCache {
   cover(record: number, page: number, offset: number, length: number): void {
     let info = this.pages.get(page);
     if (!info) {
-      info = { records: [], chunks: new Uint8Array(PAGE / CHUNK) };
+      info = { records: [], decoded: new Uint8Array(PAGE), patches: 0 };
       this.pages.set(page, info);
     }
     info.records.push(record);
     if (length === 0) return;
-    const last = Math.min(offset + length, PAGE) - 1;
-    for (let chunk = Math.floor(offset / CHUNK); chunk <= Math.floor(last / CHUNK); chunk++) info.chunks[chunk] = 1;
+    info.decoded.fill(1, offset, Math.min(offset + length, PAGE));
     if (page >= this.holds.length || this.holds[page] === 1) return;
     this.holds[page] = 1;
     this.onHold?.(page);
@@ -89,7 +89,45 @@ export class CodeCache {
     for (let at = physical; at < end; at = (Math.floor(at / PAGE) + 1) * PAGE) {
       const page = Math.floor(at / PAGE);
       const info = this.holds[page] === 1 ? this.pages.get(page) : undefined;
-      if (info && touches(info.chunks, at % PAGE, Math.min(end - page * PAGE, PAGE))) this.drop(page, info, true);
+      const from = at % PAGE;
+      const to = Math.min(end - page * PAGE, PAGE);
+      if (info && touches(info.decoded, from, to)) this.patch(page, info, from, to);
+    }
+  }
+
+  /** Drops the records that cover bytes [from, to) of a page. */
+  private patch(page: number, info: CodePage, from: number, to: number): void {
+    const covers = (record: number): boolean => {
+      const [start, end] = this.extent(record, page);
+      return start < to && end > from;
+    };
+    const isReplaced = ++info.patches > MOST_PATCHES;
+    const stale = new Set(isReplaced ? info.records : info.records.filter(covers));
+    if (stale.size === info.records.length) return this.drop(page, info, stale);
+    info.records = info.records.filter((record) => !stale.has(record));
+    for (const record of stale) this.retire(record, info, page);
+    // What was decoded in two ways is still covered.
+    for (const record of info.records) info.decoded.fill(1, ...this.extent(record, page));
+    this.state.set32('codeDropped', 1);
+    this.onDrop?.(page, stale);
+  }
+
+  /** The bytes of a page that a record covers: [start, end). */
+  private extent(record: number, page: number): [number, number] {
+    const { u16, u32, bytes } = this.state;
+    const start = u16[(record + RECORD.offset) >>> 1] as number;
+    const end = start + (bytes[record + RECORD.length] as number);
+    return u32[(record + RECORD.page) >>> 2] === page ? [start, Math.min(end, PAGE)] : [0, Math.max(0, end - PAGE)];
+  }
+
+  private retire(record: number, info: CodePage, page: number): void {
+    const { u16, u32 } = this.state;
+    u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
+    info.decoded.fill(0, ...this.extent(record, page));
+    const offset = u16[(record + RECORD.offset) >>> 1] as number;
+    for (let mode = 0; mode < MODES; mode++) {
+      const table = this.tables.get(page * MODES + mode);
+      if (table !== undefined && u32[(table >>> 2) + offset] === record) u32[(table >>> 2) + offset] = 0;
     }
   }
 
@@ -98,11 +136,11 @@ export class CodeCache {
     for (const [key, table] of this.tables) {
       const page = Math.floor(key / MODES);
       const info = this.pages.get(page);
-      if (info && offsets.some((offset) => this.state.u32[(table >>> 2) + offset] !== 0)) this.drop(page, info, false);
+      if (info && offsets.some((offset) => this.state.u32[(table >>> 2) + offset] !== 0)) this.drop(page, info);
     }
   }
 
-  private drop(page: number, info: CodePage, written: boolean): void {
+  private drop(page: number, info: CodePage, written?: ReadonlySet<number>): void {
     const { u32 } = this.state;
     for (const record of info.records) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
     for (let mode = 0; mode < MODES; mode++) {
@@ -152,7 +190,7 @@ export class CodeCache {
   }
 }
 
-function touches(chunks: Uint8Array, from: number, to: number): boolean {
-  for (let chunk = Math.floor(from / CHUNK); chunk * CHUNK < to; chunk++) if (chunks[chunk] === 1) return true;
+function touches(decoded: Uint8Array, from: number, to: number): boolean {
+  for (let at = from; at < to; at++) if (decoded[at] === 1) return true;
   return false;
 }

@@ -21,7 +21,7 @@ export const FIXED_HANDLER = {
   none: 0,
   /** A slow instruction: TypeScript executes it. */
   slow: 1,
-  /** Its page was written: look the address up again. */
+  /** Its code was written: look the address up again. */
   stale: 2,
   /** Goes on at `codeBase` + offset, which may be in another page; counts as no instruction. */
   goto: 3,
@@ -183,15 +183,6 @@ function slowHandler(slow: Callee): Code {
   return code;
 }
 
-function staleHandler(): Code {
-  const code = new Code(HANDLER);
-  giveBack(code);
-  storeRecordRip(code, code.parameter(0, 'i32'));
-  leave(code, EXIT.resolve);
-  code.unreachable();
-  return code;
-}
-
 function gotoHandler(lookup: Callee): Code {
   const code = new Code(HANDLER);
   giveBack(code);
@@ -256,7 +247,7 @@ export function buildCore(
     lookupFunction(),
     faultFunction(),
     slowHandler(slow),
-    staleHandler(),
+    gotoHandler(lookup),
     gotoHandler(lookup),
     crossingHandler(crossing),
     breakpointHandler(breakpoint),

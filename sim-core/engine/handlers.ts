@@ -205,12 +205,20 @@ export class HandlerTable {
     return this.dropped.get(page) ?? 0;
   }
 
-  /** Forgets the regions of a page whose records are stale. @param written its code was written: that may go on */
-  dropRegions(page: number, written: boolean): void {
+  /**
+   * Forgets the regions of a page that have stale records.
+   * @param written the stale records when the page's code was written, which may go on; without it all are stale
+   */
+  dropRegions(page: number, written?: ReadonlySet<number>): void {
     for (const [table, regions] of this.regions) {
       if (regions[0]?.page !== page) continue;
-      if (written) this.dropped.set(page, this.drops(page) + 1);
-      this.releaseAll(table, regions);
+      const lost = written ? regions.filter(({ covered }) => covered.some((record) => written.has(record))) : regions;
+      if (written && lost.length > 0) this.dropped.set(page, this.drops(page) + 1);
+      for (const region of lost) this.release(region);
+      this.regions.set(
+        table,
+        regions.filter((region) => !lost.includes(region)),
+      );
     }
   }
 

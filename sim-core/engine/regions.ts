@@ -92,7 +92,7 @@ export class RegionFinder {
     const leaders: number[] = [];
     for (let record = start; !this.seen.has(record) && this.seen.size < LARGEST_REGION; ) {
       if (this.handlers.isCompiled(record) || (record !== start && !this.isWarm(record))) break;
-      const next = this.u32(record + RECORD.next);
+      const next = this.follower(record);
       const instruction = this.instruction(record);
       if (!instruction) {
         if (this.u32(record + RECORD.handler) === FIXED_HANDLER.slow) this.resumed.add(next);
@@ -112,6 +112,17 @@ export class RegionFinder {
     return leaders;
   }
 
+  /** The record after this one; one that leads to a look-up is passed by where that is known to find something. */
+  private follower(record: number): number {
+    const next = this.u32(record + RECORD.next);
+    const handler = this.u32(next + RECORD.handler);
+    if (handler !== FIXED_HANDLER.goto && handler !== FIXED_HANDLER.stale) return next;
+    const offset = this.offset(next);
+    const found = offset < PAGE ? this.u32(this.table + 4 * offset) : 0;
+    if (found !== 0) this.state.u32[(record + RECORD.next) >>> 2] = found;
+    return found || next;
+  }
+
   private touch(record: number | undefined): void {
     if (record !== undefined && this.handlers.isCompiled(record)) this.touched.add(record);
   }
@@ -119,7 +130,10 @@ export class RegionFinder {
   /** The decoded record in this page that a near branch leads to; remembered in the branch's own record. */
   private target(record: number): number[] {
     const slot = (record + RECORD.target) >>> 2;
-    if ((this.state.u32[slot] as number) === LINK.unresolved) {
+    const linked = this.state.u32[slot] as number;
+    const isStale = linked > LINK.lookup && this.u32(linked + RECORD.handler) === FIXED_HANDLER.stale;
+    if (isStale) this.state.u32[slot] = LINK.unresolved;
+    if (linked === LINK.unresolved || isStale) {
       const offset = this.state.view.getBigInt64(record + RECORD.immediate, true);
       // Only 64-bit code is linked here: elsewhere the target may wrap (Processor.link decides when it is taken).
       if (this.state.get32('codeMode') === 4 && offset >= 0n && offset < BigInt(PAGE)) {
