@@ -1,8 +1,8 @@
 /**
  * The plain case of IRETQ, by far the most frequent one in kernels (they return from interrupts, and serialize the
- * processor with it): 64-bit code at CPL 0 returns to the code and stack segments that it runs with, their descriptors
- * are what they were when they were loaded, and nothing waits for the flags that it restores. Loading the segments again
- * then changes nothing.
+ * processor with it): 64-bit code at CPL 0 returns to the code and stack segments that it runs with, their
+ * descriptors are what they were when they were loaded, and nothing waits for the flags that it restores.
+ * Loading the segments again then changes nothing.
  */
 
 import { BLOCKING, RFLAGS, RIGHTS } from '../state/control-bits.ts';
