@@ -88,6 +88,11 @@ describe('what clients and launch configurations can do wrong', () => {
     check('memory in words', () => firstVmm({ machine: { memory: 'lots' } }), /'lots' is no size such as 256M/);
     check('17 processors', () => firstVmm({ machine: { cpus: 17 } }), /17 processors; there may be 1 to 16/);
     check(
+      'an unknown format',
+      () => ({ ...firstVmm(), format: 'floppy' }),
+      /'format' is not right: 'floppy' is not one of auto, multiboot1/,
+    );
+    check(
       'an unknown stopOn',
       () => ({ ...firstVmm(), stopOn: 'moon' }),
       /'stopOn' is not right: 'moon' is not one of/,
