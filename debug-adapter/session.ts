@@ -120,7 +120,16 @@ export class Session {
       const error = thrown instanceof RequestError ? thrown : internalError(command, thrown);
       this.send({ ...base, success: false, message: error.message, body: { error: error.toMessage() } });
     }
-    for (const action of this.afterResponse.splice(0)) action();
+    for (const action of this.afterResponse.splice(0)) this.attempt(command, action);
+  }
+
+  /** Does what follows an answer. A mistake of this program in it must not end the session. */
+  private attempt(command: string, action: () => void): void {
+    try {
+      action();
+    } catch (thrown) {
+      this.output(`${internalError(command, thrown).message}\n`, 'stderr');
+    }
   }
 
   /** Does something once the request in hand has been answered. */
@@ -309,7 +318,7 @@ export class Session {
           return { kind: 'paused' };
         })
         .then((stop) => {
-          if (this.launched === launched && !this.ended) this.report(stop);
+          if (this.launched === launched && !this.ended) this.attempt(command, () => this.report(stop));
         });
     });
   }

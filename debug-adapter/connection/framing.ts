@@ -8,7 +8,7 @@ const LONGEST_MESSAGE = 64 * 2 ** 20;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-export function frame(message: object): Uint8Array {
+export function frame(message: object): Uint8Array<ArrayBuffer> {
   const body = encoder.encode(JSON.stringify(message));
   const header = encoder.encode(`Content-Length: ${body.length}${HEADER_END}`);
   const out = new Uint8Array(header.length + body.length);

@@ -65,25 +65,48 @@ class Listeners {
 
 /**
  * A debug adapter in a worker, as an object that VS Code's DebugAdapterInlineImplementation takes. The worker asks for
- * files; `files` reads them where the owner lives. When the worker dies the client is told by `terminated`.
+ * files; `files` reads them where the owner lives. When the worker dies the client is told by `terminated`, and every
+ * request that it has not answered is refused.
  */
 export function workerAdapter(port: WorkerPort, files: FileReader): InlineAdapter {
   const listeners = new Listeners();
+  /** Requests without an answer yet: command by number. */
+  const open = new Map<number, string>();
+  let problem: string | undefined;
+  const refuseOpen = (): void => {
+    for (const [seq, command] of open) listeners.fire(refusal(seq, command, problem ?? ''));
+    open.clear();
+  };
   port.listen((message) => {
-    if (message.type === 'dap') listeners.fire(message.message);
-    else answerFile(port, files, message.id, message.path);
+    if (message.type === 'dap') {
+      if (message.message.type === 'response') open.delete((message.message as DebugProtocol.Response).request_seq);
+      listeners.fire(message.message);
+    } else answerFile(port, files, message.id, message.path);
   });
   port.onFailure((reason) => {
-    const output = `VMXray's debug adapter ended unexpectedly: ${reason}\n`;
-    listeners.fire(event('output', { category: 'stderr', output }));
-    listeners.fire(event('terminated', {}));
+    problem = `VMXray's debug adapter has ended: ${reason}`;
+    refuseOpen();
+    for (const message of lastWords(reason)) listeners.fire(message);
   });
   return {
     onDidSendMessage: listeners.event,
-    handleMessage: (message) => port.post({ type: 'dap', message }),
+    handleMessage: (message) => {
+      if (message.type === 'request') open.set(message.seq, (message as DebugProtocol.Request).command);
+      if (problem === undefined) port.post({ type: 'dap', message });
+      else refuseOpen();
+    },
     dispose: () => port.terminate(),
   };
 }
+
+const refusal = (request: number, command: string, message: string): DebugProtocol.Response => ({
+  seq: 0,
+  type: 'response',
+  request_seq: request,
+  command,
+  success: false,
+  message,
+});
 
 function answerFile(port: WorkerPort, files: FileReader, id: number, path: string): void {
   files.readFile(path).then(
@@ -92,5 +115,11 @@ function answerFile(port: WorkerPort, files: FileReader, id: number, path: strin
       port.post({ type: 'fileError', id, message: error instanceof Error ? error.message : String(error) }),
   );
 }
+
+/** What the client is told when the worker has died. */
+export const lastWords = (reason: string): DebugProtocol.Event[] => [
+  event('output', { category: 'stderr', output: `VMXray's debug adapter ended unexpectedly: ${reason}\n` }),
+  event('terminated', {}),
+];
 
 const event = (name: string, body: unknown): DebugProtocol.Event => ({ seq: 0, type: 'event', event: name, body });

@@ -1,4 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import type { FileReader } from '../protocol.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
 import { cachedFile, type FileImage } from '../symbols/file-image.ts';
 
@@ -6,7 +8,7 @@ import { cachedFile, type FileImage } from '../symbols/file-image.ts';
 const SMALL = 16 << 20;
 
 /**
- * A large file of this computer that is read where it is needed; it stays open as long as the process runs.
+ * A large file of this computer that is read where it is needed; it stays open as long as the thread runs.
  * @returns undefined for small files and for paths that lead to no file here
  */
 export function openLargeFile(path: string): FileImage | undefined {
@@ -31,3 +33,21 @@ export function openLargeFile(path: string): FileImage | undefined {
     return bytes;
   });
 }
+
+/** Files of this computer. */
+export const NODE_FILES: FileReader = {
+  readFile: async (path) => {
+    try {
+      return new Uint8Array(await readFile(path));
+    } catch (error) {
+      throw new Error(FILE_PROBLEMS[(error as NodeJS.ErrnoException).code ?? ''] ?? String(error));
+    }
+  },
+  openFile: async (path) => openLargeFile(path),
+};
+
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'access is denied',
+  EISDIR: 'it is a folder',
+};

@@ -1,29 +1,37 @@
 import type { Readable, Writable } from 'node:stream';
-import type { DebugProtocol } from '@vscode/debugprotocol';
-import { frame, MessageReader } from './framing.ts';
-import { startNodeAdapter } from './node-host.ts';
+import { Worker } from 'node:worker_threads';
+import { STREAM_WORKER, type StreamOutput } from '../protocol.ts';
+import { frame } from './framing.ts';
+import { lastWords } from './inline.ts';
+
+/** The worker's file: beside this module as source, beside the bundle in dist/. */
+const workerFile = (): URL =>
+  new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './adapter-worker.cjs', import.meta.url);
 
 /**
  * Serves one DAP client over a pair of streams, with the adapter in a thread of its own.
- * @returns a promise that resolves when the client has gone or has disconnected.
+ * @returns a promise that resolves when the client has gone or has disconnected, and the thread has ended.
  */
 export function serveStream(input: Readable, output: Writable): Promise<void> {
+  const worker = new Worker(workerFile(), { workerData: STREAM_WORKER });
   return new Promise((resolve) => {
-    const adapter = startNodeAdapter();
     const close = (): void => {
-      adapter.dispose();
-      output.end();
-      resolve();
+      input.removeAllListeners('data').resume();
+      if (!output.writableEnded) output.end();
+      worker.terminate().then(() => resolve());
     };
-    adapter.onDidSendMessage((message) => {
-      output.write(frame(message));
-      if (isDisconnected(message)) close();
+    worker.on('message', ({ bytes, isLast }: StreamOutput) => {
+      output.write(bytes);
+      if (isLast) close();
     });
-    const reader = new MessageReader(
-      (message) => adapter.handleMessage(message as DebugProtocol.ProtocolMessage),
-      (problem) => output.write(frame(complaint(problem))),
-    );
-    input.on('data', (chunk: Uint8Array) => reader.push(chunk));
+    worker.on('error', (error) => {
+      for (const message of lastWords(error.message)) output.write(frame(message));
+      close();
+    });
+    input.on('data', (chunk: Uint8Array) => {
+      const bytes = new Uint8Array(chunk);
+      worker.postMessage(bytes, [bytes.buffer]);
+    });
     input.on('end', close);
     input.on('error', close);
     output.on('error', close);
@@ -32,13 +40,3 @@ export function serveStream(input: Readable, output: Writable): Promise<void> {
 
 /** Serves the DAP client that started this process. Nothing else may write to standard output. */
 export const serveStdio = (): Promise<void> => serveStream(process.stdin, process.stdout);
-
-const isDisconnected = (message: DebugProtocol.ProtocolMessage): boolean =>
-  message.type === 'response' && (message as DebugProtocol.Response).command === 'disconnect';
-
-const complaint = (problem: string): DebugProtocol.OutputEvent => ({
-  seq: 0,
-  type: 'event',
-  event: 'output',
-  body: { category: 'stderr', output: `VMXray ignored what it got: ${problem}.\n` },
-});
