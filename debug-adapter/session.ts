@@ -22,6 +22,8 @@ export interface SessionHost extends FileReader {
   send(message: DebugProtocol.ProtocolMessage): void;
 }
 
+/** Functions take no more arguments than the stack has place for. */
+const MOST_ARGUMENTS = 8192;
 const PAST_HELP = 'Going on repeats what happened; changing something makes another future.';
 
 export interface Launched {
@@ -217,7 +219,9 @@ export class Session {
   }
 
   private serialOutput(bytes: readonly number[]): void {
-    const data = String.fromCharCode(...bytes);
+    const data = Array.from({ length: Math.ceil(bytes.length / MOST_ARGUMENTS) }, (_, part) =>
+      String.fromCharCode(...bytes.slice(part * MOST_ARGUMENTS, (part + 1) * MOST_ARGUMENTS)),
+    ).join('');
     this.customEvent('vmxray/serialOutput', { data });
     this.output(data, 'stdout');
   }

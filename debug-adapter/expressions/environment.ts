@@ -211,7 +211,7 @@ function translator(target: Target, place: Place, view: WorldView): Translate {
     return (address) => machine.mmu.explainEpt(Number(address), 'read', eptp).physical;
   }
   const seen = viewOfPlace(target, place, view);
-  return (address) => (seen.exists ? seen.explain(address).physical : undefined);
+  return (address) => (seen.exists ? seen.physical(address) : undefined);
 }
 
 /** Up to `length` bytes; fewer where there is no RAM behind the address. Never changes anything. */

@@ -54,6 +54,7 @@ class Disassembler {
   }
 
   private read(address: bigint, length: number): Uint8Array {
+    if (this.isLinear && this.view.exists) return this.view.read(address, length);
     return readPlace(this.target, { ...this.place, address }, length);
   }
 

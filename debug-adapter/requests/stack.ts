@@ -50,10 +50,11 @@ export const stackRequests: HandlerTable = {
     (session, { threadId, startFrame = 0, levels = 0 }, command) => {
       const target = session.stoppedTarget(command);
       const vcpu = session.checkThread(threadId);
-      const entries = session.frames.stack(target, vcpu);
-      const end = levels > 0 ? startFrame + levels : entries.length;
-      const stackFrames = entries.slice(startFrame, end).map((entry) => describeFrame(session, target, entry));
-      return { stackFrames, totalFrames: entries.length };
+      const stack = session.frames.stack(target, vcpu);
+      const wanted = stack.slice(startFrame, levels > 0 ? startFrame + levels : Number.POSITIVE_INFINITY);
+      // Larger than what is known: there may be more to ask for.
+      const totalFrames = stack.length + (stack.isComplete ? 0 : 1);
+      return { stackFrames: wanted.map((entry) => describeFrame(session, target, entry)), totalFrames };
     },
   ),
 };

@@ -81,6 +81,8 @@ export class Runner {
   /** The machine repeats its past: nothing is told of it. */
   private isReplaying = false;
   private slice = SMALLEST_SLICE;
+  /** When the slice in hand ends at the latest: what the guest does may suddenly take longer than it did. */
+  private sliceEnd = Number.POSITIVE_INFINITY;
   private goal: ProcessorGoal = NO_GOAL;
   private pauseWanted = false;
   private readonly pace: IdlePace;
@@ -119,6 +121,11 @@ export class Runner {
     machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
     machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
     machine.onStaleUse = (use) => this.afterStaleUse(use);
+    machine.onSample = () => {
+      if (performance.now() <= this.sliceEnd) return;
+      this.sliceEnd = Number.POSITIVE_INFINITY;
+      machine.requestStop();
+    };
     machine.watchTables(launch.noDebug !== true);
   }
 
@@ -223,8 +230,11 @@ export class Runner {
     if (left <= 0) return { kind: 'ended', text: `maxInstructions (${launch.maxInstructions}) reached`, exitCode: 124 };
     const before = machine.instructions;
     const begun = performance.now();
-    const reason = this.target.driver.run(Math.min(this.slice, left, this.untilPresent));
-    this.adapt(machine.instructions - before, performance.now() - begun);
+    const portion = Math.min(this.slice, left, this.untilPresent);
+    this.sliceEnd = begun + 2 * SLICE_MILLISECONDS;
+    const reason = this.target.driver.run(portion);
+    this.sliceEnd = Number.POSITIVE_INFINITY;
+    this.adapt(reason.kind === 'limit' ? portion : machine.instructions - before, performance.now() - begun);
     return this.judgeEnd(this.judge(reason, true));
   }
 
@@ -283,9 +293,10 @@ export class Runner {
     }
   }
 
-  private adapt(instructions: number, milliseconds: number): void {
-    if (instructions < this.slice / 2 && milliseconds < SLICE_MILLISECONDS) return;
-    const fitting = (this.slice * SLICE_MILLISECONDS) / Math.max(milliseconds, 0.1);
+  /** @param portion of the slice that was run, in so much time: of one that a stop has ended it tells little. */
+  private adapt(portion: number, milliseconds: number): void {
+    if (portion < this.slice / 2 && milliseconds < SLICE_MILLISECONDS) return;
+    const fitting = (portion * SLICE_MILLISECONDS) / Math.max(milliseconds, 0.1);
     this.slice = Math.round(Math.min(Math.max(fitting, SMALLEST_SLICE), 4 * this.slice, LARGEST_SLICE));
   }
 

@@ -3,7 +3,7 @@ import type { DecodedInstruction } from '../../sim-core/isa/instruction.ts';
 import type { World } from '../../sim-core/machine/api.ts';
 import { errors } from '../errors.ts';
 import type { FunctionRange, LineRange } from '../symbols/program.ts';
-import { readWord, unwind } from '../worlds/unwind.ts';
+import { innermostFrames, readWord } from '../worlds/unwind.ts';
 import { guestSuspended, vmcsField } from '../worlds/world-view.ts';
 import type { Goal, Runner, Stop } from './runner.ts';
 import type { Target } from './target.ts';
@@ -61,7 +61,8 @@ export class Stepper {
   /** @returns why the machine stopped; kind 'step' when the step is complete. */
   async step(kind: StepKind, granularity: Granularity): Promise<Stop> {
     const origin = this.position();
-    const callerSp = granularity === 'line' ? unwind(this.target, this.target.view())[0]?.callerSp : undefined;
+    const callerSp =
+      granularity === 'line' ? innermostFrames(this.target, this.target.view(), 1)[0]?.callerSp : undefined;
     for (;;) {
       const calls = this.target.machine.decodeAt(this.target.view().pc)?.mnemonic === Mnemonic.Call;
       const stop = (await this.runner.breathe()) ?? (await this.stepInstruction(kind));
@@ -171,7 +172,7 @@ export class Stepper {
    */
   planStepOut(): () => Promise<Stop> {
     const { target } = this;
-    const frames = unwind(target, target.view());
+    const frames = innermostFrames(target, target.view(), 3);
     const { world } = target.view();
     const [frame, caller] = frames;
     const handlesExit = world === 'vmm' && guestSuspended(target.machine) && frames.length <= 2;

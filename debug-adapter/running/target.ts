@@ -90,12 +90,16 @@ export class Target {
     return this.history ?? this.machine;
   }
 
+  /** How often the machine has been changed by hand. */
+  changes = 0;
+
   /**
    * Changes the machine by hand. @throws changesThePast in the past, where it forgets what came after, unless the
    * change is tried again at the same place.
    */
   readonly apply = (event: OutsideEvent): void => {
     const { history } = this;
+    this.changes++;
     if (!history) {
       this.machine.rewindable.applyEvent(event);
       return;
@@ -137,12 +141,12 @@ export class Target {
   }
 
   view(world: World = this.machine.world): WorldView {
-    return new WorldView(this.machine, world, this.guestRegisters, this.apply);
+    return new WorldView(this.machine, world, this.guestRegisters, this);
   }
 
   /** A virtual processor that does not run. */
   suspendedView(guest: SuspendedGuest): WorldView {
-    return new WorldView(this.machine, 'guest', this.guestRegisters, this.apply, guest);
+    return new WorldView(this.machine, 'guest', this.guestRegisters, this, guest);
   }
 
   /** @throws unknownVcpu where it runs, or is none. */

@@ -40,7 +40,8 @@ const FIRST_VECTOR_32 = 21;
 export const registerName = (number: number, addressSize: number): string | undefined =>
   addressSize === 8 ? NAMES_64[number] : (NAMES_32[number] ?? vectorNames[number - FIRST_VECTOR_32]);
 
-const DEEPEST = 100;
+/** A stack with more frames than this is shown up to here. */
+export const DEEPEST = 50_000;
 
 /** The register's value in the frame. */
 export function frameRegister(frame: Frame, name: string): bigint | undefined {
@@ -53,15 +54,23 @@ export function innermostFrame(view: WorldView): Frame {
   return { view, depth: 0, pc, lookupPc: pc, callerSp: undefined, restored: new Map(), saved: new Map() };
 }
 
-/** The activations of a world, the innermost first: by call-frame information, else by frame pointers. */
-export function unwind(target: Target, view: WorldView): Frame[] {
-  const frames: Frame[] = [];
+/**
+ * The activations of a world, the innermost first: by call-frame information, else by frame pointers. They are looked
+ * for one after the other, as they are asked for.
+ */
+export function* unwind(target: Target, view: WorldView): Generator<Frame, void> {
   let next: Frame | undefined = innermostFrame(view);
-  while (next && frames.length < DEEPEST) {
-    const caller: Frame | undefined = callerOf(target, next);
-    frames.push({ ...next, callerSp: caller && frameRegister(caller, 'rsp') });
+  while (next) {
+    const caller: Frame | undefined = next.depth + 1 < DEEPEST ? callerOf(target, next) : undefined;
+    yield { ...next, callerSp: caller && frameRegister(caller, 'rsp') };
     next = caller;
   }
+}
+
+/** So many of the innermost activations, or all that there are. */
+export function innermostFrames(target: Target, view: WorldView, count: number): Frame[] {
+  const frames: Frame[] = [];
+  for (const frame of unwind(target, view)) if (frames.push(frame) >= count) break;
   return frames;
 }
 

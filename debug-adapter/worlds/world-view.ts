@@ -73,6 +73,12 @@ export const guestSuspended = (machine: Machine): boolean =>
 /** Changes the machine by hand, in a way that its history knows of. */
 export type Apply = (change: OutsideEvent) => void;
 
+/** What changes the machine by hand, and how often that has been done. */
+export interface Hand {
+  readonly apply: Apply;
+  readonly changes: number;
+}
+
 /** A virtual processor that does not run: its VMCS, and what no field holds. */
 export interface SuspendedGuest extends VmcsAccess, KnownVmcs {
   /** Its number among those that this session has seen, from 1. */
@@ -87,21 +93,18 @@ export class WorldView {
   readonly machine: Machine;
   readonly world: World;
   private readonly guestRegisters: GuestRegisters;
-  private readonly apply: Apply;
+  private readonly hand: Hand;
+  /** Physical addresses of pages by linear page, of the state that `translatedAt` names; undefined: not mapped. */
+  private readonly pages = new Map<bigint, number | undefined>();
+  private translatedAt: readonly number[] = [];
   /** Set in views of a virtual processor whose VMCS need not be current. */
   readonly suspended: SuspendedGuest | undefined;
 
-  constructor(
-    machine: Machine,
-    world: World,
-    guestRegisters: GuestRegisters,
-    apply: Apply,
-    suspended?: SuspendedGuest,
-  ) {
+  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters, hand: Hand, suspended?: SuspendedGuest) {
     this.machine = machine;
     this.world = world;
     this.guestRegisters = guestRegisters;
-    this.apply = apply;
+    this.hand = hand;
     this.suspended = suspended;
   }
 
@@ -169,7 +172,7 @@ export class WorldView {
     if (!register) return 'there is no such register';
     if (this.current) {
       if (!register.write) return 'it can only be read here';
-      this.apply({ kind: 'register', name: register.name, value, processor: this.machine.selected });
+      this.hand.apply({ kind: 'register', name: register.name, value, processor: this.machine.selected });
       return undefined;
     }
     if (this.suspended) return 'its virtual processor does not run, and its VMCS is not current';
@@ -177,7 +180,7 @@ export class WorldView {
     if (field === undefined) return 'it is not held in the VMCS, and this world does not run';
     if (this.machine.vmx.currentVmcs === undefined) return 'there is no current VMCS';
     const cut = BigInt.asUintN(register.bits, value);
-    this.apply({ kind: 'field', encoding: ENCODING[field], value: cut, processor: this.machine.selected });
+    this.hand.apply({ kind: 'field', encoding: ENCODING[field], value: cut, processor: this.machine.selected });
     return undefined;
   }
 
@@ -266,14 +269,29 @@ export class WorldView {
     return read.physical === undefined ? this.machine.mmu.explain(linear, 'execute', context) : read;
   }
 
+  /** Physical address of a byte; remembered by page as long as the machine stands still. */
+  physical(linear: bigint): number | undefined {
+    const { instructions, cycles, selected } = this.machine;
+    const now = [instructions, cycles, selected, this.hand.changes];
+    if (now.some((part, index) => part !== this.translatedAt[index])) {
+      this.pages.clear();
+      this.translatedAt = now;
+    }
+    const offset = linear % PAGE;
+    const page = linear - offset;
+    if (!this.pages.has(page)) this.pages.set(page, this.explain(page).physical);
+    const base = this.pages.get(page);
+    return base === undefined ? undefined : base + Number(offset);
+  }
+
   /** Up to `length` bytes at a linear address, fewer where memory ends; nothing changes by reading. */
   read(linear: bigint, length: number): Uint8Array {
-    return readPages(linear, length, (page) => this.explain(page).physical, this.machine);
+    return readPages(linear, length, (address) => this.physical(address), this.machine);
   }
 
   /** @returns how many bytes were written; writes go through read-only pages, as debuggers do. */
   write(linear: bigint, bytes: Uint8Array): number {
-    return writePages(linear, bytes, (page) => this.explain(page).physical, this.machine, this.apply);
+    return writePages(linear, bytes, (address) => this.physical(address), this.machine, this.hand.apply);
   }
 }
 

@@ -101,6 +101,8 @@ export interface Machine {
   step(): StopReason;
   /** Makes the running `run` return `paused` at the next event boundary (from device callbacks and hooks). */
   requestStop(): void;
+  /** Called at least every 50,000 instructions while the machine runs: who measures time may ask for a stop then. */
+  onSample: (() => void) | undefined;
 
   /** Instructions retired since boot. */
   readonly instructions: number;

@@ -76,6 +76,8 @@ export const DEFAULT_QUANTUM = 20_000;
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;
 const LONGEST_SLICE = 0x4000_0000;
+/** The same while somebody wants to be asked on the way. */
+const SAMPLED_SLICE = 50_000;
 /** Instructions of other processors after which the step of one gives up that its turn comes. */
 const OTHERS_LIMIT = 10_000_000;
 /** Stops that the machine makes by itself: they happen in replays, too. */
@@ -110,6 +112,7 @@ class SimulatedMachine implements Machine, Rewindable {
   onVmEntry: (() => boolean) | undefined;
   onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
   onDebugConsole: ((byte: number) => void) | undefined;
+  onSample: (() => void) | undefined;
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
   onSleep: ((cycles: number) => void) | undefined;
@@ -501,6 +504,7 @@ class SimulatedMachine implements Machine, Rewindable {
     let idle = 0;
     for (;;) {
       this.settleWatches();
+      this.onSample?.();
       if (this.stop) return this.takeStop();
       if (left <= 0 || others <= 0) return { kind: 'limit' };
       this.platform.service(this.cycles);
@@ -592,7 +596,8 @@ class SimulatedMachine implements Machine, Rewindable {
     const untilDeadline = Math.ceil(this.deadline - this.cycles);
     const monitored = isMonitored(state);
     const alone = shadow !== 0 || stepping || resume || monitored;
-    processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, LONGEST_SLICE)));
+    const longest = this.onSample ? SAMPLED_SLICE : LONGEST_SLICE;
+    processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, longest)));
     const exit = state.get32('exitCode');
     // A slice may end in front of its first instruction, when the fetch itself has asked for a stop.
     const completed = processor.executed > 0 && (exit === EXIT.budget || exit === EXIT.attention);

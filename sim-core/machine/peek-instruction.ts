@@ -5,7 +5,8 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { CodeMode } from '../state/layout.ts';
 
-const LONGEST_INSTRUCTION = 15n;
+const LONGEST_INSTRUCTION = 15;
+const PAGE = 4096;
 
 /** @returns the instruction at a linear address of the current world; undefined when there is none to read */
 export function peekInstruction(mmu: Mmu, linear: bigint): DecodedInstruction | undefined {
@@ -19,11 +20,13 @@ export function peekInstruction(mmu: Mmu, linear: bigint): DecodedInstruction | 
 
 /** As many bytes as the longest instruction has, or as can be read. */
 function peekCode(mmu: Mmu, linear: bigint): Uint8Array {
-  const bytes: number[] = [];
-  for (let i = 0n; i < LONGEST_INSTRUCTION; i++) {
-    const { physical } = mmu.explain(linear + i, 'execute');
-    if (physical === undefined) break;
-    bytes.push(mmu.physical.peek(physical, 1)[0] ?? 0);
-  }
-  return Uint8Array.from(bytes);
+  const first = Math.min(LONGEST_INSTRUCTION, PAGE - Number(linear % BigInt(PAGE)));
+  const bytes = peekInPage(mmu, linear, first);
+  if (bytes.length === 0 || first === LONGEST_INSTRUCTION) return bytes;
+  return Uint8Array.from([...bytes, ...peekInPage(mmu, linear + BigInt(first), LONGEST_INSTRUCTION - first)]);
+}
+
+function peekInPage(mmu: Mmu, linear: bigint, length: number): Uint8Array {
+  const { physical } = mmu.explain(BigInt.asUintN(64, linear), 'execute');
+  return physical === undefined ? new Uint8Array() : mmu.physical.peek(physical, length);
 }

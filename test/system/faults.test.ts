@@ -84,6 +84,18 @@ describe('a guest that storms interrupts', () => {
     assert.ok(low(machine, GPR.rbx) > 90_000, `${low(machine, GPR.rbx)} interrupts`);
   });
 
+  it('asks on the way whether to stop, of its own accord', () => {
+    const machine = boot(STORM, { testDevice: true });
+    let asked = 0;
+    machine.onSample = () => {
+      if (++asked === 3) machine.requestStop();
+    };
+    assert.equal(machine.run(10_000_000).kind, 'paused');
+    assert.ok(machine.instructions < 100_000, `stopped after ${machine.instructions} instructions`);
+    machine.onSample = undefined;
+    assert.equal(machine.run(300_000).kind, 'limit');
+  });
+
   it('can be paused', () => {
     const machine = boot(STORM, { testDevice: true });
     machine.run(1000);

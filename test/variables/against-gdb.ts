@@ -62,7 +62,7 @@ function stopOf(target: Target): ShownStop {
   // Behind stepi gdb shows an inlined function from its first instruction on.
   const all = (frame: Frame): Frame[] =>
     inlineFrames(target, frame, target.programAt(view.world, frame.lookupPc)?.activationsAt(frame.lookupPc));
-  for (const frame of unwind(target, view).flatMap(all)) {
+  for (const frame of [...unwind(target, view)].flatMap(all)) {
     const scope = new FrameScope(target, frame);
     const variables = scope.variables.map(({ name, entry }) => [name, shown(scope.value(entry, name))]);
     const name = frame.activation?.name ?? target.functionAt(view.world, frame.lookupPc)?.name ?? '';

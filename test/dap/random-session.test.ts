@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { Random } from '../fuzz/random.ts';
+import { type Message, PlainClient } from './plain-client.ts';
+import { sendAtRandom, settle } from './random-session.ts';
+import { firstVmm } from './sample.ts';
+
+/** VMXRAY_SEED and VMXRAY_REQUESTS make it another, or a longer one. */
+const SEED = Number(process.env['VMXRAY_SEED'] ?? 1);
+const REQUESTS = Number(process.env['VMXRAY_REQUESTS'] ?? 250);
+const CLIENTS = 3;
+/** Id of answers that say that the adapter made a mistake. */
+const INTERNAL = 1007;
+
+const name = ({ command, message }: Message): string => `${command}: ${message}`;
+
+describe(`clients that send any request at any time (seed ${SEED})`, function () {
+  this.timeout(60_000);
+  let adapter: TcpAdapter;
+
+  before(async () => {
+    adapter = await listen(0);
+  });
+  after(() => adapter.close());
+
+  async function start(): Promise<PlainClient> {
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { supportsMemoryEvent: true, supportsInvalidatedEvent: true });
+    const launched = await client.request('launch', firstVmm());
+    assert.equal(launched.success, true, launched.message);
+    await client.request('configurationDone');
+    return client;
+  }
+
+  it('get exactly one answer to each, and can go on', async () => {
+    const clients = await Promise.all(Array.from({ length: CLIENTS }, start));
+    const sessions = clients.map((client, i) => sendAtRandom(client, new Random(SEED + i), REQUESTS));
+    // Others come and go meanwhile, some in the middle of an answer.
+    const leaving = await Promise.all(Array.from({ length: CLIENTS }, start));
+    for (const [i, client] of leaving.entries()) {
+      client.request('continue', { threadId: 1 });
+      if (i > 0) client.request('disconnect');
+      if (i < 2) client.close();
+    }
+    const answers = (await Promise.all(sessions)).flat();
+    assert.deepEqual(answers.filter(({ body }) => internal(body)).map(name), []);
+    for (const client of clients) {
+      await settle(client);
+      const numbers = client.received.flatMap(({ request_seq }) => (request_seq === undefined ? [] : [request_seq]));
+      assert.equal(new Set(numbers).size, numbers.length, 'a request was answered twice');
+      const complaints = client.received.filter(({ body }) =>
+        /failed at|unexpectedly|ignored/.test((body as { output?: string })?.output ?? ''),
+      );
+      assert.deepEqual(complaints, []);
+      assert.equal((await client.request('disconnect')).success, true);
+    }
+  });
+});
+
+const internal = (body: object): boolean => (body as { error?: { id: number } })?.error?.id === INTERNAL;
