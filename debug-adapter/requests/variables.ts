@@ -17,7 +17,7 @@ import { type HandlerTable, handler } from '../handler.ts';
 import type { VariableList } from '../references.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
-import { explainStop } from '../stops/stop-texts.ts';
+import { exitSummary } from '../stops/stop-texts.ts';
 import type { VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { hex } from '../worlds/memory-reference.ts';
@@ -44,6 +44,13 @@ export function bitList(layout: readonly BitField[], read: () => bigint): Variab
   };
 }
 
+const REGISTERS_OF: ReadonlyMap<string, readonly MachineRegister[]> = new Map(
+  Object.keys(REGISTER_GROUPS).map((name) => [
+    name,
+    MACHINE_REGISTERS.filter(({ group, partOf }) => group === name && partOf === undefined),
+  ]),
+);
+
 /** Registers of one group as a frame has them. */
 class RegisterList implements VariableList {
   private readonly session: Session;
@@ -58,8 +65,8 @@ class RegisterList implements VariableList {
     this.group = group;
   }
 
-  private get registers(): MachineRegister[] {
-    return MACHINE_REGISTERS.filter((register) => register.group === this.group && register.partOf === undefined);
+  private get registers(): readonly MachineRegister[] {
+    return REGISTERS_OF.get(this.group) ?? [];
   }
 
   variables(): DebugProtocol.Variable[] {
@@ -123,6 +130,10 @@ export function setField(target: Target, field: VmcsField, value: bigint): bigin
   return cut;
 }
 
+const FIELDS_OF: ReadonlyMap<string, readonly VmcsField[]> = new Map(
+  Object.keys(FIELD_GROUPS).map((name) => [name, VMCS_FIELDS.filter(({ group }) => group === name)]),
+);
+
 class FieldList implements VariableList {
   private readonly session: Session;
   private readonly target: Target;
@@ -134,8 +145,18 @@ class FieldList implements VariableList {
     this.group = group;
   }
 
+  private get fields(): readonly VmcsField[] {
+    return FIELDS_OF.get(this.group) ?? [];
+  }
+
+  /** How many fields the VMCS has of the group. */
+  get count(): number {
+    const { vmx } = this.target.machine;
+    return this.fields.filter(({ encoding }) => vmx.read(encoding) !== undefined).length;
+  }
+
   variables(): DebugProtocol.Variable[] {
-    return VMCS_FIELDS.filter((field) => field.group === this.group).flatMap((field) => {
+    return this.fields.flatMap((field) => {
       const value = this.target.machine.vmx.read(field.encoding);
       return value === undefined ? [] : [this.describe(field, value)];
     });
@@ -170,7 +191,7 @@ function vmcsList(session: Session, target: Target): VariableList {
     variables: () =>
       (Object.entries(FIELD_GROUPS) as [FieldGroup, string][]).map(([group, title]) => {
         const list = new FieldList(session, target, group);
-        const count = list.variables().length;
+        const { count } = list;
         return {
           name: title,
           value: `${count} fields`,
@@ -188,10 +209,10 @@ function lastExitList(target: Target): VariableList {
     variables: () => {
       const exit = target.machine.vmx.lastExit;
       if (!exit) return [];
-      const explanation = explainStop({ kind: 'vmExit', exit }, target);
+      const summary = exitSummary(exit);
       return [
-        line('Reason', `${exit.reason} ${explanation.id}`),
-        line('Meaning', explanation.text),
+        line('Reason', `${exit.reason} ${summary.id}`),
+        line('Meaning', summary.text),
         line('Cause', exit.cause),
         line('Qualification', hex(exit.qualification)),
         line('Guest RIP', hex(exit.guestRip)),

@@ -171,13 +171,20 @@ export const qualificationLines = (exit: VmExitRecord): string[] =>
     (part) => `${part.name} (bit ${part.bits}): ${part.meaning}`,
   );
 
-function explainExit(exit: VmExitRecord, target: Target): Explanation {
-  const reason = exitReason(exit.reason);
+/** A VM exit in a line. */
+export function exitSummary(exit: VmExitRecord): Pick<Explanation, 'id' | 'text'> {
   const words = describeQualification(exit.reason, exit.qualification, exit.interruptionInformation);
   return {
-    id: reason?.name ?? `EXIT_REASON_${exit.reason}`,
-    title: `VM exit: ${exitTitle(exit.reason)}`,
+    id: exitReason(exit.reason)?.name ?? `EXIT_REASON_${exit.reason}`,
     text: words === '' ? exit.cause : words,
+  };
+}
+
+function explainExit(exit: VmExitRecord, target: Target): Explanation {
+  const reason = exitReason(exit.reason);
+  return {
+    ...exitSummary(exit),
+    title: `VM exit: ${exitTitle(exit.reason)}`,
     details: [
       ...(reason ? [reason.documentation] : []),
       ...causeLines(exit, target),

@@ -10,6 +10,7 @@ import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './lin
 import type { SectionPlaces } from './object-file.ts';
 import { OrcTable } from './orc.ts';
 import { baseName, comparable, directoryOf, resolvePath } from './paths.ts';
+import { Recent } from './recent.ts';
 import { isSystemMap, parseSystemMap } from './system-map.ts';
 
 export type { LineRange } from './line-index.ts';
@@ -48,6 +49,7 @@ export class Program {
   private readonly lines: LineIndex;
   private readonly debug: Scopes;
   private knownFrames: CallFrames | undefined;
+  private readonly rules = new Recent<bigint, FrameRules | undefined>(MOST_RULES);
 
   /**
    * @param path of the file: relative names in its debug information are seen from its folder.
@@ -212,6 +214,10 @@ export class Program {
   }
 
   frameRules(address: bigint): FrameRules | undefined {
+    return this.rules.get(address, () => this.readFrameRules(address));
+  }
+
+  private readFrameRules(address: bigint): FrameRules | undefined {
     try {
       return this.frames.rules(address - this.offset);
     } catch (error) {
@@ -283,6 +289,8 @@ export class Program {
   }
 }
 
+/** Addresses whose call-frame rules are kept. */
+const MOST_RULES = 10_000;
 /** Parts of the debug information as problems name them. */
 const LINE_TABLE = 'its line table';
 const VARIABLES = 'its description of variables';

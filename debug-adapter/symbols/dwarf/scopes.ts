@@ -1,5 +1,6 @@
 /** What a name means at a place of the program: functions, blocks, and the variables and types that they declare. */
 
+import { Recent } from '../recent.ts';
 import { AT, TAG } from './constants.ts';
 import type { DebugInformation } from './debug-information.ts';
 import { covers, entryPoint, rangesOf } from './lists.ts';
@@ -32,6 +33,8 @@ interface FunctionEntry {
   readonly entry: Entry;
 }
 
+/** Addresses of which it is kept what is under way there. */
+const MOST_ACTIVATIONS = 10_000;
 const BLOCKS: readonly number[] = [TAG.lexicalBlock, TAG.inlinedSubroutine];
 
 export class Scopes {
@@ -40,6 +43,8 @@ export class Scopes {
   private readonly functions = new WeakMap<Unit, readonly FunctionEntry[]>();
   private readonly globalsByUnit = new WeakMap<Unit, readonly VariableEntry[]>();
   private readonly found = new Map<string, Entry | undefined>();
+  private readonly activations = new Recent<bigint, readonly Activation[]>(MOST_ACTIVATIONS);
+  private readonly variables = new WeakMap<Activation, readonly VariableEntry[]>();
 
   constructor(info: DebugInformation) {
     this.info = info;
@@ -68,7 +73,11 @@ export class Scopes {
   }
 
   /** The functions that are under way at an address, the innermost inlined one first; none where nothing is known. */
-  activationsAt(address: bigint): Activation[] {
+  activationsAt(address: bigint): readonly Activation[] {
+    return this.activations.get(address, () => this.findActivations(address));
+  }
+
+  private findActivations(address: bigint): readonly Activation[] {
     const home = this.functionAt(address);
     if (!home) return [];
     const chain: Entry[][] = [[home]];
@@ -81,14 +90,12 @@ export class Scopes {
   }
 
   /** Variables of an activation, those of inner blocks first; of equal names the innermost one only. */
-  variablesOf({ blocks }: Activation): VariableEntry[] {
-    const byName = new Map<string, VariableEntry>();
-    for (const block of blocks.toReversed()) {
-      for (const variable of variablesIn(block)) {
-        if (!byName.has(variable.name)) byName.set(variable.name, variable);
-      }
-    }
-    return [...byName.values()];
+  variablesOf(activation: Activation): readonly VariableEntry[] {
+    const known = this.variables.get(activation);
+    if (known) return known;
+    const variables = visibleIn(activation);
+    this.variables.set(activation, variables);
+    return variables;
   }
 
   /** Variables that a unit defines outside of functions. */
@@ -209,4 +216,14 @@ const isVariable = (entry: Entry): boolean =>
 function leftOut(origin: Entry, concrete: readonly Entry[]): Entry[] {
   const mentioned = new Set(concrete.map((entry) => entry.reference(AT.abstractOrigin)?.offset));
   return origin.children.filter((entry) => isVariable(entry) && !mentioned.has(entry.offset));
+}
+
+function visibleIn({ blocks }: Activation): VariableEntry[] {
+  const byName = new Map<string, VariableEntry>();
+  for (const block of blocks.toReversed()) {
+    for (const variable of variablesIn(block)) {
+      if (!byName.has(variable.name)) byName.set(variable.name, variable);
+    }
+  }
+  return [...byName.values()];
 }
