@@ -27,6 +27,7 @@ export class GdbConnection {
     this.socket = socket;
     this.debuggee = debuggee;
     this.stub = new GdbStub(debuggee);
+    debuggee.clear();
     let ended = false;
     this.onEnd = (ending) => {
       if (!ended) onEnd(ending);
@@ -37,7 +38,9 @@ export class GdbConnection {
     });
     socket.on('close', () => {
       debuggee.interrupted = true;
-      this.onEnd('disconnected');
+      this.waiting.length = 0;
+      // The next gdb has to wait until the machine stands still.
+      if (!this.isBusy) this.onEnd('disconnected');
     });
     // Gone while it waited for its turn.
     if (socket.destroyed) this.onEnd('disconnected');
@@ -70,6 +73,7 @@ export class GdbConnection {
       await this.follow(this.stub.answer(packet));
     }
     this.isBusy = false;
+    if (this.socket.destroyed) this.onEnd('disconnected');
   }
 
   private async follow(answer: Answer): Promise<void> {

@@ -13,6 +13,7 @@ import { inputCanWake } from '../machines.ts';
 import { describeStop } from '../report.ts';
 import { asFinal } from '../run.ts';
 import { nextTurn, Slices } from '../slices.ts';
+import { HostFiles } from './host-files.ts';
 
 const SLICE_MILLISECONDS = 20;
 /** Between two looks at whether input has come for a halted machine. */
@@ -29,6 +30,10 @@ const ENDS: ReadonlySet<StopReason['kind']> = new Set(['powerOff', 'debugExit', 
 /** What gdb calls watchpoints in its stop replies. */
 const WATCH_REPLIES = { write: 'watch', read: 'rwatch', readWrite: 'awatch' } as const;
 export type WatchKind = keyof typeof WATCH_REPLIES;
+
+/** As stop replies name them. */
+const BREAKPOINT_KINDS = ['swbreak', 'hwbreak'] as const;
+export type BreakpointKind = (typeof BREAKPOINT_KINDS)[number];
 
 /** Single steps of a processor until RIP is outside [start, end); at least one. */
 export interface Steps {
@@ -52,12 +57,13 @@ export interface StopReply {
 export class Debuggee {
   readonly machine: Machine;
   readonly history: History;
+  readonly files: HostFiles;
   /** Set by gdb's interrupt while the machine runs. */
   interrupted = false;
   /** Which VM exits stop the machine, by reason; set by `monitor stop-on-exit`. */
   stopsAtExit: (reason: number) => boolean = () => false;
-  /** Linear addresses, in whichever world. */
-  private readonly breakpoints = new Set<bigint>();
+  /** Linear addresses, in whichever world. gdb tells its kinds of breakpoints apart; here they are the same. */
+  private readonly breakpoints = { swbreak: new Set<bigint>(), hwbreak: new Set<bigint>() };
   private readonly watchpoints = new Map<string, Watch>();
   private readonly slices = new Slices(SLICE_MILLISECONDS);
   private readonly afterSlice: () => void;
@@ -69,9 +75,10 @@ export class Debuggee {
   /** What came for the guest while the machine was elsewhere in its history. */
   private readonly heldInput: Uint8Array[] = [];
 
-  /** @param afterSlice called whenever the machine has run for a while */
-  constructor(machine: Machine, afterSlice: () => void) {
+  /** @param afterSlice called whenever the machine has run for a while @param files what gdb may read */
+  constructor(machine: Machine, afterSlice: () => void, files = new HostFiles()) {
     this.machine = machine;
+    this.files = files;
     this.afterSlice = afterSlice;
     machine.onWatch = () => true;
     machine.onVmExit = ({ reason }) => this.stopsAtExit(reason);
@@ -86,10 +93,19 @@ export class Debuggee {
     return this.machine.selected + 1;
   }
 
-  setBreakpoint(address: bigint, on: boolean): void {
-    if (on) this.breakpoints.add(address);
-    else this.breakpoints.delete(address);
-    this.machine.setBreakpoints([...this.breakpoints].map((each) => ({ address: each })));
+  setBreakpoint(kind: BreakpointKind, address: bigint, on: boolean): void {
+    if (on) this.breakpoints[kind].add(address);
+    else this.breakpoints[kind].delete(address);
+    const all = new Set([...this.breakpoints.swbreak, ...this.breakpoints.hwbreak]);
+    this.machine.setBreakpoints([...all].map((each) => ({ address: each })));
+  }
+
+  /** A gdb that goes without a word leaves its breakpoints and watchpoints behind: the next one does not know them. */
+  clear(): void {
+    for (const addresses of Object.values(this.breakpoints)) addresses.clear();
+    this.watchpoints.clear();
+    this.machine.setBreakpoints([]);
+    this.machine.setWatches([]);
   }
 
   setWatchpoint(access: WatchKind, address: bigint, length: number, on: boolean): void {
@@ -215,7 +231,8 @@ export class Debuggee {
 
   private atBreakpoint(): StopReply | undefined {
     const address = this.machine.processors[this.machine.selected]?.rip ?? 0n;
-    return this.breakpoints.has(address) ? { packet: this.stopped(SIGNAL.trap, 'swbreak:;') } : undefined;
+    const kind = BREAKPOINT_KINDS.find((each) => this.breakpoints[each].has(address));
+    return kind && { packet: this.stopped(SIGNAL.trap, `${kind}:;`) };
   }
 
   /** Undefined when the machine goes on. */
@@ -225,7 +242,7 @@ export class Debuggee {
       case 'paused':
         return undefined;
       case 'breakpoint':
-        return { packet: this.stopped(SIGNAL.trap, 'swbreak:;') };
+        return this.atBreakpoint() ?? this.trap();
       case 'watchpoint':
         return { packet: this.stopped(SIGNAL.trap, this.watchpointHit(reason.hits)) };
       case 'vmExit':

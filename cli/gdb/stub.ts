@@ -40,8 +40,8 @@ const rows = (table: Readonly<Record<string, Handler>>): readonly (readonly [Reg
   Object.entries(table).map(([pattern, handler]) => [new RegExp(`^(?:${pattern})$`, 's'), handler]);
 
 const FEATURES =
-  `PacketSize=${PACKET_SIZE.toString(16)};qXfer:features:read+;qXfer:threads:read+;QStartNoAckMode+;` +
-  'vContSupported+;swbreak+;ReverseStep+;ReverseContinue+';
+  `PacketSize=${PACKET_SIZE.toString(16)};qXfer:features:read+;qXfer:threads:read+;qXfer:exec-file:read+;` +
+  'QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+;ReverseStep+;ReverseContinue+;binary-upload+';
 
 /** Packets by their form. The first row that fits answers; a packet of a known kind in no known form is an error. */
 const PACKETS = rows({
@@ -59,6 +59,20 @@ const PACKETS = rows({
   [`qXfer:features:read:target\\.xml:${HEX},${HEX}`]: (_stub, match) => part(targetDescription(), match),
   [`qXfer:threads:read::${HEX},${HEX}`]: (stub, match) => part(stub.threadList(), match),
   'qXfer:features:read:.*': () => reply('E00'),
+  [`qXfer:exec-file:read:[^:]*:${HEX},${HEX}`]: ({ debuggee }, match) =>
+    debuggee.files.program === undefined ? reply('E00') : part(bytesAsText(debuggee.files.program), match),
+  'vFile:setfs:.*': () => reply('F0'),
+  [`vFile:open:${HEX},${HEX},${HEX}`]: ({ debuggee }, [path = '', flags = '']) =>
+    reply(debuggee.files.openFile(textOf(path), Number.parseInt(flags, 16))),
+  [`vFile:close:${HEX}`]: ({ debuggee }, [descriptor = '']) =>
+    reply(debuggee.files.closeFile(Number.parseInt(descriptor, 16))),
+  [`vFile:fstat:${HEX}`]: ({ debuggee }, [descriptor = '']) =>
+    reply(debuggee.files.status(Number.parseInt(descriptor, 16))),
+  [`vFile:pread:${HEX},${HEX},${HEX}`]: ({ debuggee }, match) => {
+    const [descriptor = 0, count = 0, offset = 0] = match.map((text) => Number.parseInt(text, 16));
+    // Any byte may need an escape.
+    return reply(debuggee.files.read(descriptor, count, offset, PACKET_SIZE / 2));
+  },
   'qRcmd,(.*)': (stub, [line = '']) => stub.monitor(line),
   'qSymbol::': () => OK,
   g: (stub) =>
@@ -70,13 +84,15 @@ const PACKETS = rows({
   'G(.*)': (stub, [data = '']) => stub.writeAll(data),
   [`p${HEX}`]: (stub, [number = '']) => stub.readRegister(Number.parseInt(number, 16)),
   [`P${HEX}=${HEX}`]: (stub, [number = '', data = '']) => stub.writeRegister(Number.parseInt(number, 16), data),
-  [`m${HEX},${HEX}`]: (stub, [address = '', length = '']) => stub.readMemory(address, length),
+  [`m${HEX},${HEX}`]: (stub, [address = '', length = '']) => stub.readMemory(address, length, hexBytes),
+  [`x${HEX},${HEX}`]: (stub, [address = '', length = '']) =>
+    stub.readMemory(address, length, (bytes) => `b${Buffer.from(bytes).toString('latin1')}`),
   [`M${HEX},${HEX}:(.*)`]: (stub, [address = '', length = '', data = '']) =>
     stub.writeMemory(address, length, parseHexBytes(data)),
   [`X${HEX},${HEX}:(.*)`]: (stub, [address = '', length = '', data = '']) =>
     stub.writeMemory(address, length, Buffer.from(data, 'latin1')),
-  [`([zZ])[01],${HEX},${HEX}`]: (stub, [what, address = '']) => {
-    stub.debuggee.setBreakpoint(BigInt(`0x${address}`), what === 'Z');
+  [`([zZ])([01]),${HEX},${HEX}`]: (stub, [what, type, address = '']) => {
+    stub.debuggee.setBreakpoint(type === '0' ? 'swbreak' : 'hwbreak', BigInt(`0x${address}`), what === 'Z');
     return OK;
   },
   [`([zZ])([2-4]),${HEX},${HEX}`]: (stub, match) => stub.watch(match),
@@ -91,8 +107,11 @@ const PACKETS = rows({
   'D(?:;.*)?': () => ({ kind: 'detach' }),
   k: () => ({ kind: 'kill' }),
   'vKill;.*': () => ({ kind: 'kill', data: 'OK' }),
-  '(?:[mMXgpPGHTzZ].*|vCont;.*)': () => BAD,
+  '(?:[mxMXgpPGHTzZ].*|vCont;.*)': () => BAD,
 });
+
+const bytesAsText = (text: string): string => Buffer.from(text).toString('latin1');
+const textOf = (hex: string): string => Buffer.from(hex, 'hex').toString();
 
 /** What is left of a document from an offset on, as qXfer answers it. */
 function part(document: string, [offset = '', length = '']: readonly string[]): Answer {
@@ -195,10 +214,10 @@ export class GdbStub {
     return at === data.length ? OK : BAD;
   }
 
-  readMemory(address: string, length: string): Answer {
+  readMemory(address: string, length: string, write: (bytes: Uint8Array) => string): Answer {
     const wanted = Math.min(Number.parseInt(length, 16), PACKET_SIZE / 2);
     const bytes = readMemory(this.debuggee.machine, BigInt(`0x${address}`), wanted);
-    return bytes.length === 0 && wanted > 0 ? reply(ERROR.address) : reply(hexBytes(bytes));
+    return bytes.length === 0 && wanted > 0 ? reply(ERROR.address) : reply(write(bytes));
   }
 
   writeMemory(address: string, length: string, bytes: Uint8Array | undefined): Answer {
