@@ -1,62 +1,25 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { connect } from 'node:net';
 import path from 'node:path';
+import { type GdbServer, HAS_GDB, runGdb, startServer } from '../test/support/gdb.ts';
 
-const CLI = path.join(import.meta.dirname, 'main.ts');
 const SAMPLE = path.join(import.meta.dirname, '../examples/first-vmm');
 const VMM = path.join(SAMPLE, 'first-vmm.elf');
-const hasGdb = spawnSync('gdb', ['--version']).status === 0;
-
-interface Server {
-  readonly process: ChildProcess;
-  readonly port: number;
-  readonly ended: Promise<number | null>;
-}
-
-function start(): Promise<Server> {
-  const args = [CLI, 'gdb', VMM, '--module', path.join(SAMPLE, 'guest.elf'), '--port', '0'];
-  const server = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const ended = new Promise<number | null>((resolve) => server.on('exit', resolve));
-  return new Promise((resolve, reject) => {
-    let text = '';
-    server.stdout.resume();
-    server.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      text += chunk;
-      const found = /listening on 127\.0\.0\.1:(\d+)/.exec(text);
-      if (found) resolve({ process: server, port: Number(found[1]), ended });
-    });
-    void ended.then((status) => reject(new Error(`the server ended with ${status}: ${text}`)));
-  });
-}
 
 describe('vmxray gdb', function () {
   this.timeout(120_000);
-  let server: Server;
+  let server: GdbServer;
   beforeEach(async () => {
-    server = await start();
+    server = await startServer(VMM, '--module', path.join(SAMPLE, 'guest.elf'));
   });
   afterEach(() => {
     server.process.kill();
   });
 
-  /** What Debian's gdb prints for commands on a connected machine. */
-  async function gdb(...commands: readonly string[]): Promise<string> {
-    const all = ['set pagination off', 'set confirm off', `target remote 127.0.0.1:${server.port}`, ...commands];
-    const args = ['-nx', '-batch', ...all.flatMap((command) => ['-ex', command]), VMM];
-    const client = spawn('gdb', args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let text = '';
-    for (const stream of [client.stdout, client.stderr]) {
-      stream.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-      });
-    }
-    await new Promise((resolve) => client.on('close', resolve));
-    return text;
-  }
+  const gdb = (...commands: readonly string[]): Promise<string> => runGdb(server, VMM, commands);
 
   it('lets gdb stop at a function, look around, and step there and back', async function () {
-    if (!hasGdb) this.skip();
+    if (!HAS_GDB) this.skip();
     const text = await gdb(
       'break handle_cpuid',
       'continue',
@@ -84,7 +47,7 @@ describe('vmxray gdb', function () {
   });
 
   it('stops gdb where a watched variable changes, in both directions', async function () {
-    if (!hasGdb) this.skip();
+    if (!HAS_GDB) this.skip();
     const text = await gdb(
       'watch exit_total',
       'continue',
@@ -98,7 +61,7 @@ describe('vmxray gdb', function () {
   });
 
   it('comes to the end of the run, from which gdb may go back', async function () {
-    if (!hasGdb) this.skip();
+    if (!HAS_GDB) this.skip();
     const text = await gdb('continue', 'monitor exits', 'reverse-stepi', 'continue', 'continue');
     assert.match(text, /No more reverse-execution history[^$]*end_machine/);
     assert.match(text, /^ +2 +CPUID$/m);
@@ -106,7 +69,7 @@ describe('vmxray gdb', function () {
   });
 
   it('stops at VM exits when told to, and explains them', async function () {
-    if (!hasGdb) this.skip();
+    if (!HAS_GDB) this.skip();
     const text = await gdb(
       'monitor stop-on-exit EPT_VIOLATION',
       'continue',

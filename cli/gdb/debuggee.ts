@@ -14,6 +14,7 @@ import { describeStop } from '../report.ts';
 import { asFinal } from '../run.ts';
 import { nextTurn, Slices } from '../slices.ts';
 import { HostFiles } from './host-files.ts';
+import { linearRip } from './registers.ts';
 
 const SLICE_MILLISECONDS = 20;
 /** Between two looks at whether input has come for a halted machine. */
@@ -163,7 +164,7 @@ export class Debuggee {
       const reply = stop.kind === 'limit' ? undefined : this.replyTo(stop);
       if (reply) return reply;
       this.machine.select(processor);
-      const rip = this.machine.state.get64('rip');
+      const rip = linearRip(this.machine);
       if (rip < start || rip >= end) return this.trap();
       const breakpoint = this.atBreakpoint();
       if (breakpoint) return breakpoint;
@@ -230,7 +231,7 @@ export class Debuggee {
   }
 
   private atBreakpoint(): StopReply | undefined {
-    const address = this.machine.processors[this.machine.selected]?.rip ?? 0n;
+    const address = linearRip(this.machine);
     const kind = BREAKPOINT_KINDS.find((each) => this.breakpoints[each].has(address));
     return kind && { packet: this.stopped(SIGNAL.trap, `${kind}:;`) };
   }

@@ -21,7 +21,7 @@ export interface GdbRegister {
   /** Undefined: there is no value now. */
   read(machine: Machine): bigint | undefined;
   /** What comes from outside when it is set; undefined: it cannot be set. */
-  readonly event?: (value: bigint) => OutsideEvent;
+  readonly event?: (value: bigint, machine: Machine) => OutsideEvent;
 }
 
 interface Feature {
@@ -66,12 +66,28 @@ function stackRegister(i: number): GdbRegister {
 const number32 = (name: string, read: (state: State) => number): GdbRegister =>
   readOnly(name, 32, 'int', (state) => BigInt(read(state) >>> 0));
 
+/** RIP as a linear address, as gdb's breakpoints are: in the modes with segments, CS has a base. */
+const INSTRUCTION_POINTER: GdbRegister = {
+  ...machineRegister('rip', 'code_ptr'),
+  read: (machine) => linearRip(machine),
+  event: setRip,
+};
+
+/** Goes on at a linear address: CS stays as it is. */
+export function setRip(address: bigint, machine: Machine): OutsideEvent {
+  const base = linearRip(machine) - machine.state.get64('rip');
+  return { kind: 'register', name: 'rip', value: BigInt.asUintN(64, address - base) };
+}
+
+/** The linear address of the selected processor's next instruction. */
+export const linearRip = ({ processors, selected }: Machine): bigint => processors[selected]?.rip ?? 0n;
+
 /** In the order that gdb's own i386 core feature has. */
 const CORE: readonly GdbRegister[] = [
   ...'rax rbx rcx rdx rsi rdi'.split(' ').map((name) => machineRegister(name, 'int64')),
   ...['rbp', 'rsp'].map((name) => machineRegister(name, 'data_ptr')),
   ...Array.from({ length: 8 }, (_, i) => machineRegister(`r${i + 8}`, 'int64')),
-  machineRegister('rip', 'code_ptr'),
+  INSTRUCTION_POINTER,
   machineRegister('eflags', 'eflags_bits'),
   ...'cs ss ds es fs gs'.split(' ').map((name) => widened(name, 32, 'int32')),
   ...Array.from({ length: 8 }, (_, i) => stackRegister(i)),
@@ -110,8 +126,12 @@ function flagsType(id: string, bytes: number, layout: readonly BitField[]): stri
   return `<flags id="${id}" size="${bytes}">${fields.join('')}</flags>`;
 }
 
+/** Wider fields are numbers: to gdb, a register that holds an address is better one number. */
+const WIDEST_FLAG = 8;
+
 /** What gdb can show as named bits: it takes no others than 32 and 64 bits wide. */
-const hasNamedBits = ({ layout, bits }: MachineRegister): boolean => layout.length > 0 && (bits === 32 || bits === 64);
+const hasNamedBits = ({ layout, bits }: MachineRegister): boolean =>
+  layout.length > 0 && (bits === 32 || bits === 64) && layout.every(({ width = 1 }) => width <= WIDEST_FLAG);
 
 /** Registers of machine/registers.ts that gdb has no feature for. */
 const SYSTEM_SOURCES: readonly MachineRegister[] = MACHINE_REGISTERS.filter(

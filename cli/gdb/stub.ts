@@ -4,7 +4,7 @@ import { memoryEvents, readMemory } from '../memory.ts';
 import type { Debuggee, Resumption, Steps, WatchKind } from './debuggee.ts';
 import { monitor } from './monitor.ts';
 import { fromLittleEndian, hexBytes, littleEndian, PACKET_SIZE, parseHexBytes } from './packets.ts';
-import { BLOCK_LENGTH, GDB_REGISTERS, type GdbRegister, targetDescription } from './registers.ts';
+import { BLOCK_LENGTH, GDB_REGISTERS, type GdbRegister, setRip, targetDescription } from './registers.ts';
 
 /** What a packet leads to. */
 export type Answer =
@@ -196,7 +196,7 @@ export class GdbStub {
     const bytes = parseHexBytes(data);
     if (!register?.event || bytes?.length !== register.bits / 8) return BAD;
     if (register.read(this.debuggee.machine) === undefined) return BAD;
-    this.debuggee.apply(register.event(fromLittleEndian(bytes)));
+    this.debuggee.apply(register.event(fromLittleEndian(bytes), this.debuggee.machine));
     return OK;
   }
 
@@ -209,7 +209,7 @@ export class GdbStub {
       const bytes = parseHexBytes(digits);
       if (digits.length !== register.bits / 4 || !bytes) return BAD;
       if (!register.event || digits.toLowerCase() === this.valueOf(register)) continue;
-      this.debuggee.apply(register.event(fromLittleEndian(bytes)));
+      this.debuggee.apply(register.event(fromLittleEndian(bytes), this.debuggee.machine));
     }
     return at === data.length ? OK : BAD;
   }
@@ -244,7 +244,7 @@ export class GdbStub {
 
   /** The older packets may set RIP first. */
   resumeAt(address: string | undefined, action: Resumption): Answer {
-    if (address !== undefined) this.debuggee.apply({ kind: 'register', name: 'rip', value: BigInt(`0x${address}`) });
+    if (address !== undefined) this.debuggee.apply(setRip(BigInt(`0x${address}`), this.debuggee.machine));
     return { kind: 'resume', action };
   }
 
