@@ -1,6 +1,7 @@
 import type { Machine, World } from '../../sim-core/machine/api.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
-import { MACHINE_REGISTERS, registerByName } from '../../sim-core/machine/registers.ts';
+import { fieldOfRegister } from '../../sim-core/machine/register-fields.ts';
+import { registerByName } from '../../sim-core/machine/registers.ts';
 import type { Translation, TranslationContext } from '../../sim-core/mmu/translation.ts';
 import { CODE_MODE, countOf, GPR, OFFSET } from '../../sim-core/state/layout.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../sim-core/vmx/controls.ts';
@@ -186,7 +187,7 @@ export class WorldView {
 
   /** The VMCS field that holds a register of this world while it does not run. */
   private fieldOf(register: string): FieldName | undefined {
-    return (this.world === 'guest' ? GUEST_FIELDS : HOST_FIELDS).get(register);
+    return fieldOfRegister(this.world, register);
   }
 
   /** What the world's own accesses are translated by. */
@@ -330,28 +331,3 @@ export function writePages(
   }
   return done;
 }
-
-/** GUEST_CS_SELECTOR holds `cs`, HOST_FS_BASE holds `fs.base`, …: derived from the names where they agree. */
-function fieldsOf(prefix: 'GUEST' | 'HOST'): ReadonlyMap<string, FieldName> {
-  const spellings: Readonly<Record<string, string>> = {
-    rip: 'RIP',
-    rsp: 'RSP',
-    rflags: 'RFLAGS',
-    efer: 'IA32_EFER',
-    xcr0: '',
-  };
-  const map = new Map<string, FieldName>();
-  for (const { name, partOf } of MACHINE_REGISTERS) {
-    if (partOf !== undefined) continue;
-    const [segment, piece] = name.split('.');
-    const segmentField =
-      piece === undefined ? `${name}_SELECTOR` : `${segment}_${piece === 'rights' ? 'access_rights' : piece}`;
-    const candidates = [spellings[name] ?? name, segmentField].map((stem) => `${prefix}_${stem.toUpperCase()}`);
-    const found = candidates.find((candidate) => candidate in ENCODING);
-    if (found !== undefined) map.set(name, found as FieldName);
-  }
-  return map;
-}
-
-const GUEST_FIELDS = fieldsOf('GUEST');
-const HOST_FIELDS = fieldsOf('HOST');

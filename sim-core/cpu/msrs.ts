@@ -206,7 +206,8 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
 ]);
 
 /** MSRs of the local APIC: IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC. */
-const isApicMsr = (index: number): boolean => index === 0x1b || index === 0x6e0 || (index >= 0x800 && index <= 0x8ff);
+export const isApicMsr = (index: number): boolean =>
+  index === 0x1b || index === 0x6e0 || (index >= 0x800 && index <= 0x8ff);
 const isVmxMsr = (index: number): boolean => index >= 0x480 && index <= 0x493;
 
 /** The row of an MSR that the model has. */

@@ -257,6 +257,7 @@ class SimulatedMachine implements Machine, Rewindable {
       this.watcher.noteContext();
     };
     const vmx = new Vmx({
+      onExiting: () => this.watcher.beforeExit(),
       onExit: (exit) => {
         this.watcher.afterExit();
         if (this.onVmExit?.(exit)) this.stopWith({ kind: 'vmExit', exit });
@@ -548,13 +549,22 @@ class SimulatedMachine implements Machine, Rewindable {
     this.state.set32('attention', 0);
     this.breakpoints.decodeAnew();
     for (;;) {
+      this.watcher.beforeEvent();
       const delivery = serviceBoundary(this.cpu);
+      this.watcher.afterEvent();
       if (!delivery) return undefined;
       this.countEvent();
       const stopped = this.afterDelivery(delivery);
       if (stopped) return stopped;
       if (this.stop) return undefined;
     }
+  }
+
+  private deliver(fault: Fault): StopReason | undefined {
+    this.watcher.beforeEvent();
+    const delivery = deliverFault(this.cpu, fault);
+    this.watcher.afterEvent();
+    return this.afterDelivery(delivery);
   }
 
   private afterDelivery(delivery: Delivery): StopReason | undefined {
@@ -609,7 +619,7 @@ class SimulatedMachine implements Machine, Rewindable {
     if (completed && monitored) trapMonitored(state);
     if (exit === EXIT.breakpoint) return this.breakpoint();
     if (exit === EXIT.fault) this.watcher.faulted();
-    if (exit === EXIT.fault && processor.fault) return this.afterDelivery(deliverFault(this.cpu, processor.fault));
+    if (exit === EXIT.fault && processor.fault) return this.deliver(processor.fault);
     const { outcome } = this;
     this.outcome = undefined;
     return outcome;
@@ -619,7 +629,7 @@ class SimulatedMachine implements Machine, Rewindable {
   private breakpoint(): StopReason | undefined {
     if (this.breakpoints.debuggerStops) return { kind: 'breakpoint', address: this.processor.linearRip() };
     const debugStatus = BigInt(this.breakpoints.hitsGuest());
-    return this.afterDelivery(deliverFault(this.cpu, { ...exception(VECTOR.db), debugStatus }));
+    return this.deliver({ ...exception(VECTOR.db), debugStatus });
   }
 
   /** Absolute cycle at which something happens by itself. */
@@ -631,7 +641,7 @@ class SimulatedMachine implements Machine, Rewindable {
 
   /** Delivers a fault without ending the slice, unless something must be looked at before the next instruction. */
   private deliverInSlice(fault: Fault): boolean {
-    this.outcome = this.afterDelivery(deliverFault(this.cpu, fault));
+    this.outcome = this.deliver(fault);
     if (this.outcome || this.state.get32('attention') !== 0) return false;
     return this.cycles < this.deadline;
   }

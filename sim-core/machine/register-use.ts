@@ -19,10 +19,29 @@ const HIDDEN: Readonly<Record<string, { readonly reads: readonly Mnemonic[]; rea
       reads: [Mnemonic.Stmxcsr, Mnemonic.Vstmxcsr, Mnemonic.Fxsave, Mnemonic.Fxsave64, Mnemonic.Xsave],
       writes: [Mnemonic.Ldmxcsr, Mnemonic.Vldmxcsr, Mnemonic.Fxrstor, Mnemonic.Fxrstor64, Mnemonic.Xrstor],
     },
+    cpl: { reads: [], writes: [] },
     xcr0: { reads: [Mnemonic.Xgetbv], writes: [Mnemonic.Xsetbv] },
   };
-/** Registers that other things than instructions change all the time, or that are watched in another way. */
-const UNWATCHABLE: ReadonlySet<string> = new Set(['rip', 'cs', 'cpl', 'efer']);
+/** RIP changes with every instruction; EFER is watched as the MSR that it is. */
+const UNWATCHABLE: ReadonlySet<string> = new Set(['rip', 'efer']);
+/** Instructions that may change registers and MSRs that they do not name. */
+const INTRICATE: ReadonlySet<Mnemonic> = new Set([
+  ...[Mnemonic.Int, Mnemonic.Int1, Mnemonic.Int3, Mnemonic.Into, Mnemonic.Iret, Mnemonic.Iretd, Mnemonic.Iretq],
+  ...[Mnemonic.Syscall, Mnemonic.Sysret, Mnemonic.Sysretq, Mnemonic.Sysenter, Mnemonic.Sysexit, Mnemonic.Sysexitq],
+  ...[Mnemonic.Retf, Mnemonic.Wrmsr, Mnemonic.Swapgs, Mnemonic.Wrfsbase, Mnemonic.Wrgsbase, Mnemonic.Lmsw],
+  ...[Mnemonic.Fxrstor, Mnemonic.Fxrstor64, Mnemonic.Xrstor, Mnemonic.Xrstor64, Mnemonic.Xrstors, Mnemonic.Xrstors64],
+  ...[Mnemonic.Vmlaunch, Mnemonic.Vmresume, Mnemonic.Vmwrite],
+]);
+
+/** Whether an instruction may change registers and MSRs that it does not name: far transfers, loads of many at once. */
+export const isIntricate = (instruction: Instruction): boolean =>
+  INTRICATE.has(instruction.mnemonic) ||
+  instruction.isCallFar ||
+  instruction.isCallFarIndirect ||
+  instruction.isJmpFar ||
+  instruction.isJmpFarIndirect ||
+  // CR0.PG decides on IA32_EFER.LMA.
+  (instruction.mnemonic === Mnemonic.Mov && instruction.op0Register === Register.CR0);
 
 const ICED_NAMES = new Map(
   Object.entries(Register).flatMap(([name, value]) =>

@@ -6,7 +6,6 @@
 
 import { Decoder, type Instruction, Mnemonic } from 'iced-x86';
 import type { Cpu } from '../cpu/cpu.ts';
-import { readMsr } from '../cpu/msrs.ts';
 import { BITNESS } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { AccessWatch, type WatchedAccess, type WatchedRange } from '../mmu/access-watch.ts';
@@ -15,9 +14,9 @@ import { fieldByEncoding } from '../vmx/fields.ts';
 import type { VmxView } from '../vmx/records.ts';
 import type { World } from './api.ts';
 import { ARGUMENTS, decodesAs, stopsNow } from './instruction-stops.ts';
-import { modifiesMemory, registerUse } from './register-use.ts';
-import { registerByName } from './registers.ts';
+import { isIntricate, modifiesMemory, registerUse } from './register-use.ts';
 import type { InstructionStop, Watch, WatchHit } from './watch.ts';
+import { bytesOf, isValueWatch, keepsItsValue, readWatched, type ValueWatch } from './watched-values.ts';
 
 /** What the watcher asks and tells the machine; everything is the selected processor's. */
 export interface WatchedMachine {
@@ -53,7 +52,7 @@ interface Use {
 
 /** An instruction-wise watch or stop. */
 type Rule =
-  | { readonly watch: WatchOf<'register' | 'msr' | 'field'>; readonly use: (instruction: Instruction) => Use }
+  | { readonly watch: ValueWatch; readonly use: (instruction: Instruction) => Use }
   | { readonly stop: InstructionStop; readonly use: (instruction: Instruction) => Use };
 
 interface Note {
@@ -77,6 +76,11 @@ const MSR_WRITERS: ReadonlyMap<number, readonly Mnemonic[]> = new Map([
   [0xc000_0101, [Mnemonic.Wrgsbase, Mnemonic.Swapgs]],
   [0xc000_0102, [Mnemonic.Swapgs]],
 ]);
+/** The segment registers that take an MSR's value along when they are loaded. */
+const MSR_SEGMENTS: ReadonlyMap<number, string> = new Map([
+  [0xc000_0100, 'fs'],
+  [0xc000_0101, 'gs'],
+]);
 /** VMX instructions that may change fields of the current VMCS without naming them. */
 const VMX_INSTRUCTIONS: ReadonlySet<Mnemonic> = new Set([
   Mnemonic.Vmread,
@@ -91,8 +95,6 @@ const VMX_INSTRUCTIONS: ReadonlySet<Mnemonic> = new Set([
   Mnemonic.Vmcall,
 ]);
 
-const bytesOf = (value: bigint, length: number): Uint8Array =>
-  Uint8Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 const numberIn = (bytes: Uint8Array | undefined): bigint | undefined =>
   bytes === undefined || bytes.length > 64
     ? undefined
@@ -100,8 +102,11 @@ const numberIn = (bytes: Uint8Array | undefined): bigint | undefined =>
 const sameBytes = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
   a === b || (a !== undefined && a.length === b?.length && a.every((byte, i) => byte === b[i]));
 
-function useFor(watch: WatchOf<'register' | 'msr' | 'field'>): (instruction: Instruction) => Use {
-  if (watch.kind === 'register') return registerUse(watch.name);
+function useFor(watch: ValueWatch): (instruction: Instruction) => Use {
+  if (watch.kind === 'register') {
+    const named = registerUse(watch.name);
+    return (instruction) => ({ ...named(instruction), mayChange: isIntricate(instruction) });
+  }
   if (watch.kind === 'field') {
     return ({ mnemonic }) => ({
       reads: mnemonic === Mnemonic.Vmread,
@@ -110,9 +115,13 @@ function useFor(watch: WatchOf<'register' | 'msr' | 'field'>): (instruction: Ins
     });
   }
   const writers = MSR_WRITERS.get(watch.index) ?? [];
-  return ({ mnemonic }) => ({
-    reads: mnemonic === Mnemonic.Rdmsr,
-    writes: mnemonic === Mnemonic.Wrmsr || writers.includes(mnemonic),
+  const segment = MSR_SEGMENTS.get(watch.index);
+  const segmentUse = segment === undefined ? undefined : registerUse(segment);
+  const keeps = keepsItsValue(watch);
+  return (instruction) => ({
+    reads: instruction.mnemonic === Mnemonic.Rdmsr,
+    writes: instruction.mnemonic === Mnemonic.Wrmsr || writers.includes(instruction.mnemonic),
+    mayChange: keeps && (isIntricate(instruction) || (segmentUse?.(instruction).writes ?? false)),
   });
 }
 
@@ -121,6 +130,8 @@ export class Watcher {
   private watches: readonly Watch[] = [];
   private rules: readonly Rule[] = [];
   private fields: readonly WatchOf<'field'>[] = [];
+  /** Registers and MSRs, which transitions may change. */
+  private values: readonly ValueWatch[] = [];
   private events: readonly WatchOf<'event'>[] = [];
   private ports: readonly WatchOf<'port'>[] = [];
   private devices: readonly WatchOf<'dma'>[] = [];
@@ -147,6 +158,7 @@ export class Watcher {
       watches.filter((watch): watch is WatchOf<Kind> => watch.kind === kind);
     this.watches = watches;
     this.fields = of('field');
+    this.values = [...of('register'), ...of('msr').filter(keepsItsValue)];
     this.events = of('event');
     this.ports = of('port');
     this.devices = of('dma');
@@ -166,9 +178,7 @@ export class Watcher {
 
   private setRules(): boolean {
     const had = this.rules.length > 0;
-    const watched = this.watches.filter((watch): watch is WatchOf<'register' | 'msr' | 'field'> =>
-      ['register', 'msr', 'field'].includes(watch.kind),
-    );
+    const watched = this.watches.filter(isValueWatch);
     this.rules = [
       ...watched.map((watch) => ({ watch, use: useFor(watch) })),
       ...this.stops.map((stop) => {
@@ -214,51 +224,48 @@ export class Watcher {
   /** The instruction is about to execute: notes what it does to watched registers, MSRs and fields. */
   before(instruction: DecodedInstruction): void {
     for (const { rule, use } of this.rulesFor(instruction)) {
-      if ('stop' in rule || !this.isHere(rule.watch)) continue;
-      const { reads, writes, mayChange = false } = this.useNow(rule.watch, use, instruction);
+      if ('stop' in rule) continue;
+      const here = this.isHere(rule.watch);
+      // VMWRITE changes the registers of a world that waits.
+      if (!here && rule.watch.kind !== 'register') continue;
+      const now = here ? use : { ...NONE, mayChange: use.mayChange ?? false };
+      const { reads, writes, mayChange = false } = this.useNow(rule.watch, now, instruction);
       if (writes || mayChange) this.noteValue(rule.watch, 'write', !writes);
       if (reads) this.noteValue(rule.watch, 'read', false);
     }
   }
 
   /** What registers decide: whether the MSR or field that the instruction names is the one that is watched. */
-  private useNow(watch: WatchOf<'register' | 'msr' | 'field'>, use: Use, instruction: DecodedInstruction): Use {
+  private useNow(watch: ValueWatch, use: Use, instruction: DecodedInstruction): Use {
     if (watch.kind === 'register' || !(use.reads || use.writes)) return use;
     const { cpu } = this.machine;
     const argument = ARGUMENTS.get(instruction.mnemonic)?.read(cpu, instruction);
-    if (watch.kind === 'msr') return argument === undefined || Number(argument) === watch.index ? use : NONE;
+    const isThis = argument === undefined || (watch.kind === 'msr' && Number(argument) === watch.index);
+    if (watch.kind === 'msr') return isThis ? use : { ...NONE, mayChange: use.mayChange ?? false };
     // A guest's VMREAD and VMWRITE are about its shadow VMCS.
     const named = cpu.state.get32('nonRoot') === 0 && argument !== undefined && argument < 0x1_0000n;
     const field = named ? fieldByEncoding(Number(argument))?.field : undefined;
     return field?.encoding === watch.encoding ? use : { ...NONE, mayChange: use.mayChange ?? false };
   }
 
-  private noteValue(
-    watch: WatchOf<'register' | 'msr' | 'field'>,
-    access: 'read' | 'write',
-    onlyChanges: boolean,
-    before = this.valueOf(watch),
-  ): void {
-    const vmcs = this.machine.vmx.currentVmcs;
-    const read = (): Uint8Array | undefined =>
-      watch.kind === 'field' && this.machine.vmx.currentVmcs !== vmcs ? before : this.valueOf(watch);
-    this.note({
-      hit: { watch, access, by: 'instruction', ...this.here() },
-      before,
-      read,
-      onlyChanges,
-      ofInstruction: watch.kind !== 'field',
-    });
+  private noteValue(watch: ValueWatch, access: 'read' | 'write', onlyChanges: boolean): void {
+    this.note(this.valueNote(watch, access, 'instruction', onlyChanges));
   }
 
-  private valueOf(watch: WatchOf<'register' | 'msr' | 'field'>): Uint8Array | undefined {
-    const { cpu, vmx } = this.machine;
-    if (watch.kind === 'register') {
-      const register = registerByName(watch.name);
-      return register && bytesOf(register.read(cpu.state), Math.ceil(register.bits / 8));
-    }
-    const value = watch.kind === 'msr' ? readMsr(cpu, watch.index) : vmx.read(watch.encoding);
-    return value === undefined ? undefined : bytesOf(value, 8);
+  private valueNote(
+    watch: ValueWatch,
+    access: 'read' | 'write',
+    by: WatchHit['by'],
+    onlyChanges: boolean,
+    before = readWatched(watch, this.machine),
+  ): Note {
+    const { vmx } = this.machine;
+    const vmcs = vmx.currentVmcs;
+    // Another current VMCS is another guest's.
+    const isOther = (): boolean => (watch.kind === 'field' || watch.world === 'guest') && vmx.currentVmcs !== vmcs;
+    const read = (): Uint8Array | undefined => (isOther() ? before : readWatched(watch, this.machine));
+    const hit = { watch, access, by, ...this.here() };
+    return { hit, before, read, onlyChanges, ofInstruction: watch.kind !== 'field' && by === 'instruction' };
   }
 
   /** The instruction in hand has faulted: it has done nothing. */
@@ -266,7 +273,34 @@ export class Watcher {
     if (this.notes.length > 0) this.notes = this.notes.filter(({ ofInstruction }) => !ofInstruction);
   }
 
-  // ---- VM entries and VM exits
+  // ---- events, VM entries and VM exits
+
+  /** An event may be delivered now, which changes registers without an instruction that names them. */
+  beforeEvent(): void {
+    for (const watch of this.values) this.expectChange(watch);
+  }
+
+  /** Notes a value; what has not changed at the next boundary is not told. */
+  private expectChange(watch: ValueWatch): void {
+    const isExpected = this.notes.some(({ hit, onlyChanges }) => onlyChanges && hit.watch === watch);
+    const before = isExpected ? undefined : readWatched(watch, this.machine);
+    if (before !== undefined) this.notes.push(this.valueNote(watch, 'write', 'processor', true, before));
+  }
+
+  /** Keeps of what `beforeEvent` noted only what has changed. */
+  afterEvent(): void {
+    if (this.values.length === 0) return;
+    const changed = ({ onlyChanges, before, read }: Note): boolean => !onlyChanges || !sameBytes(before, read());
+    this.notes = this.notes.filter(changed);
+    if (this.notes.length > 0) this.machine.interrupt();
+  }
+
+  /** The guest still runs, and the instruction in hand, if there is one, will not complete. */
+  beforeExit(): void {
+    if (this.values.length === 0) return;
+    this.faulted();
+    for (const watch of this.values) this.expectChange(watch);
+  }
 
   /** The guest begins to run. */
   afterEntry(): void {
@@ -282,20 +316,16 @@ export class Watcher {
     );
   }
 
-  /** The host runs again: the processor has written fields, and the instruction in hand did not complete. */
+  /** The host runs again: the processor has written fields and loaded registers. */
   afterExit(): void {
-    if (this.notes.length > 0) {
-      this.notes = this.notes.filter(({ hit }) => hit.watch.kind !== 'register' && hit.watch.kind !== 'msr');
-    }
+    if (this.notes.length > 0) this.machine.interrupt();
     const before = this.entered.get(this.machine.selected);
     this.entered.delete(this.machine.selected);
     this.fields.forEach((watch, i) => {
       const value = before?.[i];
       if (value === undefined || !this.isHere(watch)) return;
-      const read = (): Uint8Array | undefined => this.valueOf(watch);
-      if (sameBytes(bytesOf(value, 8), read())) return;
-      const hit = { watch, access: 'write', by: 'processor', ...this.here() } as const;
-      this.note({ hit, before: bytesOf(value, 8), read, onlyChanges: true, ofInstruction: false });
+      const note = this.valueNote(watch, 'write', 'processor', true, bytesOf(value, 8));
+      if (!sameBytes(note.before, note.read())) this.note(note);
     });
   }
 
@@ -439,7 +469,8 @@ export class Watcher {
     const events = this.contextChanged ? this.judgeContext() : [];
     const hits = this.notes.flatMap(({ hit, before, read, onlyChanges }): WatchHit[] => {
       const after = read();
-      const isSame = sameBytes(before, after);
+      // A value that is not known any more, or was not, is no change.
+      const isSame = sameBytes(before, after) || (onlyChanges && (!before || !after));
       if ((onlyChanges || hit.watch.access === 'change') && isSame) return [];
       if (hit.watch.kind !== 'event' && !asks(hit.watch, hit.access === 'write')) return [];
       return [{ ...hit, before: numberIn(before), after: numberIn(after) }];

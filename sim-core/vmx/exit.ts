@@ -56,6 +56,7 @@ export const secondaryControls = (vmcs: CurrentVmcs): number =>
 /** Leaves VMX non-root operation. Afterwards the state is the host's. */
 export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   const { state, vmcs, cpu } = unit;
+  unit.callbacks.onExiting?.();
   addCycles(state, TRANSITION_CYCLES);
   recordInformation(vmcs, details.reason, details);
   saveGuest(unit, details);

@@ -10,8 +10,10 @@ import type { VmEntryFailure, VmExitRecord, VmxAbort } from './records.ts';
 import type { VirtualApic } from './virtual-apic.ts';
 import type { CurrentVmcs } from './vmcs.ts';
 
-/** Told of transitions, after the state is the new world's. */
+/** Told of transitions; all but `onExiting` after the state is the new world's. */
 export interface VmxCallbacks {
+  /** A VM exit begins: the state is the guest's still. Not for those of failed VM entries. */
+  readonly onExiting?: () => void;
   readonly onExit: (record: VmExitRecord) => void;
   readonly onEntry: () => void;
   readonly onEntryFailure: (failure: VmEntryFailure) => void;
