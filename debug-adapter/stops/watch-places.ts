@@ -14,6 +14,7 @@
 import type { World } from '../../sim-core/machine/api.ts';
 import { isWatchable } from '../../sim-core/machine/register-use.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
+import { tablePath } from '../../sim-core/machine/table-path.ts';
 import type { Watch } from '../../sim-core/machine/watch.ts';
 import { fieldByEncoding, fieldByName } from '../../sim-core/vmx/fields.ts';
 import { TargetEnvironment, worldOfScope } from '../expressions/environment.ts';
@@ -23,7 +24,6 @@ import type { Target } from '../running/target.ts';
 import type { TypedValue } from '../symbols/typed-value.ts';
 import { formatPlace, hex, type Place, parsePlace, wrap64 } from '../worlds/memory-reference.ts';
 import type { Frame } from '../worlds/unwind.ts';
-import { guestEptp } from '../worlds/world-view.ts';
 import { msrName, msrNumber } from './instruction-kinds.ts';
 
 /** What is watched, before it is known for which accesses. */
@@ -88,27 +88,28 @@ function registerWatch(name: string): Watchable {
   return { kind: 'register', name: register.name, world };
 }
 
-const PAGED_BY_8_BYTES = 0x20n;
-
-/** The entry of the world's own paging structures that ends the translation of an address. */
-function entryWatch(target: Target, { space, address }: Place): Watchable {
+/** The entry of a world's own paging structures that ends the translation of an address. */
+function entryWatch({ machine }: Target, { space, address }: Place): Watchable {
   if (space !== 'linear' && space !== 'vmm' && space !== 'guest') {
     throw new NotWatchable('A page-table entry is named by the linear address that it maps.');
   }
-  const view = space === 'linear' ? target.view() : target.view(space);
-  const entry =
-    view.exists && view.explain(address).steps.findLast(({ level, table }) => level === 'linear' && table !== 'TLB');
-  if (!entry) throw new NotWatchable(`No page-table entry leads to ${hex(address)} now.`);
-  const length = (view.context().cr4 & PAGED_BY_8_BYTES) !== 0n ? 8 : 4;
-  return { kind: 'memory', space: 'hpa', address: BigInt(entry.entryAddress), length };
+  const world = space === 'linear' ? machine.world : space;
+  const watch = { kind: 'tableEntry', of: 'linear', address, world } as const;
+  const { last } = tablePath({ ...watch, access: 'write' }, machine);
+  if (!last) throw new NotWatchable(`No page-table entry leads to ${hex(address)} of the ${worldName(world)} now.`);
+  return watch;
 }
 
-function eptEntryWatch(target: Target, { address }: Place): Watchable {
-  const { machine } = target;
-  const eptp = machine.world === 'guest' ? machine.state.get64('eptp') : guestEptp(machine);
-  const entry = eptp === 0n ? undefined : machine.mmu.explainEpt(Number(address), 'read', eptp).steps.at(-1);
-  if (!entry) throw new NotWatchable('No EPT translates guest-physical addresses now.');
-  return { kind: 'memory', space: 'hpa', address: BigInt(entry.entryAddress), length: 8 };
+const worldName = (world: World): string => (world === 'vmm' ? 'VMM' : 'guest');
+
+function eptEntryWatch({ machine }: Target, { space, address }: Place): Watchable {
+  if (space !== 'gpa' && space !== 'linear') {
+    throw new NotWatchable('An EPT entry is named by the guest-physical address that it maps.');
+  }
+  const watch = { kind: 'tableEntry', of: 'gpa', address, world: 'guest' } as const;
+  const { last } = tablePath({ ...watch, access: 'write' }, machine);
+  if (!last) throw new NotWatchable('No EPT translates guest-physical addresses now.');
+  return watch;
 }
 
 /** @throws NotWatchable, or RequestError for a bad address */
@@ -200,6 +201,8 @@ export function describeWatch(watch: Watch): string {
       return watch.event === 'ring3' ? 'CPL' : 'CR3';
     case 'dma':
       return formatPlace({ space: 'iova', address: watch.address, requester: watch.requester });
+    case 'tableEntry':
+      return watch.of === 'gpa' ? `epte:${hex(watch.address)}` : `pte:${watch.world}:${hex(watch.address)}`;
     case 'memory':
       return formatPlace({ space: watch.world ?? watch.space, address: watch.address });
   }

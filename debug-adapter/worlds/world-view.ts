@@ -2,9 +2,17 @@ import type { Machine, World } from '../../sim-core/machine/api.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import { fieldOfRegister } from '../../sim-core/machine/register-fields.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
+import {
+  eptpOf,
+  hasBit,
+  hasSecondary,
+  isLongGuest,
+  suspendedContext,
+  type VmcsFields,
+} from '../../sim-core/machine/world-context.ts';
 import type { Translation, TranslationContext } from '../../sim-core/mmu/translation.ts';
 import { CODE_MODE, countOf, GPR, OFFSET } from '../../sim-core/state/layout.ts';
-import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from '../../sim-core/vmx/controls.ts';
+import { EXIT_CONTROL, SECONDARY } from '../../sim-core/vmx/controls.ts';
 import { ENCODING, type FieldName } from '../../sim-core/vmx/fields.ts';
 import type { KnownVmcs, VmcsAccess } from '../../sim-core/vmx/known-vmcses.ts';
 import type { VmExitRecord } from '../../sim-core/vmx/records.ts';
@@ -12,7 +20,6 @@ import { wrap64 } from './memory-reference.ts';
 
 const PAGE = 4096n;
 const CR4_SMAP = 1n << 21n;
-const EFER_LME_LMA = 0x500n;
 const RIGHTS_LONG = 1n << 13n;
 const RIGHTS_DEFAULT_BIG = 1n << 14n;
 
@@ -47,21 +54,8 @@ export class GuestRegisters {
 
 export const vmcsField = (machine: Machine, name: FieldName): bigint | undefined => machine.vmx.read(ENCODING[name]);
 
-type Fields = Pick<VmcsAccess, 'read'>;
-
-const hasBit = (vmcs: Fields, name: FieldName, mask: number): boolean =>
-  ((vmcs.read(ENCODING[name]) ?? 0n) & BigInt(mask)) !== 0n;
-
-const hasSecondary = (vmcs: Fields, mask: number): boolean =>
-  hasBit(vmcs, 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', PRIMARY.ACTIVATE_SECONDARY_CONTROLS) &&
-  hasBit(vmcs, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS', mask);
-
-/** EPTP of a VMCS's guest; 0 when its controls do not enable EPT. */
-const eptpOf = (vmcs: Fields): bigint =>
-  hasSecondary(vmcs, SECONDARY.ENABLE_EPT) ? (vmcs.read(ENCODING.EPT_POINTER) ?? 0n) : 0n;
-
 /** VPID of a VMCS's guest; 0 when its controls do not enable VPIDs. */
-const vpidOf = (vmcs: Fields): number =>
+const vpidOf = (vmcs: VmcsFields): number =>
   hasSecondary(vmcs, SECONDARY.ENABLE_VPID) ? Number(vmcs.read(ENCODING.VIRTUAL_PROCESSOR_ID) ?? 0n) : 0;
 
 /** EPTP of the current VMCS's guest; 0 when its controls do not enable EPT. */
@@ -115,7 +109,7 @@ export class WorldView {
   }
 
   /** The VMCS that holds this world, or what of the guest the processor does not hold itself. */
-  private get vmcs(): Fields {
+  private get vmcs(): VmcsFields {
     return this.suspended ?? this.machine.vmx;
   }
 
@@ -192,42 +186,15 @@ export class WorldView {
 
   /** What the world's own accesses are translated by. */
   context(): TranslationContext {
-    return this.current ? this.machine.mmu.context() : this.suspendedTranslation();
+    return this.current
+      ? this.machine.mmu.context()
+      : suspendedContext(this.vmcs, this.world, this.machine.state.get64('efer'));
   }
 
   /** For reading memory as a debugger: no privilege checks stand in the way. */
   translation(): TranslationContext {
     const context = this.context();
     return { ...context, cpl: 0, cr4: context.cr4 & ~CR4_SMAP };
-  }
-
-  private suspendedTranslation(): TranslationContext {
-    const { vmcs } = this;
-    const field = (name: FieldName): bigint => this.field(name) ?? 0n;
-    const running = this.machine.state.get64('efer');
-    if (this.world === 'vmm') {
-      const long = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
-      const efer = hasBit(vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.LOAD_IA32_EFER)
-        ? field('HOST_IA32_EFER')
-        : long
-          ? running | EFER_LME_LMA
-          : running & ~EFER_LME_LMA;
-      const [cr0, cr3, cr4] = [field('HOST_CR0'), field('HOST_CR3'), field('HOST_CR4')];
-      return { cr0, cr3, cr4, efer, pdpte: [], eptp: 0n, cpl: 0 };
-    }
-    const efer = hasBit(vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_IA32_EFER)
-      ? field('GUEST_IA32_EFER')
-      : this.guestLong
-        ? running | EFER_LME_LMA
-        : running & ~EFER_LME_LMA;
-    const pdpte = [field('GUEST_PDPTE0'), field('GUEST_PDPTE1'), field('GUEST_PDPTE2'), field('GUEST_PDPTE3')];
-    const cpl = Number((field('GUEST_SS_ACCESS_RIGHTS') >> 5n) & 3n);
-    const [cr0, cr3, cr4] = [field('GUEST_CR0'), field('GUEST_CR3'), field('GUEST_CR4')];
-    return { cr0, cr3, cr4, efer, pdpte, eptp: eptpOf(vmcs), cpl };
-  }
-
-  private get guestLong(): boolean {
-    return hasBit(this.vmcs, 'VM_ENTRY_CONTROLS', ENTRY_CONTROL.IA_32E_MODE_GUEST);
   }
 
   /** How code is decoded there. */
@@ -241,7 +208,7 @@ export class WorldView {
       return hasBit(this.vmcs, 'PRIMARY_VM_EXIT_CONTROLS', EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE) ? 64 : 32;
     }
     const rights = this.field('GUEST_CS_ACCESS_RIGHTS') ?? 0n;
-    if (this.guestLong && rights & RIGHTS_LONG) return 64;
+    if (isLongGuest(this.vmcs) && rights & RIGHTS_LONG) return 64;
     return rights & RIGHTS_DEFAULT_BIG ? 32 : 16;
   }
 

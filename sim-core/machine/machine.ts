@@ -33,6 +33,7 @@ import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
+import type { AccessWatch } from '../mmu/access-watch.ts';
 import { FastTlb } from '../mmu/fast-tlb.ts';
 import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
@@ -224,6 +225,8 @@ class SimulatedMachine implements Machine, Rewindable {
       get watcher() {
         return machine.watcher;
       },
+      watchAccesses: (former: AccessWatch | undefined, watch: AccessWatch | undefined) =>
+        this.exchangeAccessWatch(former, watch),
       instructionAddress: () => this.processor.linearOfInstruction(),
       interrupt: () => {
         this.state.set32('attention', 1);
@@ -437,14 +440,16 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   setWatches(watches: readonly Watch[]): void {
-    const { writeWatches } = this.physical;
-    const former = this.watcher.accessWatch;
-    if (former) writeWatches.splice(writeWatches.indexOf(former), 1);
     if (this.watcher.setWatches(watches)) this.processor.flush();
-    const { accessWatch } = this.watcher;
-    if (accessWatch) writeWatches.push(accessWatch);
-    if (former || accessWatch) for (const mmu of this.mmus) mmu.watchAccesses(accessWatch);
     this.logical.visit(() => this.watcher.adoptState());
+  }
+
+  /** Has accesses to memory told to another watch than before. */
+  private exchangeAccessWatch(former: AccessWatch | undefined, watch: AccessWatch | undefined): void {
+    const { writeWatches } = this.physical;
+    if (former) writeWatches.splice(writeWatches.indexOf(former), 1);
+    if (watch) writeWatches.push(watch);
+    if (former || watch) for (const mmu of this.mmus) mmu.watchAccesses(watch);
   }
 
   /** Judges what has happened to something watched since the last boundary. */

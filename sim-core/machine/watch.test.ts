@@ -144,6 +144,58 @@ describe('watched memory', () => {
     );
   });
 
+  it('follows a table entry when tables above it, or CR3, change', () => {
+    // Bits 9, 10 and 11 of paging-structure entries are ignored (SDM Vol. 3A, "4-Level Paging and 5-Level Paging").
+    const machine = boot(`
+      mov rbx, cr3
+      mov rbp, [rbx]
+      and rbp, ~0xfff              ; the PDPT
+      mov rsi, [rbp]
+      and rsi, ~0xfff              ; the page directory
+      mov rdx, rsi
+      mov edi, 0x500000
+      mov ecx, 512
+      rep movsq
+      or qword [0x500010], 0x200   ; another entry that would map 400000h: not yet
+      mov rax, [rbp]
+      and eax, 0xfff
+      add eax, 0x500000
+      mov [rbp], rax               ; now it does
+      or qword [rdx + 16], 0x400   ; the former one: no more
+      or qword [0x500010], 0x400
+      mov rsi, rbx
+      mov edi, 0x600000
+      mov ecx, 512
+      rep movsq
+      mov rsi, rbp
+      mov edi, 0x601000
+      mov ecx, 512
+      rep movsq
+      sub qword [0x600000], rbp
+      add qword [0x600000], 0x601000
+      mov rdi, 0x600000
+      mov cr3, rdi                 ; by the same entry still
+      mov qword [rbp], 0           ; a table that is not used any more
+      or qword [0x500010], 0x800
+      mov al, [0x500010]
+      hlt`);
+    machine.run(7);
+    const watch = { kind: 'tableEntry', of: 'linear', world: 'vmm', address: DATA } as const;
+    const hits = hitsOf(machine, [{ ...watch, access: 'readWrite' }]);
+    const bits = (value: bigint | undefined): bigint => (value ?? 0n) & 0xe00n;
+    const byInstructions = hits.filter(({ by }) => by === 'instruction');
+    assert.deepEqual(
+      byInstructions.map(({ access, before, after }) => [access, bits(before), bits(after)]),
+      [
+        ['read', 0n, 0n],
+        ['write', 0n, 0x200n],
+        ['write', 0x200n, 0x600n],
+        ['write', 0x600n, 0xe00n],
+        ['read', 0xe00n, 0xe00n],
+      ],
+    );
+  });
+
   for (const seed of [1, 2, 3]) {
     it(`tells exactly the changes that comparing memory finds, compiled and interpreted, seed ${seed}`, () => {
       const random = randomNumbers(seed);
@@ -207,6 +259,10 @@ describe('watched memory', () => {
       memory(0x20_0000n, 1 << 20, 'readWrite'),
       { kind: 'memory', space: 'gpa', address: 0n, length: 1 << 20, access: 'readWrite' },
       { kind: 'register', name: 'cr3', access: 'write' },
+      { kind: 'register', name: 'rsp', world: 'guest', access: 'change' },
+      { kind: 'msr', index: 0xc000_0080, access: 'change' },
+      { kind: 'tableEntry', of: 'linear', world: 'guest', address: 0x4000_8110n, access: 'readWrite' },
+      { kind: 'tableEntry', of: 'gpa', world: 'guest', address: 0n, access: 'readWrite' },
       { kind: 'field', encoding: ENCODING.GUEST_RIP, access: 'write' },
       { kind: 'event', event: 'addressSpace', access: 'write' },
     ]);

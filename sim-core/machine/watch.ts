@@ -27,12 +27,25 @@ export type Watch =
       readonly address: bigint;
       readonly length: number;
     })
-  /** Instructions that name a register (machine/registers.ts), also implicitly. */
+  /**
+   * Instructions that name a register (machine/registers.ts), also implicitly, and changes by events, VM entries and VM
+   * exits. A world's own register is what its VMCS holds while it does not run.
+   */
   | (Watched & { readonly kind: 'register'; readonly name: string })
-  /** RDMSR, WRMSR, and what else writes the MSR. */
+  /** RDMSR, WRMSR, and what else writes the MSR, VM entries and VM exits too. */
   | (Watched & { readonly kind: 'msr'; readonly index: number })
   /** VMREAD and VMWRITE of a field of the current VMCS, and the processor's writes at VM entries and VM exits. */
   | (Watched & { readonly kind: 'field'; readonly encoding: number })
+  /**
+   * The table entry that ends the translation of an address now: followed when tables or roots change. `world` is whose
+   * tables they are; who accesses them does not matter. EPT's are those of the current VMCS.
+   */
+  | (Omit<Watched, 'world'> & {
+      readonly kind: 'tableEntry';
+      readonly of: 'linear' | 'gpa';
+      readonly world: World;
+      readonly address: bigint;
+    })
   /** Accesses to I/O ports that reach the platform. */
   | (Watched & { readonly kind: 'port'; readonly port: number; readonly ports: number })
   /** CPL has become 3, or CR3 has changed, since this world ran last: before the next instruction. */

@@ -2,6 +2,7 @@
 
 import type { Cpu } from '../cpu/cpu.ts';
 import { isApicMsr, readMsr } from '../cpu/msrs.ts';
+import { RFLAGS } from '../state/control-bits.ts';
 import { ENCODING } from '../vmx/fields.ts';
 import type { VmxView } from '../vmx/records.ts';
 import type { World } from './api.ts';
@@ -26,12 +27,16 @@ export const isValueWatch = (watch: Watch): watch is ValueWatch =>
 export const bytesOf = (value: bigint, length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 
+/** Nearly every instruction clears RF behind one that has set it: it does not count. */
+const isFlags = (register: MachineRegister | undefined): boolean => (register?.partOf ?? register?.name) === 'rflags';
+
 /** @returns undefined where it has no value, or where that is not known: what no field holds of a world that waits */
 export function readWatched(watch: ValueWatch, { cpu, vmx, world }: ValueSource): Uint8Array | undefined {
   const runs = watch.world === undefined || watch.world === world;
   if (watch.kind === 'register') {
     const register = registerByName(watch.name);
-    const value = register && (runs ? register.read(cpu.state) : heldInVmcs(register, vmx, watch.world));
+    const whole = register && (runs ? register.read(cpu.state) : heldInVmcs(register, vmx, watch.world));
+    const value = isFlags(register) && whole !== undefined ? whole & ~BigInt(RFLAGS.rf) : whole;
     return value === undefined ? undefined : bytesOf(value, Math.ceil((register?.bits ?? 64) / 8));
   }
   if (watch.kind === 'msr' && !runs) return undefined;

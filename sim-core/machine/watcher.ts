@@ -15,6 +15,7 @@ import type { VmxView } from '../vmx/records.ts';
 import type { World } from './api.ts';
 import { ARGUMENTS, decodesAs, stopsNow } from './instruction-stops.ts';
 import { isIntricate, modifiesMemory, registerUse } from './register-use.ts';
+import { type TableEntryWatch, type TablePath, tablePath } from './table-path.ts';
 import type { InstructionStop, Watch, WatchHit } from './watch.ts';
 import { bytesOf, isValueWatch, keepsItsValue, readWatched, type ValueWatch } from './watched-values.ts';
 
@@ -26,6 +27,8 @@ export interface WatchedMachine {
   readonly selected: number;
   /** Linear address of the instruction in hand. */
   instructionAddress(): bigint;
+  /** Accesses to memory are told to another watch from now on. */
+  watchAccesses(former: AccessWatch | undefined, watch: AccessWatch | undefined): void;
   /** Ends the slice behind the instruction in hand. */
   interrupt(): void;
 }
@@ -64,6 +67,13 @@ interface Note {
   readonly onlyChanges: boolean;
   /** Void when the instruction does not complete. */
   readonly ofInstruction: boolean;
+}
+
+/** What an access to a watched range of memory means. */
+interface RangeMeaning {
+  readonly watch: WatchOf<'memory'> | TableEntryWatch;
+  /** The range is an entry above the one that is watched. */
+  readonly isUpper?: boolean;
 }
 
 const PAGE = 4096n;
@@ -136,9 +146,14 @@ export class Watcher {
   private ports: readonly WatchOf<'port'>[] = [];
   private devices: readonly WatchOf<'dma'>[] = [];
   private stops: readonly InstructionStop[] = [];
-  private ranges = new Map<WatchedRange, WatchOf<'memory'>>();
+  private memory: readonly WatchOf<'memory'>[] = [];
+  /** Where the watched table entries are now. */
+  private paths = new Map<TableEntryWatch, TablePath>();
+  /** A table, or what leads to it, may have changed. */
+  private pathsChanged = false;
+  private ranges = new Map<WatchedRange, RangeMeaning>();
   /** Of memory; undefined when none is watched. */
-  accessWatch: AccessWatch | undefined;
+  private accessWatch: AccessWatch | undefined;
   /** Rules that fit decoded instructions. */
   private fitting = new WeakMap<DecodedInstruction, readonly { readonly rule: Rule; readonly use: Use }[]>();
   private notes: Note[] = [];
@@ -162,12 +177,35 @@ export class Watcher {
     this.events = of('event');
     this.ports = of('port');
     this.devices = of('dma');
-    this.ranges = new Map(of('memory').map((watch) => [{ ...watch, reads: readsCount(watch) }, watch]));
-    const tell = (access: WatchedAccess): void => this.memoryAccessed(access);
-    this.accessWatch = this.ranges.size > 0 ? new AccessWatch([...this.ranges.keys()], tell) : undefined;
+    this.memory = of('memory');
+    this.paths = new Map(of('tableEntry').map((watch) => [watch, tablePath(watch, this.machine)]));
+    this.setRanges();
     this.notes = [];
     this.forgetState();
     return this.setRules();
+  }
+
+  /** Watches the memory that is asked for, and the table entries where they are now. */
+  private setRanges(): void {
+    const ofMemory = this.memory.map((watch) => [{ ...watch, reads: readsCount(watch) }, { watch }] as const);
+    const ofTables = [...this.paths].flatMap(([watch, { last, upper }]) => [
+      ...(last ? [[entryRange(last, readsCount(watch)), { watch, isUpper: false }] as const] : []),
+      ...upper.map((entry) => [entryRange(entry, false), { watch, isUpper: true }] as const),
+    ]);
+    const former = this.accessWatch;
+    this.ranges = new Map<WatchedRange, RangeMeaning>([...ofMemory, ...ofTables]);
+    const tell = (access: WatchedAccess): void => this.memoryAccessed(access);
+    this.accessWatch = this.ranges.size > 0 ? new AccessWatch([...this.ranges.keys()], tell) : undefined;
+    this.machine.watchAccesses(former, this.accessWatch);
+  }
+
+  /** Looks for the watched table entries again. */
+  private followTables(): void {
+    this.pathsChanged = false;
+    const paths = new Map([...this.paths.keys()].map((watch) => [watch, tablePath(watch, this.machine)]));
+    const moved = [...paths].some(([watch, path]) => !samePath(path, this.paths.get(watch)));
+    this.paths = paths;
+    if (moved) this.setRanges();
   }
 
   /** Replaces the kinds of instructions to stop at. @returns whether instructions must be decoded anew. */
@@ -331,8 +369,9 @@ export class Watcher {
 
   /** CPL, CR3 or the world may have changed. */
   noteContext(): void {
-    if (this.events.length === 0) return;
-    this.contextChanged = true;
+    if (this.events.length === 0 && this.paths.size === 0) return;
+    this.contextChanged = this.events.length > 0;
+    this.pathsChanged = this.paths.size > 0;
     this.machine.interrupt();
   }
 
@@ -364,19 +403,41 @@ export class Watcher {
   adoptState(): void {
     if (this.fields.length > 0 && this.machine.world === 'guest') this.sampleFields();
     if (this.events.length > 0) this.judgeContext();
+    if (this.paths.size > 0) this.followTables();
   }
 
   // ---- memory, devices, ports
 
   private memoryAccessed({ range, at, length, write, by }: WatchedAccess): void {
-    const watch = this.ranges.get(range);
+    const meaning = this.ranges.get(range);
     const address = at[range.space];
-    if (!watch || address === undefined || !this.isHere(watch)) return;
+    if (!meaning || address === undefined) return;
+    const { watch } = meaning;
+    const from = by === 'instruction' ? by : 'processor';
+    if (watch.kind === 'tableEntry') {
+      this.tableAccessed(watch, meaning.isUpper ?? false, write, from);
+      return;
+    }
+    if (!this.isHere(watch)) return;
     const alsoReads = write && watch.access === 'read';
     if (alsoReads && !(by === 'instruction' && this.modifiesMemory())) return;
     const access = write && !alsoReads ? 'write' : 'read';
-    const from = by === 'instruction' ? by : 'processor';
     this.noteMemory(watch, access, from, address, Number(at.hpa), length);
+  }
+
+  /** @param isUpper an entry above the one that is watched: another one may be it afterwards */
+  private tableAccessed(watch: TableEntryWatch, isUpper: boolean, write: boolean, by: WatchHit['by']): void {
+    if (write) this.pathsChanged = true;
+    const access = write ? 'write' : 'read';
+    const { last } = this.paths.get(watch) ?? {};
+    const isKnown = this.notes.some(({ hit }) => hit.watch === watch && hit.access === access);
+    if (isKnown || !last) return;
+    const read = (): Uint8Array | undefined => {
+      const now = this.paths.get(watch)?.last;
+      return now && this.machine.cpu.mmu.physical.peek(now.address, now.length);
+    };
+    const hit = { watch, access, by, ...this.here(), address: BigInt(last.address), length: last.length } as const;
+    this.note({ hit, before: read(), read, onlyChanges: isUpper, ofInstruction: by === 'instruction' });
   }
 
   /** Whether the instruction in hand reads the memory that it writes. */
@@ -398,9 +459,13 @@ export class Watcher {
       if (watch.requester !== requester || !touches || !asks(watch, write)) continue;
       this.noteMemory(watch, write ? 'write' : 'read', 'device', address, physical, length);
     }
-    for (const [range, watch] of this.ranges) {
-      const hpa = BigInt(physical);
+    const hpa = BigInt(physical);
+    for (const [range, { watch, isUpper = false }] of this.ranges) {
       const touches = hpa < range.address + BigInt(range.length) && range.address < hpa + BigInt(length);
+      if (watch.kind === 'tableEntry') {
+        if (touches && (write || range.reads)) this.tableAccessed(watch, isUpper, write, 'device');
+        continue;
+      }
       if (watch.space !== 'hpa' || watch.world !== undefined || !touches || !asks(watch, write)) continue;
       this.noteMemory(watch, write ? 'write' : 'read', 'device', hpa, physical, length);
     }
@@ -461,16 +526,17 @@ export class Watcher {
 
   /** Whether `settle` has something to judge. */
   get isPending(): boolean {
-    return this.notes.length > 0 || this.contextChanged;
+    return this.notes.length > 0 || this.contextChanged || this.pathsChanged;
   }
 
   /** What has happened since the last boundary. */
   settle(): WatchHit[] {
+    if (this.pathsChanged) this.followTables();
     const events = this.contextChanged ? this.judgeContext() : [];
     const hits = this.notes.flatMap(({ hit, before, read, onlyChanges }): WatchHit[] => {
       const after = read();
       // A value that is not known any more, or was not, is no change.
-      const isSame = sameBytes(before, after) || (onlyChanges && (!before || !after));
+      const isSame = sameBytes(before, after) || (isValueWatch(hit.watch) && (!before || !after));
       if ((onlyChanges || hit.watch.access === 'change') && isSame) return [];
       if (hit.watch.kind !== 'event' && !asks(hit.watch, hit.access === 'write')) return [];
       return [{ ...hit, before: numberIn(before), after: numberIn(after) }];
@@ -482,9 +548,22 @@ export class Watcher {
   /** Forgets what has happened: in replays, and when the debugger itself did it. */
   discard(): void {
     this.notes = [];
+    if (this.pathsChanged) this.followTables();
     if (this.contextChanged) this.judgeContext();
   }
 }
+
+const entryRange = ({ address, length }: { address: number; length: number }, reads: boolean): WatchedRange => ({
+  space: 'hpa',
+  address: BigInt(address),
+  length,
+  reads,
+});
+const samePath = (a: TablePath, b: TablePath | undefined): boolean => {
+  const addresses = (path: TablePath | undefined): string =>
+    [path?.last, ...(path?.upper ?? [])].map((entry) => entry?.address).join();
+  return addresses(a) === addresses(b);
+};
 
 const isUse = ({ reads, writes, mayChange }: Use): boolean => reads || writes || mayChange === true;
 
