@@ -37,6 +37,9 @@ export class Code {
   private body = this.main;
   /** Nesting of blocks, for branch depths. */
   private depth = 0;
+  /** Locals of values that are kept within `temporarily`, and those of former ones, by type: to be used again. */
+  private temporaries: { readonly type: ValueType; readonly index: number }[] | undefined;
+  private readonly unused = new Map<ValueType, number[]>();
 
   constructor(signature: Signature) {
     this.signature = signature;
@@ -51,6 +54,30 @@ export class Code {
     return this.signature.parameters.length + this.locals.length - 1;
   }
 
+  private newTemporary(type: ValueType): number {
+    if (!this.temporaries) return this.newLocal(type);
+    const index = this.unused.get(type)?.pop() ?? this.newLocal(type);
+    this.temporaries.push({ type, index });
+    return index;
+  }
+
+  /**
+   * Emits statements after which nothing that they keep is used any more (but `lasting` variables): its locals are
+   * used again. First-tier compilers take time for each local at each branch, and at the function's start.
+   */
+  temporarily(statements: () => void): void {
+    const outer = this.temporaries;
+    const own: { readonly type: ValueType; readonly index: number }[] = [];
+    this.temporaries = own;
+    statements();
+    this.temporaries = outer;
+    for (const { type, index } of own) {
+      const list = this.unused.get(type);
+      if (list) list.push(index);
+      else this.unused.set(type, [index]);
+    }
+  }
+
   private setLocal(index: number, value: Value): void {
     value.emit(this.body);
     this.body.byte(0x21);
@@ -60,21 +87,30 @@ export class Code {
   /** Evaluates `value` now and keeps it. */
   let<T extends IntType>(value: Int<T>): Int<T> {
     if (value.constant !== undefined) return value;
-    const index = this.newLocal(value.type);
+    const index = this.newTemporary(value.type);
     this.setLocal(index, value);
     return new Int(value.type, localGet(index));
   }
 
   /** `let` for values that are not integers. */
   keep<T extends ValueType>(value: Value<T>): Value<T> {
-    const index = this.newLocal(value.type);
+    const index = this.newTemporary(value.type);
     this.setLocal(index, value);
     return new Value(value.type, localGet(index));
   }
 
-  variable<T extends IntType>(type: T, initial?: Int<T>): Variable<T> {
-    const index = this.newLocal(type);
-    if (initial) this.setLocal(index, initial);
+  variable<T extends IntType>(type: T, initial: Int<T>): Variable<T> {
+    const index = this.newTemporary(type);
+    this.setLocal(index, initial);
+    return this.variableAt(type, index);
+  }
+
+  /** A variable that outlasts `temporarily`; 0 at first. */
+  lasting<T extends IntType>(type: T): Variable<T> {
+    return this.variableAt(type, this.newLocal(type));
+  }
+
+  private variableAt<T extends IntType>(type: T, index: number): Variable<T> {
     return { get: () => new Int(type, localGet(index)), set: (value) => this.setLocal(index, value) };
   }
 

@@ -1,7 +1,7 @@
 import type { Callee, Code, Variable } from './code.ts';
 import { LazyFlags, memoryFlagCells } from './flags.ts';
 import type { Flags } from './stage.ts';
-import { type I32, type I64, i32, type Word } from './value.ts';
+import { type I32, type I64, type IntType, i32, type Word } from './value.ts';
 
 /**
  * Status flags in compiled code. While staging, the last producer is known and conditions are computed from its
@@ -49,6 +49,24 @@ export interface FlagLocals {
   readonly result: Variable<'i64'>;
 }
 
+/** Locals for a, b and result, by type; made when they are needed. */
+type ProducerPlace = Readonly<Record<IntType, (i: number) => Variable<IntType>>>;
+
+function placesFor<T extends IntType>(code: Code, type: T): (i: number) => Variable<IntType> {
+  const made: Variable<T>[] = [];
+  return (i) => {
+    made[i] ??= code.lasting(type);
+    return made[i] as unknown as Variable<IntType>;
+  };
+}
+
+function keep(place: ProducerPlace, i: number, value: Word): Word {
+  if (value.constant !== undefined) return value;
+  const variable = place[value.type](i);
+  variable.set(value);
+  return variable.get();
+}
+
 /** Sign-extends the low `size` bytes within the word's type. */
 const signed = (size: number, word: Word): Word =>
   size === 1 ? word.signExtend(8) : size === 2 ? word.signExtend(16) : word;
@@ -61,12 +79,19 @@ export class CompiledFlags implements Flags {
   private readonly cells: LazyFlags;
   /** Undefined where only the locals know. */
   private producer: Producer | undefined;
+  /**
+   * Where producers are kept, by turns: the last one may be read while the next is computed. What is kept here when a
+   * conditional statement begins is overwritten on a way on which it is not used any more.
+   */
+  private readonly places: readonly ProducerPlace[];
+  private turn = 0;
 
   constructor(code: Code, locals: FlagLocals, storeCells: Callee) {
     this.code = code;
     this.locals = locals;
     this.storeCells = storeCells;
     this.cells = new LazyFlags(code, memoryFlagCells(code));
+    this.places = [0, 1].map(() => ({ i32: placesFor(code, 'i32'), i64: placesFor(code, 'i64') }));
   }
 
   // ---- at the borders of straight-line code
@@ -115,8 +140,10 @@ export class CompiledFlags implements Flags {
   }
 
   private produce(kind: ProducerKind, size: number, a: Word, b: Word, result: Word): void {
-    const { code } = this;
-    this.producer = { kind, size, a: code.let(a), b: code.let(b), result: code.let(result) };
+    const place = this.places[this.turn] as ProducerPlace;
+    this.turn = 1 - this.turn;
+    const [keptA, keptB, keptResult] = [a, b, result].map((value, i) => keep(place, i, value)) as [Word, Word, Word];
+    this.producer = { kind, size, a: keptA, b: keptB, result: keptResult };
   }
 
   // ---- producers

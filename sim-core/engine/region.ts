@@ -91,19 +91,19 @@ export class RegionBuilder {
     });
     this.units = layOutBlocks(blocks.map((block) => this.edges(block)));
     this.locals = {
-      kind: code.variable('i32'),
-      a: code.variable('i64'),
-      b: code.variable('i64'),
-      result: code.variable('i64'),
+      kind: code.lasting('i32'),
+      a: code.lasting('i64'),
+      b: code.lasting('i64'),
+      result: code.lasting('i64'),
     };
-    this.fixed = { codeBase: code.variable('i64'), tlbContext: code.variable('i64') };
+    this.fixed = { codeBase: code.lasting('i64'), tlbContext: code.lasting('i64') };
     this.codeBase = this.fixed.codeBase.get();
     this.tlbContext = this.fixed.tlbContext.get();
-    this.budget = code.variable('i32');
-    this.block = code.variable('i32');
-    this.stackEntry = { tag: code.variable('i64'), addend: code.variable('i32') };
-    this.leaveKind = code.variable('i32');
-    this.leaveRecord = code.variable('i32');
+    this.budget = code.lasting('i32');
+    this.block = code.lasting('i32');
+    this.stackEntry = { tag: code.lasting('i64'), addend: code.lasting('i32') };
+    this.leaveKind = code.lasting('i32');
+    this.leaveRecord = code.lasting('i32');
     this.flags = new CompiledFlags(code, this.locals, this.callee('storeFlags'));
   }
 
@@ -117,7 +117,7 @@ export class RegionBuilder {
   gpr(register: number): Variable<'i64'> {
     let local = this.gprs[register];
     if (!local) {
-      local = this.code.variable('i64');
+      local = this.code.lasting('i64');
       this.gprs[register] = local;
     }
     return local;
@@ -213,13 +213,15 @@ export class RegionBuilder {
     const { instructions } = block;
     const first = (instructions[0] as RegionInstruction).record;
     flags.enterBlock();
-    const left = code.let(this.budget.get().sub(instructions.length));
-    code.if(left.ltS(0), () => this.leaveWith(LEAVE.interpret, i32(first), 0));
-    this.budget.set(left);
+    code.temporarily(() => {
+      const left = code.let(this.budget.get().sub(instructions.length));
+      code.if(left.ltS(0), () => this.leaveWith(LEAVE.interpret, i32(first), 0));
+      this.budget.set(left);
+    });
     let ended = false;
     instructions.forEach((instruction, i) => {
       const stage = new CompiledStage(this, instruction, instructions.length - 1 - i);
-      instruction.semantics(stage);
+      code.temporarily(() => instruction.semantics(stage));
       ended = stage.finish();
     });
     if (!ended) this.goTo(block.next, 0, true);
