@@ -1,7 +1,7 @@
 import type { Callee, Code, Variable } from './code.ts';
 import { LazyFlags, memoryFlagCells } from './flags.ts';
 import type { Flags } from './stage.ts';
-import { type I32, type I64, type IntType, i32, type Word } from './value.ts';
+import { type I32, type I64, i32, type Word } from './value.ts';
 
 /**
  * Status flags in compiled code. While staging, the last producer is known and conditions are computed from its
@@ -36,6 +36,19 @@ interface Producer {
   readonly result: Word;
 }
 
+/** How many of `a` and `b` a producer's flags depend on. */
+const OPERANDS: Readonly<Record<ProducerKind, 0 | 1 | 2>> = {
+  memory: 0,
+  add: 2,
+  sub: 2,
+  logic: 0,
+  increment: 1,
+  decrement: 1,
+  given: 2,
+  adc: 2,
+  sbb: 2,
+};
+
 const NONE = i32(0);
 const MEMORY: Producer = { kind: 'memory', size: 4, a: NONE, b: NONE, result: NONE };
 
@@ -49,22 +62,11 @@ export interface FlagLocals {
   readonly result: Variable<'i64'>;
 }
 
-/** Locals for a, b and result, by type; made when they are needed. */
-type ProducerPlace = Readonly<Record<IntType, (i: number) => Variable<IntType>>>;
-
-function placesFor<T extends IntType>(code: Code, type: T): (i: number) => Variable<IntType> {
-  const made: Variable<T>[] = [];
-  return (i) => {
-    made[i] ??= code.lasting(type);
-    return made[i] as unknown as Variable<IntType>;
-  };
-}
-
-function keep(place: ProducerPlace, i: number, value: Word): Word {
+/** Puts a value into a local. @returns it as the local, or the constant that it is, has it */
+function keep(local: Variable<'i64'>, value: Word): Word {
+  local.set(value.extendU());
   if (value.constant !== undefined) return value;
-  const variable = place[value.type](i);
-  variable.set(value);
-  return variable.get();
+  return value.type === 'i64' ? local.get() : local.get().wrap();
 }
 
 /** Sign-extends the low `size` bytes within the word's type. */
@@ -79,19 +81,12 @@ export class CompiledFlags implements Flags {
   private readonly cells: LazyFlags;
   /** Undefined where only the locals know. */
   private producer: Producer | undefined;
-  /**
-   * Where producers are kept, by turns: the last one may be read while the next is computed. What is kept here when a
-   * conditional statement begins is overwritten on a way on which it is not used any more.
-   */
-  private readonly places: readonly ProducerPlace[];
-  private turn = 0;
 
   constructor(code: Code, locals: FlagLocals, storeCells: Callee) {
     this.code = code;
     this.locals = locals;
     this.storeCells = storeCells;
     this.cells = new LazyFlags(code, memoryFlagCells(code));
-    this.places = [0, 1].map(() => ({ i32: placesFor(code, 'i32'), i64: placesFor(code, 'i64') }));
   }
 
   // ---- at the borders of straight-line code
@@ -101,15 +96,11 @@ export class CompiledFlags implements Flags {
     this.producer = undefined;
   }
 
-  /** Makes the locals say what the producer is; without effect on what is known here. */
+  /** Makes the locals say what the producer is (its values are in them); without effect on what is known here. */
   settle(): void {
     const { producer, locals } = this;
     if (!producer) return;
     locals.kind.set(i32(producerCode(producer)));
-    if (producer.kind === 'memory') return;
-    locals.a.set(producer.a.extendU());
-    locals.b.set(producer.b.extendU());
-    locals.result.set(producer.result.extendU());
   }
 
   /** Builds a conditional statement whose branches may set flags; `branch` wraps each of them. */
@@ -140,10 +131,15 @@ export class CompiledFlags implements Flags {
   }
 
   private produce(kind: ProducerKind, size: number, a: Word, b: Word, result: Word): void {
-    const place = this.places[this.turn] as ProducerPlace;
-    this.turn = 1 - this.turn;
-    const [keptA, keptB, keptResult] = [a, b, result].map((value, i) => keep(place, i, value)) as [Word, Word, Word];
-    this.producer = { kind, size, a: keptA, b: keptB, result: keptResult };
+    const { locals } = this;
+    const operands = OPERANDS[kind];
+    this.producer = {
+      kind,
+      size,
+      a: operands > 0 ? keep(locals.a, a) : a,
+      b: operands > 1 ? keep(locals.b, b) : b,
+      result: keep(locals.result, result),
+    };
   }
 
   // ---- producers

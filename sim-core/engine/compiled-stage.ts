@@ -179,8 +179,7 @@ export class CompiledStage extends BaseStage {
     region.stackEntry.tag.set(i64(-1));
     host.set(code.call('i32', this.callee('touch'), args));
     code.if(host.get().leU(TOUCH.interpret), () => {
-      code.if(host.get().eqz(), () => this.leaveWithFault());
-      region.leaveWith(LEAVE.interpret, i32(this.instruction.record), this.unused + 1);
+      region.leaveUntouched(host.get(), i32(this.instruction.record), this.unused);
     });
   }
 

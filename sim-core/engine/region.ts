@@ -276,6 +276,19 @@ export class RegionBuilder {
     this.leave();
   }
 
+  /**
+   * Leaves the region because there is no RAM to access.
+   * @param why one of TOUCH: the instruction has faulted, or the interpreter is to begin it
+   * @param unused instructions of the block that were counted, after this one
+   */
+  leaveUntouched(why: I32, record: I32, unused: number): void {
+    this.flags.settle();
+    this.budget.set(this.exactBudget(unused).add(why));
+    this.leaveKind.set(why.mul(LEAVE.interpret - LEAVE.fault).add(LEAVE.fault));
+    this.leaveRecord.set(record);
+    this.leave();
+  }
+
   /** Before calls that may read the instruction count. */
   storeBudget(unused: number): void {
     this.code.store(4, ZERO, this.exactBudget(unused), OFFSET.budget);
