@@ -1,6 +1,6 @@
 /** A growing byte buffer with WebAssembly's variable-length integers (WebAssembly Core Specification, "Values"). */
 export class ByteWriter {
-  private bytes = new Uint8Array(256);
+  private bytes = new Uint8Array(2048);
   length = 0;
 
   byte(value: number): void {

@@ -1,5 +1,5 @@
 import type { State } from '../state/state.ts';
-import { type Callee, Code } from './code.ts';
+import { type Callee, Code, type Signature } from './code.ts';
 import { FIXED_HANDLER, HANDLER_IMPORTS } from './core.ts';
 import type { Form } from './form.ts';
 import { InterpreterStage } from './interpreter-stage.ts';
@@ -56,6 +56,9 @@ export class HandlerTable {
   private readonly state: State;
   private readonly handlers: (Handler | undefined)[] = [];
   private readonly waiting: number[] = [];
+  /** What every module of handlers and regions begins with, and the functions that it imports. */
+  private readonly imports = new ModuleBuilder();
+  private readonly callees: Readonly<Record<string, Callee>>;
   private next: number = FIXED_HANDLER.count;
   /**
    * Compiled regions by the address of their page's offset table, and table indices of regions that are gone. No
@@ -70,6 +73,9 @@ export class HandlerTable {
   constructor(state: State, hotAfter: number) {
     this.state = state;
     this.hotAfter = hotAfter;
+    // The first import has the handlers' type, which thereby is type 0: `callIndirect` relies on it.
+    const callee = ([name, signature]: [string, Signature]) => [name, this.imports.import(name, signature)] as const;
+    this.callees = Object.fromEntries(Object.entries(HANDLER_IMPORTS).map(callee));
     this.table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_STEP });
   }
 
@@ -92,18 +98,11 @@ export class HandlerTable {
     return this.handlers[index];
   }
 
-  private newModule(): { builder: ModuleBuilder; callees: Record<string, Callee> } {
-    const builder = new ModuleBuilder();
-    const callees: Record<string, Callee> = {};
-    // The first import has the handlers' type, which thereby is type 0: `callIndirect` relies on it.
-    for (const [name, signature] of Object.entries(HANDLER_IMPORTS)) callees[name] = builder.import(name, signature);
-    return { builder, callees };
-  }
-
   /** Compiles the handlers asked for since the last call, as one module. */
   compile(functions: Readonly<Record<string, CallableFunction>>): void {
     if (this.waiting.length === 0) return;
-    const { builder, callees } = this.newModule();
+    const builder = new ModuleBuilder(this.imports);
+    const { callees } = this;
     for (const index of this.waiting) builder.add(stageHandler(this.handlers[index] as Handler, callees));
     const built = builder.instantiate({ memory: this.state.memory, table: this.table, functions });
     this.waiting.forEach((index, i) => {
@@ -163,7 +162,8 @@ export class HandlerTable {
     const entries = [...former.flatMap((region) => region.entries), ...(added.entries ?? [])];
     const blocks = new RegionFinder(this.state, this, table, this.leastHeat).find(seeds, entries);
     if (blocks.length === 0) return false;
-    const { builder, callees } = this.newModule();
+    const builder = new ModuleBuilder(this.imports);
+    const { callees } = this;
     const index = this.allocate();
     const region = new RegionBuilder(this.state, callees, blocks, index, table);
     builder.add(region.build());

@@ -1,6 +1,6 @@
 import { ByteWriter } from './bytes.ts';
 import type { Callee, Code, Signature } from './code.ts';
-import { TYPE_CODE } from './value.ts';
+import { TYPE_CODE, type ValueType } from './value.ts';
 
 /** What every module of the engine imports, in this order; `env` gives the values. */
 export interface ModuleImports {
@@ -14,13 +14,22 @@ export interface ModuleImports {
  * The module imports linear memory and the handler table.
  */
 export class ModuleBuilder {
-  private readonly types: Signature[] = [];
-  private readonly imports: { readonly name: string; readonly type: number }[] = [];
+  private readonly types: Signature[];
+  private readonly imports: { readonly name: string; readonly type: number }[];
   private readonly functions: Code[] = [];
+  private readonly base: ModuleBuilder | undefined;
+  /** The sections of types and imports, when they are encoded already. */
+  private head: Uint8Array | undefined;
+
+  /** @param base a builder without functions, whose types and imports the new one begins with */
+  constructor(base?: ModuleBuilder) {
+    this.base = base;
+    this.types = base ? [...base.types] : [];
+    this.imports = base ? [...base.imports] : [];
+  }
 
   typeIndex(signature: Signature): number {
-    const key = JSON.stringify(signature);
-    const known = this.types.findIndex((type) => JSON.stringify(type) === key);
+    const known = this.types.findIndex((type) => isSame(type, signature));
     return known >= 0 ? known : this.types.push(signature) - 1;
   }
 
@@ -39,8 +48,7 @@ export class ModuleBuilder {
     const out = new ByteWriter();
     out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const functionTypes = this.functions.map((code) => this.typeIndex(code.signature));
-    section(out, 1, (body) => this.encodeTypes(body));
-    section(out, 2, (body) => this.encodeImports(body, memory.buffer.byteLength / 0x1_0000));
+    out.append(this.encodeHead(memory.buffer.byteLength / 0x1_0000));
     section(out, 3, (body) => {
       body.unsigned(functionTypes.length);
       for (const type of functionTypes) body.unsigned(type);
@@ -63,10 +71,23 @@ export class ModuleBuilder {
   /** Compiles and links; returns the functions in the order of `add`. */
   instantiate(imports: ModuleImports): CallableFunction[] {
     const module = new WebAssembly.Module(this.encode(imports.memory));
-    const instance = new WebAssembly.Instance(module, {
-      env: { memory: imports.memory, table: imports.table, ...imports.functions } as WebAssembly.ModuleImports,
-    });
+    const instance = new WebAssembly.Instance(module, { env: environmentOf(imports) });
     return this.functions.map((_, i) => instance.exports[`f${i}`] as CallableFunction);
+  }
+
+  /** @param pages of the memory, which does not grow */
+  private encodeHead(pages: number): Uint8Array {
+    const { base } = this;
+    if (base && base.types.length === this.types.length && base.imports.length === this.imports.length) {
+      return base.encodeHead(pages);
+    }
+    if (!this.head) {
+      const out = new ByteWriter();
+      section(out, 1, (body) => this.encodeTypes(body));
+      section(out, 2, (body) => this.encodeImports(body, pages));
+      this.head = out.view();
+    }
+    return this.head;
   }
 
   private encodeTypes(body: ByteWriter): void {
@@ -101,6 +122,24 @@ export class ModuleBuilder {
     body.unsigned(0);
   }
 }
+
+/** What modules see of their imports, by the object that holds the functions: many modules import the same. */
+const environments = new WeakMap<ModuleImports['functions'], WebAssembly.ModuleImports>();
+
+function environmentOf({ memory, table, functions }: ModuleImports): WebAssembly.ModuleImports {
+  let environment = environments.get(functions);
+  if (!environment) {
+    environment = { memory, table, ...functions } as WebAssembly.ModuleImports;
+    environments.set(functions, environment);
+  }
+  return environment;
+}
+
+const isSame = (a: Signature, b: Signature): boolean =>
+  a === b || (isEqual(a.parameters, b.parameters) && isEqual(a.results, b.results));
+
+const isEqual = (a: readonly ValueType[], b: readonly ValueType[]): boolean =>
+  a.length === b.length && a.every((type, i) => type === b[i]);
 
 function section(out: ByteWriter, id: number, write: (body: ByteWriter) => void): void {
   const body = new ByteWriter();

@@ -78,6 +78,12 @@ function foldCompare(operation: Compare, type: IntType, a: bigint, b: bigint): b
   }
 } // biome-ignore format: a table reads better in rows
 
+/** Constants that were used before, by value: most are small, addresses in the state. */
+const COMMON: Readonly<Record<IntType, unknown[]>> = {
+  i32: Array.from({ length: 8192 }),
+  i64: Array.from({ length: 8192 }),
+};
+
 /** A staged integer. `Int<'i32' | 'i64'>` is one whose width depends on the operand size known when staging. */
 export class Int<T extends IntType = IntType> extends Value<T> {
   /** The value as a signed number when it is known at staging time. */
@@ -89,15 +95,22 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   }
 
   static of<T extends IntType>(type: T, value: number | bigint): Int<T> {
+    if (typeof value !== 'number' || value < 0 || value >= COMMON[type].length) return Int.constant(type, value);
+    const common = COMMON[type] as (Int<T> | undefined)[];
+    common[value] ??= Int.constant(type, value);
+    return common[value] as Int<T>;
+  }
+
+  private static constant<T extends IntType>(type: T, value: number | bigint): Int<T> {
     const constant = BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value));
-    return new Int(
-      type,
-      (out) => {
-        out.byte(type === 'i32' ? 0x41 : 0x42);
-        out.signed64(constant);
-      },
-      constant,
-    );
+    const code = type === 'i32' ? 0x41 : 0x42;
+    const small = BigInt.asIntN(32, constant) === constant ? Number(constant) : undefined;
+    const emit = (out: ByteWriter): void => {
+      out.byte(code);
+      if (small === undefined) out.signed64(constant);
+      else out.signed32(small);
+    };
+    return new Int(type, emit, constant);
   }
 
   /** A constant of this value's type. */
