@@ -2,12 +2,14 @@ import * as vscode from 'vscode';
 import { reporting } from '../reporting.ts';
 import type { SerialConsoles } from '../serial-console.ts';
 import type { Sessions, VmxraySession } from '../sessions.ts';
+import { MemoryDocuments } from '../views/memory-documents.ts';
 import type { ViewNode } from '../views/node.ts';
 import type { Views } from '../views/views.ts';
 import { editVmcsField } from './edit-vmcs-field.ts';
 import { newSample } from './new-sample.ts';
 import { ReportDocuments } from './report-documents.ts';
 import { entryReport, exitReport, staleReport } from './reports.ts';
+import { askForMemory } from './show-memory.ts';
 import { askForAddress } from './translate.ts';
 import { backTo, backToLastChange, saveRecording, travel, travelToInstruction } from './travel.ts';
 
@@ -24,13 +26,18 @@ type Command = (node?: ViewNode) => Promise<unknown>;
 /** Registers every command of package.json. */
 export function registerCommands(services: CommandServices): vscode.Disposable {
   const reports = new ReportDocuments();
-  const commands = Object.entries(commandTable(services, reports)).map(([name, run]) =>
+  const memory = new MemoryDocuments(services.sessions);
+  const commands = Object.entries(commandTable(services, reports, memory)).map(([name, run]) =>
     vscode.commands.registerCommand(`vmxray.${name}`, (node?: ViewNode) => reporting(() => run(node))),
   );
-  return vscode.Disposable.from(reports, ...commands);
+  return vscode.Disposable.from(reports, memory, ...commands);
 }
 
-function commandTable(services: CommandServices, reports: ReportDocuments): Readonly<Record<string, Command>> {
+function commandTable(
+  services: CommandServices,
+  reports: ReportDocuments,
+  memory: MemoryDocuments,
+): Readonly<Record<string, Command>> {
   const { context, sessions, consoles, views } = services;
   const inSession =
     (run: (session: VmxraySession, node?: ViewNode) => Promise<unknown>): Command =>
@@ -66,6 +73,10 @@ function commandTable(services: CommandServices, reports: ReportDocuments): Read
     translateAddress: inSession(async (session, node) => {
       const address = await askForAddress(session, node);
       if (address) await views.translate(address);
+    }),
+    showMemory: inSession(async (session, node) => {
+      const reference = await askForMemory(session, node);
+      if (reference !== undefined) await memory.show(reference);
     }),
     editVmcsField: inSession(async (session, node) => {
       if (await editVmcsField(session, node)) sessions.refresh();

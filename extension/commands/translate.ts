@@ -1,3 +1,4 @@
+import type { DebugProtocol } from '@vscode/debugprotocol';
 import * as vscode from 'vscode';
 import type { TranslateArguments } from '../../debug-adapter/protocol.ts';
 import type { VmxraySession } from '../sessions.ts';
@@ -21,10 +22,11 @@ export async function askForAddress(session: VmxraySession, node?: ViewNode): Pr
   if (space === undefined) return undefined;
   const number = parseNumber(typed);
   if (number !== undefined) return { address: toHex(number), space };
-  return { address: toHex(await evaluate(session, typed)), space, expression: typed.trim() };
+  return { address: toHex(await addressOf(session, typed)), space, expression: typed.trim() };
 }
 
-function selectedText(): string {
+/** What is selected in the editor, or the word at the cursor. */
+export function selectedText(): string {
   const editor = vscode.window.activeTextEditor;
   if (!editor) return '';
   const word = editor.document.getWordRangeAtPosition(editor.selection.active);
@@ -55,11 +57,19 @@ async function chooseSpace(): Promise<TranslateArguments['space'] | undefined> {
     ?.space;
 }
 
-async function evaluate({ session }: VmxraySession, expression: string): Promise<bigint> {
+async function addressOf(session: VmxraySession, expression: string): Promise<bigint> {
+  const { result } = await evaluate(session, expression);
+  const value = parseNumber(/0x[0-9a-f]+|^[0-9]+/i.exec(result)?.[0] ?? '');
+  if (value !== undefined) return value;
+  throw new Error(vscode.l10n.t('The value of {0} is no address: {1}', expression, result));
+}
+
+/** Asks for an expression's value in the frame that is selected. */
+export async function evaluate(
+  { session }: VmxraySession,
+  expression: string,
+): Promise<DebugProtocol.EvaluateResponse['body']> {
   const item = vscode.debug.activeStackItem;
   const frameId = item instanceof vscode.DebugStackFrame && item.session === session ? item.frameId : undefined;
-  const answer = await session.customRequest('evaluate', { expression, context: 'watch', frameId });
-  const value = parseNumber(/0x[0-9a-f]+|^[0-9]+/i.exec(answer.result)?.[0] ?? '');
-  if (value !== undefined) return value;
-  throw new Error(vscode.l10n.t('The value of {0} is no address: {1}', expression, answer.result));
+  return session.customRequest('evaluate', { expression, context: 'watch', frameId });
 }
