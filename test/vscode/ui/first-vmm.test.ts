@@ -1,19 +1,13 @@
 /** The sample hypervisor in VS Code, as its reader would debug it. Screenshots go to test/artifacts. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { ROOT } from '../../project-files.ts';
-import { story } from './story.ts';
+import { placeIn, story } from './story.ts';
 import type { Place } from './workbench.ts';
 
 const SAMPLE = join(ROOT, 'examples/first-vmm');
 
-/** The first line of a source file that contains a text. */
-function place(file: string, text: string): Place {
-  const [before, after] = readFileSync(join(SAMPLE, file), 'utf8').split(text, 2);
-  assert.notEqual(after, undefined, `${file} contains "${text}"`);
-  return { file: basename(file), line: before?.split('\n').length ?? 0 };
-}
+const place = (file: string, text: string): Place => placeIn(SAMPLE, file, text);
 
 const GUEST_START = place('guest/entry.S', 'stack_top(%rip)');
 const GUEST_CALL = place('guest/guest.c', '\tlook_at_processor();');
@@ -107,6 +101,41 @@ story('a person who debugs first-vmm', SAMPLE, (window) => {
       .getAttribute('aria-label');
     assert.match(label ?? '', /guest-physical 0x1000, maps to 0x[0-9a-f]+, rights R/);
     await window().screenshot('7-ept');
+  });
+
+  it('steps back, and is told that this is the past', async () => {
+    await window().command('Debug: Step Back');
+    await window().inPast().waitFor();
+    await window().screenshot('10-step-back');
+    await window().command('VMXray: Back to Previous VM Exit');
+    await window().stoppedAt(VM_EXIT);
+    await window().screenshot('11-previous-exit');
+  });
+
+  it('runs backwards to the breakpoint in the handler, and to the last write of a field', async () => {
+    await window().command('Debug: Reverse');
+    await window().stoppedAt(HANDLER);
+    await window().menu(await window().findRow('VMCS', 'GUEST_CR3'), 'Back to Last Change…');
+    await window().page.getByRole('tab', { name: 'vmcs.c', selected: true }).waitFor();
+    await window().screenshot('12-last-change');
+  });
+
+  it('sees in the console what has not been printed yet, and goes to a VM exit on the timeline and to the present', async () => {
+    await window().openPanel('Terminal');
+    await window().page.locator('.xterm-rows .xterm-dim').first().waitFor();
+    await window().screenshot('13-rewound');
+    await window().openPanel('VMXray');
+    await window()
+      .row(/^In the past/)
+      .waitFor();
+    await window()
+      .row(/^VM exit 1,/)
+      .click();
+    await window().stoppedAt(VM_EXIT);
+    await window().screenshot('14-timeline');
+    await window().command('VMXray: Go to the Present');
+    await window().stoppedAt(CPUID);
+    await window().inPast().waitFor({ state: 'hidden' });
   });
 
   it('edits GUEST_RIP, so that the guest starts again', async () => {

@@ -1,4 +1,14 @@
-import { Workbench } from './workbench.ts';
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type Place, Workbench } from './workbench.ts';
+
+/** The first line of a source file that contains a text. @param file relative to the folder */
+export function placeIn(folder: string, file: string, text: string): Place {
+  const [before, after] = readFileSync(join(folder, file), 'utf8').split(text, 2);
+  assert.notEqual(after, undefined, `${file} contains "${text}"`);
+  return { file: basename(file), line: before?.split('\n').length ?? 0 };
+}
 
 /**
  * Tests that follow each other in one window. After one that fails, which leaves a screenshot, the others are skipped.

@@ -66,15 +66,16 @@ export class Workbench {
     for (const key of keys) await this.page.keyboard.press(key);
   }
 
-  /** Types into the quick input that `key` opens, and accepts its first suggestion. */
-  private async quickInput(key: string, text: string, row: string): Promise<void> {
+  /** Types into the quick input that `key` opens, and accepts its first suggestion; it closes, or asks what follows. */
+  private async quickInput(key: string, text: string, row: string, follows?: string): Promise<void> {
     await this.press(key);
     const input = this.page.locator('.quick-input-widget input[type=text]');
     await input.waitFor();
     await input.pressSequentially(text);
     await this.page.locator('.quick-input-list .monaco-list-row.focused').filter({ hasText: row }).first().waitFor();
     await this.press('Enter');
-    await input.waitFor({ state: 'hidden' });
+    if (follows === undefined) await input.waitFor({ state: 'hidden' });
+    else await input.and(this.page.getByLabel(follows)).waitFor();
   }
 
   command(title: string): Promise<void> {
@@ -143,6 +144,15 @@ export class Workbench {
     await this.page.getByRole('button', { name: new RegExp(`^Ln ${line},`) }).waitFor();
   }
 
+  /** Ticks one of the kinds of stops that the Breakpoints view lists. */
+  async tickStop(label: string): Promise<void> {
+    await this.command('Focus on Breakpoints View');
+    const row = this.page.getByRole('checkbox', { name: label, exact: true });
+    await row.click();
+    await this.press('Space');
+    await row.and(this.page.locator('[aria-checked=true]')).waitFor();
+  }
+
   /** Opens or closes a section of a side bar or panel. */
   async setSection(title: string, open: boolean): Promise<void> {
     const header = this.page.getByRole('button', { name: `${title} Section` });
@@ -194,6 +204,14 @@ export class Workbench {
     await this.page.locator('[role=treeitem][aria-expanded=true]').and(row).waitFor();
   }
 
+  /** Closes a row that has children. */
+  async collapse(label: RegExp): Promise<void> {
+    const row = this.row(label);
+    await row.click();
+    if ((await row.getAttribute('aria-expanded')) === 'true') await this.press('ArrowLeft');
+    await this.page.locator('[role=treeitem][aria-expanded=false]').and(row).waitFor();
+  }
+
   /** Goes to a row of a view by typing its name, as trees of any length allow. */
   async findRow(view: string, name: string): Promise<Locator> {
     await this.command(`Focus on ${view} View`);
@@ -204,9 +222,40 @@ export class Workbench {
     return row;
   }
 
+  /** Opens a page of memory. @param address as people type it */
+  async showMemory(address: string): Promise<void> {
+    await this.quickInput('F1', 'VMXray: Show Memory', 'VMXray: Show Memory', 'Show memory');
+    await this.page.keyboard.type(address);
+    await this.press('Enter');
+    await this.page.getByRole('tab', { name: address, selected: true }).waitFor();
+  }
+
+  /** Enters a line in the debug console. */
+  async enter(line: string): Promise<void> {
+    await this.command('Debug Console: Focus on Debug Console View');
+    await this.page.keyboard.type(line);
+    await this.press('Escape', 'Enter');
+  }
+
   /** The document that is shown as a page: webviews sit in two nested frames. */
   preview(): FrameLocator {
     return this.page.frameLocator('iframe.webview').frameLocator('#active-frame');
+  }
+
+  /** Chooses a command of a row's context menu. */
+  async menu(row: Locator, command: string): Promise<void> {
+    await row.click({ button: 'right' });
+    await this.page.getByRole('menuitem', { name: command }).click();
+  }
+
+  /** A thread or frame of the call stack whose text contains this. */
+  callStackRow(text: string | RegExp): Locator {
+    return this.page.locator('.debug-call-stack .monaco-list-row').filter({ hasText: text }).first();
+  }
+
+  /** The item of the status bar that says that this is the past. */
+  inPast(): Locator {
+    return this.page.getByRole('button', { name: /In the past: \d+ instructions ago/ });
   }
 
   /** Gives a value of a view another one, by the row's pencil. */

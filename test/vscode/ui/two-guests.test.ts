@@ -1,0 +1,44 @@
+/** Two guests on one processor in VS Code: who waits is a thread, too; a data breakpoint from the Variables view. */
+import { join } from 'node:path';
+import { ROOT } from '../../project-files.ts';
+import { placeIn, story } from './story.ts';
+
+const SAMPLE = join(ROOT, 'examples/two-guests');
+const STEPS = placeIn(SAMPLE, 'collatz.c', 'number != 1;');
+
+story('a person who debugs two-guests', SAMPLE, (window) => {
+  it('stops in the second guest, while the first one waits as a thread of its own', async () => {
+    await window().toggleBreakpoint(STEPS.file, STEPS.line);
+    await window().startDebugging();
+    await window().page.getByRole('tab', { name: 'entry.S', selected: true }).waitFor();
+    await window().runTo('F5', STEPS);
+    for (const section of ['Watch', 'Breakpoints', 'Loaded Scripts']) await window().setSection(section, false);
+    await window().widenSideBar(160);
+    await window().callStackRow('Processor 0').waitFor();
+    await window()
+      .callStackRow(/vCPU 1 \(VPID 1\), suspended at is_prime/)
+      .waitFor();
+    await window().screenshot('guests-1-threads');
+  });
+
+  it('looks at the registers and the stack of the guest that waits', async () => {
+    await window()
+      .callStackRow(/vCPU 1/)
+      .click();
+    await window().screenshot('guests-2-clicked');
+    await window().callStackRow('is_prime').click();
+    await window().callStackRow('count_primes').waitFor();
+    await window().page.getByRole('tab', { name: 'primes.c', selected: true }).waitFor();
+    await window().screenshot('guests-3-suspended');
+  });
+
+  it('has a variable of the guest that runs watched, from its menu in the Variables view', async () => {
+    await window().callStackRow('steps_from').click();
+    await window()
+      .row(/^steps/)
+      .waitFor();
+    await window().menu(window().row(/^steps/), 'Break on Value Change');
+    await window().command('Remove All Breakpoints');
+    await window().screenshot('guests-4-watch');
+  });
+});
