@@ -1,5 +1,6 @@
 /** The shape of a VM-entry check, and what the predicates have in common. */
 
+import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance-counters.ts';
 import type { SdmKey } from '../sdm.ts';
 import type { FieldName } from './fields.ts';
 import type { FieldValues } from './values.ts';
@@ -79,12 +80,53 @@ export const fitsPhysical = (address: bigint, facts: EntryFacts): boolean =>
 export const isAligned = (address: bigint, low: number): boolean => BigInt.asUintN(low, address) === 0n;
 
 /** A valid IA32_PAT: each byte is one of 0 (UC), 1 (WC), 4 (WT), 5 (WP), 6 (WB), 7 (UC-). */
-export function isPat(value: bigint): boolean {
+function isPat(value: bigint): boolean {
   for (let byte = 0n; byte < 64n; byte += 8n) {
     const type = Number((value >> byte) & 0xffn);
     if (type > 7 || type === 2 || type === 3) return false;
   }
   return true;
+}
+
+/** The control field that has MSRs of the host or the guest loaded, and its bits. */
+type LoadField = 'PRIMARY_VM_EXIT_CONTROLS' | 'VM_ENTRY_CONTROLS';
+type LoadBits = Readonly<Record<'LOAD_IA32_PERF_GLOBAL_CTRL' | 'LOAD_IA32_PAT' | 'LOAD_IA32_EFER', number>>;
+
+/** What host and guest state have in common: values of MSRs that are loaded must have no reserved bits. */
+export function loadedMsrChecks<Area extends 'host' | 'guest'>(
+  area: Area,
+  sdm: SdmKey,
+  controls: LoadField,
+  bits: LoadBits,
+): { readonly perfGlobalCtrl: EntryCheck; readonly pat: EntryCheck; readonly eferReserved: EntryCheck } {
+  const check = checksOf(area);
+  const prefix = area === 'host' ? 'HOST' : 'GUEST';
+  const counters = `${prefix}_IA32_PERF_GLOBAL_CTRL` as const;
+  const pat = `${prefix}_IA32_PAT` as const;
+  const efer = `${prefix}_IA32_EFER` as const;
+  return {
+    perfGlobalCtrl: check({
+      id: `${area}.perfGlobalCtrl`,
+      sdm,
+      fields: [controls, counters],
+      holds: (v) => !has(v[controls], bits.LOAD_IA32_PERF_GLOBAL_CTRL) || (v[counters] & ~PERF_GLOBAL_CTRL_BITS) === 0n,
+      must: `With “load IA32_PERF_GLOBAL_CTRL”, its ${prefix} field must set only bits of ${hex(PERF_GLOBAL_CTRL_BITS)}`,
+    }),
+    pat: check({
+      id: `${area}.pat`,
+      sdm,
+      fields: [controls, pat],
+      holds: (v) => !has(v[controls], bits.LOAD_IA32_PAT) || isPat(v[pat]),
+      must: `With “load IA32_PAT”, each byte of ${pat} must be 0, 1, 4, 5, 6 or 7`,
+    }),
+    eferReserved: check({
+      id: `${area}.efer.reserved`,
+      sdm,
+      fields: [controls, efer],
+      holds: (v, facts) => !has(v[controls], bits.LOAD_IA32_EFER) || (v[efer] & ~facts.eferBits) === 0n,
+      must: (_, facts) => `With “load IA32_EFER”, ${efer} must set only bits of ${hex(facts.eferBits)}`,
+    }),
+  };
 }
 
 export const hex = (value: bigint | number): string => `0x${value.toString(16)}`;

@@ -1,7 +1,6 @@
 /** Checks on the guest-state area (SDM Vol. 3C, "Checks on the Guest State Area"): a failure is VM exit 33. */
 
 import { DEBUGCTL_WRITABLE } from '../cpu/msrs.ts';
-import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance-counters.ts';
 import { MISC, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, SECONDARY } from './controls.ts';
 import {
@@ -15,7 +14,7 @@ import {
   hex,
   isAligned,
   isCanonical,
-  isPat,
+  loadedMsrChecks,
   SECONDARY_FIELDS,
   secondaryOf,
 } from './entry-check.ts';
@@ -25,6 +24,7 @@ import { ENTRY_CHECKS_SEGMENTS } from './entry-checks-segments.ts';
 
 const check = checksOf('guest');
 const ENTRY_FIELD = 'VM_ENTRY_CONTROLS';
+const MSRS = loadedMsrChecks('guest', 'guestRegisterChecks', ENTRY_FIELD, ENTRY_CONTROL);
 const EVENT_FIELD = 'VM_ENTRY_INTERRUPTION_INFORMATION';
 /** RFLAGS bits 63:22, 15, 5 and 3. */
 const RFLAGS_RESERVED = 0xffff_ffff_ffc0_8028n;
@@ -111,32 +111,11 @@ const CONTROL_REGISTERS: readonly EntryCheck[] = [
     holds: (v) => !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_DEBUG_CONTROLS) || v.GUEST_DR7 >> 32n === 0n,
     must: 'With “load debug controls”, GUEST_DR7 bits 63:32 must be 0',
   }),
-  check({
-    id: 'guest.perfGlobalCtrl',
-    sdm: 'guestRegisterChecks',
-    fields: [ENTRY_FIELD, 'GUEST_IA32_PERF_GLOBAL_CTRL'],
-    holds: (v) =>
-      !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL) ||
-      (v.GUEST_IA32_PERF_GLOBAL_CTRL & ~PERF_GLOBAL_CTRL_BITS) === 0n,
-    must: `With “load IA32_PERF_GLOBAL_CTRL”, its GUEST field must set only bits of ${hex(PERF_GLOBAL_CTRL_BITS)}`,
-  }),
+  MSRS.perfGlobalCtrl,
   canonical('guest.sysenterEsp', 'GUEST_IA32_SYSENTER_ESP'),
   canonical('guest.sysenterEip', 'GUEST_IA32_SYSENTER_EIP'),
-  check({
-    id: 'guest.pat',
-    sdm: 'guestRegisterChecks',
-    fields: [ENTRY_FIELD, 'GUEST_IA32_PAT'],
-    holds: (v) => !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_IA32_PAT) || isPat(v.GUEST_IA32_PAT),
-    must: 'With “load IA32_PAT”, each byte of GUEST_IA32_PAT must be 0, 1, 4, 5, 6 or 7',
-  }),
-  check({
-    id: 'guest.efer.reserved',
-    sdm: 'guestRegisterChecks',
-    fields: [ENTRY_FIELD, 'GUEST_IA32_EFER'],
-    holds: (v, facts) =>
-      !has(v[ENTRY_FIELD], ENTRY_CONTROL.LOAD_IA32_EFER) || (v.GUEST_IA32_EFER & ~facts.eferBits) === 0n,
-    must: (_, facts) => `With “load IA32_EFER”, GUEST_IA32_EFER must set only bits of ${hex(facts.eferBits)}`,
-  }),
+  MSRS.pat,
+  MSRS.eferReserved,
   check({
     id: 'guest.efer.lma',
     sdm: 'guestRegisterChecks',

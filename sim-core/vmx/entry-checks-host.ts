@@ -1,6 +1,5 @@
 /** Checks on the host-state area and on address-space size (SDM Vol. 3C): a failure is VMfailValid(8). */
 
-import { PERF_GLOBAL_CTRL_BITS } from '../cpu/performance-counters.ts';
 import type { SdmKey } from '../sdm.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import {
@@ -12,12 +11,13 @@ import {
   has,
   hex,
   isCanonical,
-  isPat,
+  loadedMsrChecks,
 } from './entry-check.ts';
 
 const check = checksOf('host');
 const EXIT_FIELD = 'PRIMARY_VM_EXIT_CONTROLS';
 const ENTRY_FIELD = 'VM_ENTRY_CONTROLS';
+const MSRS = loadedMsrChecks('host', 'hostRegisterChecks', EXIT_FIELD, EXIT_CONTROL);
 const isHost64 = (exitControls: number): boolean => has(exitControls, EXIT_CONTROL.HOST_ADDRESS_SPACE_SIZE);
 
 /** Which bits of a control register break the fixed settings, in words. */
@@ -66,30 +66,9 @@ const REGISTERS: readonly EntryCheck[] = [
   }),
   canonical('host.sysenterEsp', 'HOST_IA32_SYSENTER_ESP', 'hostRegisterChecks'),
   canonical('host.sysenterEip', 'HOST_IA32_SYSENTER_EIP', 'hostRegisterChecks'),
-  check({
-    id: 'host.perfGlobalCtrl',
-    sdm: 'hostRegisterChecks',
-    fields: [EXIT_FIELD, 'HOST_IA32_PERF_GLOBAL_CTRL'],
-    holds: (v) =>
-      !has(v[EXIT_FIELD], EXIT_CONTROL.LOAD_IA32_PERF_GLOBAL_CTRL) ||
-      (v.HOST_IA32_PERF_GLOBAL_CTRL & ~PERF_GLOBAL_CTRL_BITS) === 0n,
-    must: `With “load IA32_PERF_GLOBAL_CTRL”, its HOST field must set only bits of ${hex(PERF_GLOBAL_CTRL_BITS)}`,
-  }),
-  check({
-    id: 'host.pat',
-    sdm: 'hostRegisterChecks',
-    fields: [EXIT_FIELD, 'HOST_IA32_PAT'],
-    holds: (v) => !has(v[EXIT_FIELD], EXIT_CONTROL.LOAD_IA32_PAT) || isPat(v.HOST_IA32_PAT),
-    must: 'With “load IA32_PAT”, each byte of HOST_IA32_PAT must be 0, 1, 4, 5, 6 or 7',
-  }),
-  check({
-    id: 'host.efer.reserved',
-    sdm: 'hostRegisterChecks',
-    fields: [EXIT_FIELD, 'HOST_IA32_EFER'],
-    holds: (v, facts) =>
-      !has(v[EXIT_FIELD], EXIT_CONTROL.LOAD_IA32_EFER) || (v.HOST_IA32_EFER & ~facts.eferBits) === 0n,
-    must: (_, facts) => `With “load IA32_EFER”, HOST_IA32_EFER must set only bits of ${hex(facts.eferBits)}`,
-  }),
+  MSRS.perfGlobalCtrl,
+  MSRS.pat,
+  MSRS.eferReserved,
   check({
     id: 'host.efer.mode',
     sdm: 'hostRegisterChecks',

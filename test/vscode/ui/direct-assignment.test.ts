@@ -1,4 +1,4 @@
-/** A device behind VT-d in VS Code: its tables, the DMA that is refused, memory as the device sees it, a stale IOTLB. */
+/** A device behind VT-d in VS Code: its tables, the DMA that is refused, memory as it sees it, a stale IOTLB entry. */
 import { join } from 'node:path';
 import { ROOT } from '../../project-files.ts';
 import { story } from './story.ts';

@@ -4,13 +4,14 @@ import { ROOT } from '../../project-files.ts';
 import { placeIn, story } from './story.ts';
 
 const SAMPLE = join(ROOT, 'examples/two-guests');
+const GUEST_START = placeIn(SAMPLE, '../first-vmm/guest/entry.S', 'stack_top(%rip)');
 const STEPS = placeIn(SAMPLE, 'collatz.c', 'number != 1;');
 
 story('a person who debugs two-guests', SAMPLE, (window) => {
   it('stops in the second guest, while the first one waits as a thread of its own', async () => {
     await window().toggleBreakpoint(STEPS.file, STEPS.line);
     await window().startDebugging();
-    await window().page.getByRole('tab', { name: 'entry.S', selected: true }).waitFor();
+    await window().stoppedAt(GUEST_START);
     await window().runTo('F5', STEPS);
     for (const section of ['Watch', 'Breakpoints', 'Loaded Scripts']) await window().setSection(section, false);
     await window().widenSideBar(160);
