@@ -103,21 +103,21 @@ story('a person who debugs first-vmm', SAMPLE, (window) => {
     await window().screenshot('7-ept');
   });
 
-  it('steps back, and is told that this is the past', async () => {
-    await window().command('Debug: Step Back');
+  it('runs and steps backwards, and is told that this is the past', async () => {
+    await window().toolbar('Reverse');
+    await window().stoppedAt(HANDLER);
     await window().inPast().waitFor();
-    await window().screenshot('10-step-back');
     await window().command('VMXray: Back to Previous VM Exit');
     await window().stoppedAt(VM_EXIT);
-    await window().screenshot('11-previous-exit');
+    await window().toolbar('Step Back');
+    await window().stoppedAt(CPUID);
+    await window().screenshot('10-past');
   });
 
-  it('runs backwards to the breakpoint in the handler, and to the last write of a field', async () => {
-    await window().command('Debug: Reverse');
-    await window().stoppedAt(HANDLER);
+  it('goes back to the last write of a field', async () => {
     await window().menu(await window().findRow('VMCS', 'GUEST_CR3'), 'Back to Last Change…');
     await window().page.getByRole('tab', { name: 'vmcs.c', selected: true }).waitFor();
-    await window().screenshot('12-last-change');
+    await window().screenshot('11-last-change');
   });
 
   it('sees in the console what has not been printed yet, and goes to a VM exit on the timeline and to the present', async () => {

@@ -15,31 +15,33 @@ story('a person who debugs two-guests', SAMPLE, (window) => {
     await window().runTo('F5', STEPS);
     for (const section of ['Watch', 'Breakpoints', 'Loaded Scripts']) await window().setSection(section, false);
     await window().widenSideBar(160);
-    await window().callStackRow('Processor 0').waitFor();
+    await window().thread('Processor 0').waitFor();
     await window()
-      .callStackRow(/vCPU 1 \(VPID 1\), suspended at is_prime/)
+      .thread(/vCPU 1 \(VPID 1\), suspended at is_prime/)
       .waitFor();
     await window().screenshot('guests-1-threads');
   });
 
   it('looks at the registers and the stack of the guest that waits', async () => {
-    await window()
-      .callStackRow(/vCPU 1/)
-      .click();
-    await window().screenshot('guests-2-clicked');
-    await window().callStackRow('is_prime').click();
-    await window().callStackRow('count_primes').waitFor();
+    await window().expandThread(/vCPU 1/);
+    await window().frame('count_primes').waitFor();
+    await window().frame('is_prime').click();
     await window().page.getByRole('tab', { name: 'primes.c', selected: true }).waitFor();
-    await window().screenshot('guests-3-suspended');
+    await window().expand(/^Scope General/);
+    await window().screenshot('guests-2-suspended');
   });
 
-  it('has a variable of the guest that runs watched, from its menu in the Variables view', async () => {
-    await window().callStackRow('steps_from').click();
-    await window()
-      .row(/^steps/)
-      .waitFor();
-    await window().menu(window().row(/^steps/), 'Break on Value Change');
-    await window().command('Remove All Breakpoints');
-    await window().screenshot('guests-4-watch');
+  it('has a member of the VMM’s structure watched, from its menu in the Variables view', async () => {
+    await window().openFile(STEPS.file);
+    await window().goToLine(STEPS.line);
+    await window().press('F9');
+    await window().expandThread('Processor 0');
+    await window().frame('take_turn').click();
+    await window().expand(/^Scope Arguments/);
+    await window().expand(/^vcpu/);
+    await window().menu(window().row(/^launched/), 'Break on Value Change');
+    await window().press('F5');
+    await window().thread('Data breakpoint').waitFor();
+    await window().screenshot('guests-3-data-breakpoint');
   });
 });

@@ -131,6 +131,11 @@ export class Workbench {
     return box;
   }
 
+  /** Clicks a button of the debug toolbar. */
+  async toolbar(name: string): Promise<void> {
+    await this.page.locator('.debug-toolbar').getByRole('button', { name }).click();
+  }
+
   /** Presses a key that makes the machine run, and waits for the stop at a place. */
   async runTo(key: string, place: Place): Promise<void> {
     await this.press(key);
@@ -248,9 +253,23 @@ export class Workbench {
     await this.page.getByRole('menuitem', { name: command }).click();
   }
 
-  /** A thread or frame of the call stack whose text contains this. */
-  callStackRow(text: string | RegExp): Locator {
-    return this.page.locator('.debug-call-stack .monaco-list-row').filter({ hasText: text }).first();
+  /** A thread of the call stack whose text contains this. */
+  thread(text: string | RegExp): Locator {
+    const row = this.page.locator('.debug-call-stack .monaco-list-row').filter({ has: this.page.locator('.thread') });
+    return row.filter({ hasText: text }).first();
+  }
+
+  /** A frame of the call stack, which its thread must show. */
+  frame(name: string): Locator {
+    return this.page.locator('.debug-call-stack .stack-frame').filter({ hasText: name }).first();
+  }
+
+  /** Shows a thread's frames. */
+  async expandThread(text: string | RegExp): Promise<void> {
+    const thread = this.thread(text);
+    await thread.click();
+    if ((await thread.getAttribute('aria-expanded')) === 'false') await this.press('ArrowRight');
+    await thread.and(this.page.locator('[aria-expanded=true]')).waitFor();
   }
 
   /** The item of the status bar that says that this is the past. */
