@@ -84,7 +84,8 @@ async function toLastChange(runner: Runner, target: Target, history: History, ex
   if (found === 'paused') return { kind: 'paused' };
   if (!found) return { kind: 'travel', text: `Nothing in the history changes ${expression}: at its start` };
   const was = currentValue(target, node);
-  return { kind: 'travel', text: `Before the last change of ${expression}: from ${shown(was)} to ${shown(now)}` };
+  const detail = `${expression} is about to change from ${shown(was)} to ${shown(now)}`;
+  return { kind: 'travel', text: `Last change of ${expression}`, detail };
 }
 
 /** VM exits that one answer tells of at most. */

@@ -33,7 +33,7 @@ export type Stop =
   /** Backwards: there is nothing before. */
   | { readonly kind: 'start' }
   /** By a command of time travel. @see time-travel.ts */
-  | { readonly kind: 'travel'; readonly text: string }
+  | { readonly kind: 'travel'; readonly text: string; readonly detail?: string }
   /** The machine is off: nothing can run any more. */
   | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
 

@@ -45,7 +45,7 @@ const PLAIN_REASONS: Readonly<Record<string, string>> = { step: 'Step', pause: '
 function presentBody(stop: Running, target: Target): StoppedBody {
   switch (stop.kind) {
     case 'entry':
-      return { reason: 'entry', description: 'Stopped at the first instruction' };
+      return { reason: 'entry', description: 'First instruction' };
     case 'step':
     case 'goto':
       return { reason: stop.kind };
@@ -54,7 +54,7 @@ function presentBody(stop: Running, target: Target): StoppedBody {
     case 'start':
       return { reason: 'pause', description: 'Start of the history', text: 'Nothing is recorded before this place' };
     case 'travel':
-      return { reason: 'goto', description: stop.text };
+      return { reason: 'goto', description: stop.text, ...(stop.detail === undefined ? {} : { text: stop.detail }) };
     case 'halted':
       return { reason: 'pause', description: 'Halted', text: 'HLT, and nothing can wake the processor any more' };
     case 'breakpoint':

@@ -145,7 +145,8 @@ describe('time travel', function () {
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
     const now = await evaluate('vmcs.GUEST_RIP');
     const toField = await client.run('vmxray/lastChange', { ...THREAD, expression: 'vmcs.GUEST_RIP' });
-    assert.match(toField.body.description ?? '', new RegExp(`Before the last change of vmcs.GUEST_RIP: .* to ${now} `));
+    assert.equal(toField.body.description, 'Last change of vmcs.GUEST_RIP (in the past)');
+    assert.match(toField.body.text ?? '', new RegExp(`^vmcs.GUEST_RIP is about to change from .* to ${now}$`));
     assert.notEqual(await evaluate('vmcs.GUEST_RIP'), now);
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
     assert.equal(await evaluate('vmcs.GUEST_RIP'), now);
@@ -154,7 +155,7 @@ describe('time travel', function () {
     // PUSH instructions have been stepped over: the last one stored at RSP.
     const [pushed, rsp] = [await evaluate('[rsp]'), await evaluate('rsp')];
     const memory = await client.run('vmxray/lastChange', { ...THREAD, expression: '[rsp]' });
-    assert.match(memory.body.description ?? '', new RegExp(`Before the last change of .rsp.: .* to ${pushed} `));
+    assert.match(memory.body.text ?? '', new RegExp(`^.rsp. is about to change from .* to ${pushed}$`));
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
     assert.equal(await evaluate(`u64(${rsp})`), pushed);
   });

@@ -116,7 +116,8 @@ story('a person who debugs first-vmm', SAMPLE, (window) => {
 
   it('goes back to the last write of a field', async () => {
     await window().menu(await window().findRow('VMCS', 'GUEST_CR3'), 'Back to Last Change…');
-    await window().page.getByRole('tab', { name: 'vmcs.c', selected: true }).waitFor();
+    await window().page.getByRole('tab', { name: 'vmx.h', selected: true }).waitFor();
+    await window().frame('set_up_guest_state').waitFor();
     await window().screenshot('11-last-change');
   });
 

@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { assemble, KERNELS } from '../../system/kernels.ts';
 import { story } from './story.ts';
 
+/** Where processors wait for their start-up IPI. */
+const RESET = '0xfffffff0';
+
 const LAUNCH = {
   version: '0.2.0',
   configurations: [
@@ -42,12 +45,17 @@ describe('four processors', () => {
       await window().screenshot('processors-1-threads');
     });
 
-    it('steps one', async () => {
+    it('steps one, while another waits for its start', async () => {
+      await window().expandThread('Processor 1');
+      await window().frame(RESET).waitFor();
       await window().expandThread('Processor 0');
-      await window().screenshot('processors-2-expanded');
+      const first = window().page.locator('.debug-call-stack .stack-frame').first();
+      const before = (await first.locator('.label').innerText()).trim();
+      assert.match(before, /^0x1\w+$/);
       await window().press('F11');
-      await window().page.waitForTimeout(3000);
-      await window().screenshot('processors-3-stepped');
+      await first.filter({ hasNotText: before }).waitFor();
+      await window().frame(RESET).waitFor();
+      await window().screenshot('processors-2-stepped');
     });
   });
 });
