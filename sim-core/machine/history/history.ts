@@ -100,6 +100,16 @@ export class History {
     this.machine.marked();
   }
 
+  /** The machine has become another one (a snapshot was restored): nothing before this place is known. */
+  beginAnew(): void {
+    this.memory.forget();
+    this.checkpoints.length = 0;
+    this.log.length = 0;
+    this.applied = 0;
+    this.end = this.machine.position;
+    this.checkpoint();
+  }
+
   get position(): Position {
     return this.machine.position;
   }

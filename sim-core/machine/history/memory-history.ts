@@ -48,6 +48,11 @@ export class MemoryHistory implements WriteWatch {
   end(): void {
     const { writeWatches } = this.physical;
     writeWatches.splice(writeWatches.indexOf(this), 1);
+    this.forget();
+  }
+
+  /** Forgets all marks. */
+  forget(): void {
     this.marks.length = 0;
     this.held = 0;
   }

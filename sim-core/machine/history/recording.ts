@@ -17,7 +17,8 @@ export interface RecordedModule extends RecordedFile {
   readonly commandLine: string;
 }
 
-export interface Recording {
+/** What a machine is made of and booted with. */
+export interface RecordedBoot {
   readonly image: RecordedFile & { readonly name: string };
   readonly commandLine: string;
   readonly format: NonNullable<BootRequest['format']>;
@@ -38,6 +39,11 @@ export interface Recording {
     /** Seconds since 1970; absent: the machine's default. */
     readonly startTime?: number;
   };
+}
+
+export interface Recording extends RecordedBoot {
+  /** The snapshot that the run began with, after the boot. */
+  readonly snapshot?: RecordedFile;
   readonly events: readonly LoggedEvent[];
   readonly end: Position;
   /** state-hash.ts, at the end. */
@@ -87,14 +93,20 @@ function revive(_key: string, value: unknown): unknown {
   return 'integer' in value && typeof value.integer === 'string' ? BigInt(value.integer) : value;
 }
 
-function isRecording(value: unknown): value is Recording {
+export function isRecordedBoot(value: unknown): value is RecordedBoot {
   if (typeof value !== 'object' || value === null) return false;
-  const { image, modules, disks, machine, events, end, hash } = value as Partial<Recording>;
+  const { image, modules, disks, machine } = value as Partial<RecordedBoot>;
+  const hasImage = typeof image?.hash === 'string' && typeof image.path === 'string';
+  const hasMachine = typeof machine?.memory === 'number' && Array.isArray(machine.devices);
+  return hasImage && hasMachine && [modules, disks].every(Array.isArray);
+}
+
+function isRecording(value: unknown): value is Recording {
+  if (!isRecordedBoot(value)) return false;
+  const { events, end, hash } = value as Partial<Recording>;
   return (
-    typeof image?.hash === 'string' &&
-    [modules, disks, events].every(Array.isArray) &&
-    typeof machine?.memory === 'number' &&
-    [end, ...(events ?? []).map(({ at }) => at)].every((at) => typeof at?.instructions === 'number') &&
+    Array.isArray(events) &&
+    [end, ...events.map(({ at }) => at)].every((at) => typeof at?.instructions === 'number') &&
     typeof hash === 'string'
   );
 }
