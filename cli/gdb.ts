@@ -1,16 +1,14 @@
 /** `vmxray gdb`: a machine that GDB drives over its remote serial protocol. */
 
 import { createServer, type Server, type Socket } from 'node:net';
-import path from 'node:path';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { type ConsolePort, SerialConsole } from './console.ts';
 import { EXIT_STATUS } from './exit-status.ts';
 import { GdbConnection } from './gdb/connection.ts';
 import { Debuggee } from './gdb/debuggee.ts';
 import { HostFiles } from './gdb/host-files.ts';
-import { bootRequestOf } from './images.ts';
 import { LOOPBACK, listen } from './listening.ts';
-import { machineOf } from './machines.ts';
+import { startMachine } from './machines.ts';
 import type { GdbOptions } from './options.ts';
 
 /**
@@ -63,11 +61,8 @@ async function untilInterrupted(serial: SerialConsole): Promise<void> {
 
 /** Runs an image for gdb until that kills it. @returns the exit status. @throws ImageError, UsageError */
 export async function gdb({ run, port }: GdbOptions): Promise<number> {
-  const machine = machineOf(run);
-  const request = bootRequestOf(run);
-  machine.boot(request);
-  const image = path.resolve(run.image);
-  const files = new HostFiles(new Map([[image, request.image]]), image);
+  const { machine, image } = await startMachine(run);
+  const files = new HostFiles(new Map(image ? [[image.path, image.bytes]] : []), image?.path ?? '');
   const serial = consoleOf(machine, () => debuggee);
   const debuggee: Debuggee = new Debuggee(machine, () => serial.flush(), files);
   const server = createServer();

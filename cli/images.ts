@@ -14,7 +14,7 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** @throws UsageError that says which file and why. */
-function readInput(file: string, what: string): Uint8Array {
+export function readInput(file: string, what: string): Uint8Array {
   try {
     return readFileSync(file);
   } catch (error) {

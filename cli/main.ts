@@ -3,7 +3,16 @@
 import { readFileSync } from 'node:fs';
 import { ImageError } from '../sim-core/loaders/image-error.ts';
 import { EXIT_STATUS } from './exit-status.ts';
-import { HELP, parseDap, parseGdb, parseReplay, parseRun, parseTrace, UsageError } from './options.ts';
+import {
+  HELP,
+  parseDap,
+  parseGdb,
+  parseReplay,
+  parseRun,
+  parseSnapshotCommand,
+  parseTrace,
+  UsageError,
+} from './options.ts';
 
 function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
@@ -17,6 +26,11 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
     if (options.verify) return (await import('./verify.ts')).verify(options);
     const { run } = await import('./run.ts');
     return run(options);
+  },
+  snapshot: async (args) => {
+    const options = parseSnapshotCommand(args);
+    const { saveSnapshot } = await import('./run.ts');
+    return saveSnapshot(options);
   },
   replay: async (args) => {
     const file = parseReplay(args);

@@ -22,6 +22,7 @@ describe('command line', () => {
       interpret: false,
       verify: false,
       record: undefined,
+      snapshot: undefined,
       stopOnStale: false,
       json: false,
     });
@@ -67,6 +68,7 @@ describe('command line', () => {
       interpret: true,
       verify: true,
       record: undefined,
+      snapshot: undefined,
       stopOnStale: true,
     });
   });

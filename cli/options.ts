@@ -49,6 +49,14 @@ export interface RunOptions {
   readonly verify: boolean;
   /** Where to write the recording of the run. */
   readonly record: string | undefined;
+  /** The snapshot to begin with; then `image`, unless it is empty, is only held against it. */
+  readonly snapshot: string | undefined;
+}
+
+export interface SnapshotOptions {
+  /** With the place of the snapshot as `maxInstructions`. */
+  readonly run: RunOptions;
+  readonly output: string;
 }
 
 export interface DapOptions {
@@ -105,10 +113,17 @@ export const HELP = `Usage: vmxray <command> [options]
     --verify                    run twice at once, compiled and interpreted, and compare the machines all the way;
                                 standard input is not read
     --record FILE               write a recording of the run, with its input, for vmxray replay and the debugger
+    --snapshot FILE             go on from a snapshot in place of an image's start: its machine, memory and devices;
+                                give the image as well to be told when the snapshot is of another one
     --stop-on-stale             stop at the first use of a stale translation, and tell which write made it stale
-    --max-instructions N        stop after N instructions
+    --max-instructions N        stop after N instructions since the machine's start
     --timeout S                 stop after S seconds
     --json                      end with a line of JSON: stop reason, instructions, seconds, mips, VM exits
+  vmxray snapshot IMAGE [options]
+                                run an image, and save the whole machine to go on from there with --snapshot, here
+                                or elsewhere; the options are those of run, and:
+    --at N                      after N instructions since the machine's start
+    -o FILE                     the snapshot to write
   vmxray trace IMAGE [options]  run an image and write down what happens; the options are those of run, but for
                                 --ram and --image-format in place of --memory and --format, and:
     --exits                     VM exits and VM entries (the default, and fast)
@@ -195,6 +210,7 @@ const RUN_OPTIONS = {
   interpret: { type: 'boolean', default: false },
   verify: { type: 'boolean', default: false },
   record: { type: 'string' },
+  snapshot: { type: 'string' },
   'stop-on-stale': { type: 'boolean', default: false },
   'max-instructions': { type: 'string' },
   timeout: { type: 'string' },
@@ -208,7 +224,25 @@ type RunValues = ReturnType<typeof parseArgs<{ options: typeof RUN_OPTIONS }>>['
 export function parseRun(args: readonly string[]): RunOptions {
   const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: RUN_OPTIONS });
   if (values.record !== undefined) refuse(values, ['verify'], 'with --record');
+  if (values.snapshot !== undefined) refuse(values, ['verify'], 'with --snapshot');
   return runOptions('run', values, positionals);
+}
+
+/** Options that say what machine there is, and what it boots: a snapshot knows. */
+const OF_THE_MACHINE = [
+  'cmdline', 'module', 'initrd', 'format', 'memory', 'cpus', 'quantum', 'cpu', 'device', 'disk', 'cdrom', 'bios',
+  'start-time', 'iommu',
+] as const satisfies readonly (keyof RunValues)[]; // biome-ignore format: a list reads better in rows
+
+/** A machine that goes on from a snapshot is the one that was saved. @throws UsageError for options that say another */
+function refuseMachine(values: RunValues): void {
+  const given = OF_THE_MACHINE.find((name) => {
+    const option: { readonly type: string; readonly default?: unknown } = RUN_OPTIONS[name];
+    return String(values[name] ?? '') !== String(option.default ?? '');
+  });
+  if (given !== undefined) {
+    throw new UsageError(`--${given} has no meaning with --snapshot, which holds the whole machine: leave it out`);
+  }
 }
 
 /** Where Debian's packages seabios and qemu-system-data put the firmware. */
@@ -227,7 +261,9 @@ function withFirmware(values: RunValues, positionals: readonly string[]): RunVal
 
 function runOptions(command: string, given: RunValues, positionals: readonly string[]): RunOptions {
   const values = withFirmware(given, positionals);
-  const [image, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
+  if (values.snapshot !== undefined) refuseMachine(values);
+  const [first, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
+  const image = first ?? (values.snapshot === undefined ? undefined : '');
   if (image === undefined) throw new UsageError(`${command} needs an image: vmxray ${command} kernel.elf`);
   if (rest.length > 0) {
     throw new UsageError(
@@ -260,7 +296,27 @@ function runOptions(command: string, given: RunValues, positionals: readonly str
     interpret: values.interpret,
     verify: values.verify,
     record: values.record,
+    snapshot: values.snapshot,
     stopOnStale: values['stop-on-stale'],
+  };
+}
+
+const SNAPSHOT_OPTIONS = {
+  ...RUN_OPTIONS,
+  at: { type: 'string' },
+  output: { type: 'string', short: 'o' },
+} as const;
+
+/** @throws UsageError */
+export function parseSnapshotCommand(args: readonly string[]): SnapshotOptions {
+  const { values, positionals } = parse({ args: [...args], allowPositionals: true, options: SNAPSHOT_OPTIONS });
+  refuse(values, ['verify', 'record', 'max-instructions', 'json'], 'for a snapshot');
+  const { at, output } = values;
+  if (at === undefined) throw new UsageError('snapshot needs --at N: the instruction after which it is made');
+  if (output === undefined) throw new UsageError('snapshot needs -o FILE: where to write it');
+  return {
+    run: { ...runOptions('snapshot', values, positionals), maxInstructions: positive('--at', at, true) },
+    output,
   };
 }
 

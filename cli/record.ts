@@ -6,7 +6,12 @@ import type { BootRequest } from '../sim-core/loaders/boot-request.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { hashOf } from '../sim-core/machine/history/hash.ts';
 import type { LoggedEvent } from '../sim-core/machine/history/history.ts';
-import { formatRecording, type RecordedFile, type Recording } from '../sim-core/machine/history/recording.ts';
+import {
+  formatRecording,
+  type RecordedBoot,
+  type RecordedFile,
+  type Recording,
+} from '../sim-core/machine/history/recording.ts';
 import { stateHash } from '../sim-core/machine/history/state-hash.ts';
 import { diskFileOf } from '../sim-core/platform/device-text.ts';
 import type { ConsolePort } from './console.ts';
@@ -34,18 +39,15 @@ export class RecordedPort implements ConsolePort {
   }
 }
 
-/** @throws UsageError for a run that could not be repeated */
-export function checkRecordable({ devices, record }: RunOptions): void {
+/** @param what asks for it. @throws UsageError for a run that could not be repeated, or gone on with */
+export function checkRecordable({ devices }: RunOptions, what: string): void {
   const written = devices.find((text) => /(^|,)write=on(,|$)/.test(text));
-  if (record !== undefined && written !== undefined) {
-    throw new UsageError(
-      `--record: the disk of --device ${written} would be another one in a replay; leave out write=on`,
-    );
-  }
+  if (written === undefined) return;
+  throw new UsageError(`${what}: the disk of --device ${written} would be another one then; leave out write=on`);
 }
 
-/** Call it before the run: files may change later. */
-export function beginRecording(options: RunOptions, boot: BootRequest): Omit<Recording, 'events' | 'end' | 'hash'> {
+/** What a run begins with. */
+export function recordBoot(options: RunOptions, boot: BootRequest): RecordedBoot {
   const files = options.devices.flatMap((text) => diskFileOf(text) ?? []);
   const { memory, cpu: cpuModel, cpus, quantum, iommu, devices, startTime } = options;
   return {

@@ -1,15 +1,18 @@
 /** `vmxray run`: an image from its start to its end. */
 
+import { writeFileSync } from 'node:fs';
 import type { Machine } from '../sim-core/machine/api.ts';
+import type { RecordedBoot } from '../sim-core/machine/history/recording.ts';
+import { takeSnapshot } from '../sim-core/machine/history/snapshot.ts';
+import { formatSnapshot } from '../sim-core/machine/history/snapshot-file.ts';
 import { IdlePace } from '../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import type { VmEntryFailure } from '../sim-core/vmx/records.ts';
 import { SerialConsole } from './console.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
-import { bootRequestOf } from './images.ts';
-import { inputCanWake, machineOf } from './machines.ts';
-import type { RunOptions } from './options.ts';
-import { beginRecording, checkRecordable, endRecording, RecordedPort } from './record.ts';
+import { inputCanWake, type Started, startMachine } from './machines.ts';
+import { type RunOptions, type SnapshotOptions, UsageError } from './options.ts';
+import { checkRecordable, endRecording, RecordedPort } from './record.ts';
 import { describeStop, summary } from './report.ts';
 import { nextTurn, Slices } from './slices.ts';
 
@@ -19,6 +22,7 @@ const SLICE_MILLISECONDS = 40;
 class Runner {
   private readonly options: RunOptions;
   private readonly machine: Machine;
+  private readonly recorded: Started['recorded'];
   private readonly port: RecordedPort;
   private readonly console: SerialConsole;
   private readonly started = performance.now();
@@ -28,9 +32,10 @@ class Runner {
   /** The last VM entry failed, and when: entries that succeeded since clear it. */
   private entryFailure: { failure: VmEntryFailure; entries: number } | undefined;
 
-  constructor(options: RunOptions) {
+  constructor(options: RunOptions, { machine, recorded }: Started) {
     this.options = options;
-    this.machine = machineOf(options);
+    this.machine = machine;
+    this.recorded = recorded;
     this.port = new RecordedPort(this.machine);
     this.console = new SerialConsole({ serial: options.record === undefined ? this.machine.serial : this.port });
     this.pace = process.stdin.isTTY ? new IdlePace(this.machine) : undefined;
@@ -42,22 +47,35 @@ class Runner {
     this.machine.watchTables(options.stopOnStale);
   }
 
-  /** @returns the process's exit status. @throws ImageError, UsageError */
+  /** @returns the process's exit status */
   async run(): Promise<number> {
     const { options, machine } = this;
-    checkRecordable(options);
-    const request = bootRequestOf(options);
-    const recording = options.record === undefined ? undefined : beginRecording(options, request);
-    machine.boot(request);
+    const recorded = options.record === undefined ? undefined : this.recorded();
+    const stop = await this.withConsole();
+    if (recorded && options.record !== undefined) endRecording(options.record, recorded, machine, this.port.events);
+    return this.report(stop);
+  }
+
+  /** Runs up to `maxInstructions`, and saves the machine. @throws UsageError when it ends before */
+  async save(output: string): Promise<number> {
+    const { options, machine } = this;
+    const recorded = this.recorded();
+    const stop = await this.withConsole();
+    if (machine.instructions < options.maxInstructions) {
+      const why = stop === 'interrupted' ? stop : stop.kind;
+      throw new UsageError(`the run ended (${why}) after ${machine.instructions} instructions: there is no snapshot`);
+    }
+    await writeSnapshot(output, machine, recorded);
+    return 0;
+  }
+
+  private async withConsole(): Promise<FinalStop | 'interrupted'> {
     this.console.open();
-    let stop: FinalStop | 'interrupted';
     try {
-      stop = await this.untilEnd();
+      return await this.untilEnd();
     } finally {
       this.console.close();
     }
-    if (recording && options.record !== undefined) endRecording(options.record, recording, machine, this.port.events);
-    return this.report(stop);
   }
 
   private get secondsLeft(): number {
@@ -136,4 +154,30 @@ export function asFinal(stop: StopReason): FinalStop {
   }
 }
 
-export const run = (options: RunOptions): Promise<number> => new Runner(options).run();
+/** @returns the process's exit status. @throws ImageError, UsageError */
+export async function run(options: RunOptions): Promise<number> {
+  if (options.record !== undefined) checkRecordable(options, '--record');
+  return new Runner(options, await startMachine(options)).run();
+}
+
+/** `vmxray snapshot`. @throws ImageError, UsageError */
+export async function saveSnapshot({ run: options, output }: SnapshotOptions): Promise<number> {
+  checkRecordable(options, 'snapshot');
+  return new Runner(options, await startMachine(options)).save(output);
+}
+
+/** @throws UsageError when the file cannot be written */
+export async function writeSnapshot(output: string, machine: Machine, boot: RecordedBoot): Promise<void> {
+  const snapshot = takeSnapshot(machine, boot);
+  const bytes = await formatSnapshot(snapshot);
+  try {
+    writeFileSync(output, bytes);
+  } catch (error) {
+    throw new UsageError(`cannot write the snapshot: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const size = (bytes.length / 2 ** 20).toFixed(1);
+  const { instructions, hash } = snapshot;
+  process.stderr.write(
+    `vmxray: saved the machine at instruction ${instructions} in ${output}, ${size} MiB, state ${hash}\n`,
+  );
+}

@@ -5,8 +5,7 @@ import type { Machine } from '../sim-core/machine/api.ts';
 import type { StopReason } from '../sim-core/machine/stop-reason.ts';
 import { SerialConsole } from './console.ts';
 import { EXIT_STATUS, exitStatus, type FinalStop } from './exit-status.ts';
-import { bootRequestOf } from './images.ts';
-import { inputCanWake, machineOf } from './machines.ts';
+import { inputCanWake, startMachine } from './machines.ts';
 import { type TraceOptions, UsageError } from './options.ts';
 import { describeStop } from './report.ts';
 import { asFinal } from './run.ts';
@@ -68,11 +67,10 @@ class Tracing {
   private readonly slices = new Slices(SLICE_MILLISECONDS);
   private readonly deadline: number;
 
-  constructor(options: TraceOptions) {
+  constructor(options: TraceOptions, machine: Machine) {
     this.options = options;
     this.deadline = performance.now() + options.run.timeout * 1000;
-    this.machine = machineOf(options.run);
-    this.machine.boot(bootRequestOf(options.run));
+    this.machine = machine;
     this.output = new Output(options.output);
     const { write } = this.output;
     this.format = options.format === 'perfetto' ? new PerfettoTrace(write) : new TextTrace(write);
@@ -126,4 +124,7 @@ class Tracing {
 }
 
 /** @returns the exit status. @throws ImageError, UsageError */
-export const trace = (options: TraceOptions): Promise<number> => new Tracing(options).run();
+export async function trace(options: TraceOptions): Promise<number> {
+  const { machine } = await startMachine(options.run);
+  return new Tracing(options, machine).run();
+}

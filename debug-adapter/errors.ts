@@ -95,5 +95,6 @@ export const errors = {
   notInHistory: (instructions: number, first: number, last: number) =>
     shown(1403, `Instruction ${instructions} is not in the history, which goes from ${first} to ${last}.`),
   badTrace: (path: string, problem: string) => shown(1404, `'${path}' cannot be replayed: ${problem}.`),
+  badSnapshot: (path: string, problem: string) => shown(1405, `The snapshot '${path}' cannot be restored: ${problem}.`),
   unknownSource: () => silent(1308, 'The adapter has no text for this source: open it by its path.'),
 } as const;

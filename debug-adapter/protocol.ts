@@ -66,6 +66,10 @@ export interface CustomRequests {
   'vmxray/timeline': [{ from?: number; to?: number }, TimelineBody];
   /** The run up to this place as a recording (`*.vmxtrace`). */
   'vmxray/recording': [Record<string, never>, { text: string }];
+  /** The machine at this place as a snapshot (docs/snapshots.md): the file in Base64. */
+  'vmxray/snapshot': [Record<string, never>, { data: string; instructions: number; hash: string }];
+  /** Goes on from a snapshot of this program: the session's past is forgotten. */
+  'vmxray/restoreSnapshot': [{ threadId: number; path: string }, Record<string, never>];
   /** In the past: makes this place the present. */
   'vmxray/forgetFuture': [Record<string, never>, Record<string, never>];
   'vmxray/checkVmEntry': [Record<string, never>, { ok: boolean; checks: CheckBody[] }];
@@ -322,4 +326,6 @@ export interface LaunchArguments {
   history?: { enabled?: boolean; maxMemoryMB?: number };
   /** A file that `vmxray run --record` has written, of this program: its run is repeated. */
   replay?: string;
+  /** A snapshot of this program (docs/snapshots.md): the machine goes on from there, with its memory and devices. */
+  snapshot?: string;
 }

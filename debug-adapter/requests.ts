@@ -7,6 +7,7 @@ import { exceptionRequests } from './requests/exceptions.ts';
 import { executionRequests } from './requests/execution.ts';
 import { lifecycleRequests } from './requests/lifecycle.ts';
 import { memoryRequests } from './requests/memory.ts';
+import { snapshotRequests } from './requests/snapshots.ts';
 import { sourceRequests } from './requests/sources.ts';
 import { stackRequests } from './requests/stack.ts';
 import { timeTravelRequests } from './requests/time-travel.ts';
@@ -30,4 +31,5 @@ export const REQUESTS: HandlerTable = {
   ...vmxRequests,
   ...iommuRequests,
   ...timeTravelRequests,
+  ...snapshotRequests,
 };

@@ -5,6 +5,7 @@ import { errors, RequestError } from './errors.ts';
 import { processorOfThread, threadOfProcessor } from './handler.ts';
 import type { CustomEvents, FileReader } from './protocol.ts';
 import { type Place, References } from './references.ts';
+import type { SnapshotFile } from './requests/snapshots.ts';
 import { moduleOf } from './requests/sources.ts';
 import { REQUESTS } from './requests.ts';
 import { type Goal, Runner, type Stop } from './running/runner.ts';
@@ -297,6 +298,16 @@ export class Session {
   /** Goes somewhere in the history after the response. */
   travel(command: string, work: (launched: Launched) => Promise<Stop>): void {
     this.resume(command, work);
+  }
+
+  /** Goes on from a snapshot after the response. */
+  restore(command: string, read: SnapshotFile): void {
+    this.travel(command, async ({ target }) => {
+      target.restore(read);
+      const { instructions } = read.snapshot;
+      this.output(`Restored ${read.file.path}, instruction ${instructions}. The session's past is forgotten.\n`);
+      return { kind: 'travel', text: `Snapshot restored: instruction ${instructions}` };
+    });
   }
 
   step(command: string, plan: (stepper: Stepper) => () => Promise<Stop>): void {

@@ -33,6 +33,7 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   sourceMap: true,
   history: true,
   replay: true,
+  snapshot: true,
 };
 const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
   memory: true,

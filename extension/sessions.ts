@@ -18,6 +18,7 @@ const RESUMING: ReadonlySet<string> = new Set([
   'vmxray/runBackTo',
   'vmxray/travel',
   'vmxray/lastChange',
+  'vmxray/restoreSnapshot',
 ]);
 
 /** One VMXray debug session as the views see it. */

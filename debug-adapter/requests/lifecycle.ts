@@ -66,6 +66,7 @@ const LAUNCH_SHAPE = {
   noDebug: 'boolean?',
   history: 'object?',
   replay: 'string?',
+  snapshot: 'string?',
 } as const;
 const HISTORY_SHAPE = { enabled: 'boolean?', maxMemoryMB: 'number?' } as const;
 const MACHINE_SHAPE = {

@@ -2,15 +2,10 @@ import { errors } from '../errors.ts';
 import { readPlace, writePlace } from '../expressions/environment.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import { hex, parsePlace, SPACE_NAMES, wrap64 } from '../worlds/memory-reference.ts';
+import { toBase64 } from './base64.ts';
 
 /** More than a memory view shows at once; a client that asks for more gets it in pieces. */
 const LARGEST_READ = 1 << 20;
-
-function toBase64(bytes: Uint8Array): string {
-  let text = '';
-  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(text);
-}
 
 /** @throws badArguments. */
 function fromBase64(command: string, data: string): Uint8Array {

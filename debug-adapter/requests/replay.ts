@@ -6,6 +6,7 @@ import {
   checkFile,
   formatRecording,
   parseRecording,
+  type RecordedBoot,
   type RecordedFile,
   type Recording,
   RecordingError,
@@ -15,8 +16,8 @@ import { errors } from '../errors.ts';
 import type { FileReader, LaunchArguments } from '../protocol.ts';
 import type { Target } from '../running/target.ts';
 
-/** What a machine was booted with, for recordings. */
-export type Booted = Pick<Recording, 'image' | 'commandLine' | 'format' | 'modules' | 'disks' | 'machine'>;
+/** What a machine was booted with, for recordings and snapshots. */
+export type Booted = RecordedBoot & Pick<Recording, 'snapshot'>;
 
 /** The recording that a launch repeats. @throws badTrace */
 export async function readRecording(files: FileReader, path: string): Promise<Recording> {
@@ -28,7 +29,7 @@ export async function readRecording(files: FileReader, path: string): Promise<Re
 }
 
 /** The launch configuration with the recorded machine. */
-export function asRecorded(launch: LaunchArguments, { machine, commandLine }: Recording): LaunchArguments {
+export function asRecorded(launch: LaunchArguments, { machine, commandLine }: RecordedBoot): LaunchArguments {
   const { memory, devices, startTime, ...same } = machine;
   const recorded = {
     ...same,

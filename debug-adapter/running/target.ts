@@ -2,6 +2,7 @@ import type { BootModule, BootRequest, Machine, MachineConfig, World } from '../
 import { History, type HistoryOptions } from '../../sim-core/machine/history/history.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import { type Position, same } from '../../sim-core/machine/history/position.ts';
+import { checkBoot, restoreSnapshot, SnapshotError } from '../../sim-core/machine/history/snapshot.ts';
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { diskFileOf, parseDevice } from '../../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
@@ -18,6 +19,7 @@ import {
   readRecording,
   startSeconds,
 } from '../requests/replay.ts';
+import { readSnapshot, type SnapshotFile } from '../requests/snapshots.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
 import { openCompanions } from '../symbols/companions.ts';
 import { type FileImage, memoryFile } from '../symbols/file-image.ts';
@@ -135,6 +137,18 @@ export class Target {
     this.onFutureForgotten?.();
   }
 
+  /** Makes the machine the saved one, of the same image and make. What the debugger knew of its past is forgotten. */
+  restore({ snapshot, file }: SnapshotFile): void {
+    restoreSnapshot(this.machine, snapshot);
+    for (const guest of this.guests) guest.forget();
+    this.timeline.clear();
+    this.asked = undefined;
+    this.recorded = undefined;
+    if (this.booted) this.booted = { ...this.booted, snapshot: file };
+    this.history?.beginAnew();
+    this.onFutureForgotten?.();
+  }
+
   /** Of the guest that the selected processor runs or has suspended. */
   get guestRegisters(): GuestRegisters {
     return this.guests[this.machine.selected] as GuestRegisters;
@@ -233,7 +247,10 @@ export async function loadTarget(
   given: LaunchArguments,
 ): Promise<Target> {
   const recording = given.replay === undefined ? undefined : await readRecording(files, given.replay);
-  const launch = recording ? asRecorded(given, recording) : given;
+  const from = given.snapshot ?? recording?.snapshot?.path;
+  const saved = from === undefined ? undefined : await readSnapshot(files, from);
+  const made = recording ?? saved?.snapshot.boot;
+  const launch = made ? asRecorded(given, made) : given;
   if (typeof launch.program !== 'string' || launch.program === '') throw errors.noProgram();
   checkExitNames(launch.breakOnVmExit ?? []);
   const memory = parseSize('machine.memory', launch.machine?.memory ?? DEFAULT_MEMORY);
@@ -246,9 +263,31 @@ export async function loadTarget(
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
   const machine = makeMachine(createMachine, launch, memory, devices);
   boot(machine, request);
+  const booted = bootedWith(launch, request, memory);
+  if (saved) goOn(machine, saved, booted, recording);
   const target = new Target(launch, machine, programs, recording);
-  target.booted = bootedWith(launch, request, memory);
+  target.booted = saved ? { ...booted, snapshot: saved.file } : booted;
   return target;
+}
+
+/** @throws badSnapshot, badTrace */
+function goOn(
+  machine: Machine,
+  { snapshot, file }: SnapshotFile,
+  booted: Booted,
+  recording?: Pick<Booted, 'snapshot'>,
+): void {
+  const begun = recording?.snapshot;
+  if (recording && begun?.hash !== file.hash) {
+    const which = begun === undefined ? 'no snapshot' : `the one at ${begun.path}`;
+    throw errors.badSnapshot(file.path, `the recording began with ${which}`);
+  }
+  try {
+    checkBoot(snapshot.boot, booted);
+    restoreSnapshot(machine, snapshot);
+  } catch (error) {
+    throw error instanceof SnapshotError ? errors.badSnapshot(file.path, error.message) : error;
+  }
 }
 
 function checkExitNames(names: readonly string[]): void {

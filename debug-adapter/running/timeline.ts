@@ -32,6 +32,12 @@ export class Timeline {
     this.exits.length = this.countUpTo(at);
   }
 
+  /** Another machine's begins. */
+  clear(): void {
+    this.exits.length = 0;
+    this.forgotten = 0;
+  }
+
   /** VM exits since the first one, with those that are no longer kept. */
   get total(): number {
     return this.forgotten + this.exits.length;

@@ -45,6 +45,11 @@ export class GuestRegisters {
     this.exit = exit;
   }
 
+  /** There was no VM exit that is known. */
+  forget(): void {
+    this.exit = undefined;
+  }
+
   read(machine: Machine, name: string): bigint | undefined {
     const number = (GPR as Readonly<Record<string, number>>)[name];
     const known = this.exit !== undefined && this.exit.vmcs === machine.vmx.currentVmcs;

@@ -11,7 +11,15 @@ import { ReportDocuments } from './report-documents.ts';
 import { entryReport, exitReport, staleReport } from './reports.ts';
 import { askForMemory } from './show-memory.ts';
 import { askForAddress } from './translate.ts';
-import { backTo, backToLastChange, saveRecording, travel, travelToInstruction } from './travel.ts';
+import {
+  backTo,
+  backToLastChange,
+  restoreSnapshot,
+  saveRecording,
+  saveSnapshot,
+  travel,
+  travelToInstruction,
+} from './travel.ts';
 
 export interface CommandServices {
   readonly context: vscode.ExtensionContext;
@@ -58,6 +66,8 @@ function commandTable(
     travelToPresent: inSession((session) => travel(session, 'present')),
     travelHere: inSession((session, node) => travel(session, node?.place ?? 'present')),
     saveRecording: inSession(saveRecording),
+    saveSnapshot: inSession(saveSnapshot),
+    restoreSnapshot: inSession(restoreSnapshot),
     explainExit: inSession(async (session) =>
       reports.show('VM exit', exitReport(await session.request('vmxray/vmExits'))),
     ),

@@ -32,6 +32,24 @@ export async function backToLastChange(session: VmxraySession, node?: ViewNode):
   await session.request('vmxray/lastChange', { threadId: session.threadId, expression: typed.trim() });
 }
 
+const snapshotFilter = (): Record<string, string[]> => ({ [vscode.l10n.t('VMXray snapshots')]: ['vmxsnap'] });
+
+/** The whole machine as a file that vmxray run --snapshot and the launch attribute snapshot take. */
+export async function saveSnapshot(session: VmxraySession): Promise<void> {
+  const file = await vscode.window.showSaveDialog({ filters: snapshotFilter() });
+  if (!file) return;
+  const { data } = await session.request('vmxray/snapshot');
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  await vscode.workspace.fs.writeFile(file, bytes);
+}
+
+export async function restoreSnapshot(session: VmxraySession): Promise<void> {
+  const [file] = (await vscode.window.showOpenDialog({ filters: snapshotFilter() })) ?? [];
+  if (!file) return;
+  const path = file.scheme === 'file' ? file.fsPath : file.toString();
+  await session.request('vmxray/restoreSnapshot', { threadId: session.threadId, path });
+}
+
 /** The run up to now as a file that vmxray replay and the launch attribute replay take. */
 export async function saveRecording(session: VmxraySession): Promise<void> {
   const { text } = await session.request('vmxray/recording');

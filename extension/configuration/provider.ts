@@ -106,10 +106,11 @@ function withAbsolutePaths(
   configuration: vscode.DebugConfiguration,
   change: (path: string) => string,
 ): vscode.DebugConfiguration {
-  const { program, modules, guests, symbols, machine, replay } = configuration;
+  const { program, modules, guests, symbols, machine, replay, snapshot } = configuration;
   const resolved = { ...configuration };
   if (typeof program === 'string') resolved.program = change(program);
   if (typeof replay === 'string') resolved.replay = change(replay);
+  if (typeof snapshot === 'string') resolved.snapshot = change(snapshot);
   if (Array.isArray(machine?.devices)) {
     const devices = machine.devices.map((one: unknown) => (typeof one === 'string' ? mapDevicePath(one, change) : one));
     resolved.machine = { ...machine, devices };

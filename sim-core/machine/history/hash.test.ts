@@ -24,6 +24,8 @@ describe('state hashes', () => {
     const shifted = new Uint8Array(103);
     shifted.set(bytes, 3);
     assert.equal(hashOf(shifted.subarray(3)), hashOf(bytes));
+    // What Node reads files into.
+    assert.equal(hashOf(Buffer.from(shifted.buffer, 3)), hashOf(bytes));
   });
 
   it('tell values apart by type and shape, but not by the order of keys', () => {

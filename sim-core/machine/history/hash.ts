@@ -45,8 +45,8 @@ export class Hash {
 
   bytes(bytes: Uint8Array): void {
     const whole = bytes.length & ~3;
-    // A copy where the bytes do not begin at a multiple of 4.
-    const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+    // A copy where the bytes do not begin at a multiple of 4; `slice` of Node's buffers makes none.
+    const aligned = bytes.byteOffset % 4 === 0 ? bytes : Uint8Array.from(bytes);
     this.words(new Int32Array(aligned.buffer, aligned.byteOffset, whole / 4));
     for (let i = whole; i < bytes.length; i++) this.word(bytes[i] as number);
     this.word(bytes.length);

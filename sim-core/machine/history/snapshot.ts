@@ -3,6 +3,7 @@
 import { OFFSET, REGION, STATE_START } from '../../state/layout.ts';
 import type { State } from '../../state/state.ts';
 import type { Machine } from '../api.ts';
+import { DEFAULT_QUANTUM } from '../machine.ts';
 import { Hash } from './hash.ts';
 import type { RecordedBoot } from './recording.ts';
 import { stateHash } from './state-hash.ts';
@@ -148,7 +149,7 @@ export function checkBoot(saved: Described, here: Described): void {
 
 /** By what people call it; absent values are the machine's defaults. */
 function described({ machine }: Described): Readonly<Record<string, string>> {
-  const { memory, cpuModel, cpus, vmx, iommu, devices, quantum = 'default', startTime = 'default' } = machine;
+  const { memory, cpuModel, cpus, vmx, iommu, devices, quantum = DEFAULT_QUANTUM, startTime = 'default' } = machine;
   const kinds = devices.map((text) => text.split(',')[0]).join(' ') || 'none';
   const values = { memory, cpuModel, cpus, vmx, iommu, devices: kinds, quantum, startTime };
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
