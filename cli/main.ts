@@ -27,11 +27,6 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
     const { run } = await import('./run.ts');
     return run(options);
   },
-  snapshot: async (args) => {
-    const options = parseSnapshotCommand(args);
-    const { saveSnapshot } = await import('./run.ts');
-    return saveSnapshot(options);
-  },
   replay: async (args) => {
     const file = parseReplay(args);
     const { replay } = await import('./replay.ts');
@@ -51,6 +46,11 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
     const options = parseGdb(args);
     const { gdb } = await import('./gdb.ts');
     return gdb(options);
+  },
+  snapshot: async (args) => {
+    const options = parseSnapshotCommand(args);
+    const { saveSnapshot } = await import('./run.ts');
+    return saveSnapshot(options);
   },
 };
 

@@ -1,6 +1,6 @@
 /**
- * What snapshots of devices are made of (plain objects, arrays, maps, sets, bigints, bytes) as JSON and bytes beside it,
- * and back. A value that JSON cannot hold is an object with one key: `$` and what it is.
+ * What snapshots of devices are made of (plain objects, arrays, maps, sets, bigints, bytes) as JSON with bytes beside
+ * it, and back. A value that JSON cannot hold is an object with one key: `$` and what it is.
  */
 
 const { POSITIVE_INFINITY, NEGATIVE_INFINITY, NaN: NOT_A_NUMBER } = Number;
