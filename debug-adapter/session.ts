@@ -8,6 +8,7 @@ import { type Place, References } from './references.ts';
 import type { SnapshotFile } from './requests/snapshots.ts';
 import { moduleOf } from './requests/sources.ts';
 import { REQUESTS } from './requests.ts';
+import { ReverseStepper } from './running/reverse-stepper.ts';
 import { type Goal, Runner, type Stop } from './running/runner.ts';
 import { Stepper } from './running/stepper.ts';
 import type { MachineFactory, Target } from './running/target.ts';
@@ -31,6 +32,8 @@ export interface Launched {
   readonly target: Target;
   readonly runner: Runner;
   readonly stepper: Stepper;
+  /** Undefined without time travel. */
+  readonly reverseStepper: ReverseStepper | undefined;
 }
 
 /**
@@ -210,7 +213,9 @@ export class Session {
       serial: (bytes) => this.serialOutput(bytes),
       futureForgotten: () => this.tellTime(target, 'This is the present now: what came after it is forgotten.'),
     });
-    this.launched = { target, runner, stepper: new Stepper(target, runner) };
+    const { history } = target;
+    const reverseStepper = history && new ReverseStepper(target, runner, history);
+    this.launched = { target, runner, stepper: new Stepper(target, runner), reverseStepper };
     this.running = false;
     this.ended = false;
     this.wasInPast = false;

@@ -10,7 +10,6 @@ import { evaluate } from '../expressions/evaluate.ts';
 import { type Node, parseExpression } from '../expressions/parser.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import type { TimelineBody } from '../protocol.ts';
-import { ReverseStepper } from '../running/reverse-stepper.ts';
 import type { Runner, Stop } from '../running/runner.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
@@ -128,10 +127,9 @@ async function restartFrame(runner: Runner, target: Target, frame: Frame): Promi
 export const timeTravelRequests: HandlerTable = {
   stepBack: handler(STEP_SHAPE, (session, { threadId, granularity }, command) => {
     session.checkRunningThread(threadId, command);
-    const history = session.history(command);
-    session.travel(command, ({ target, runner }) =>
-      new ReverseStepper(target, runner, history).step(granularity === 'instruction' ? 'instruction' : 'line'),
-    );
+    session.history(command);
+    const size = granularity === 'instruction' ? 'instruction' : 'line';
+    session.travel(command, async ({ reverseStepper }) => (await reverseStepper?.step(size)) ?? { kind: 'start' });
   }),
 
   reverseContinue: handler({ threadId: 'number' }, (session, { threadId }, command) => {

@@ -1,7 +1,7 @@
 import { Mnemonic } from 'iced-x86';
 import type { World } from '../../sim-core/machine/api.ts';
 import type { History } from '../../sim-core/machine/history/history.ts';
-import type { Position } from '../../sim-core/machine/history/position.ts';
+import { type Position, same } from '../../sim-core/machine/history/position.ts';
 import type { LineRange } from '../symbols/program.ts';
 import type { Goal, Runner, Stop } from './runner.ts';
 import type { Granularity } from './stepper.ts';
@@ -42,6 +42,8 @@ export class ReverseStepper {
   private readonly target: Target;
   private readonly runner: Runner;
   private readonly history: History;
+  /** The way to where the last step back began. */
+  private trodden: Trodden | undefined;
 
   constructor(target: Target, runner: Runner, history: History) {
     this.target = target;
@@ -51,6 +53,11 @@ export class ReverseStepper {
 
   async step(granularity: Granularity): Promise<Stop> {
     const { history } = this;
+    const near = this.onTroddenWay(granularity);
+    if (near) {
+      history.goTo(near.at);
+      return { kind: 'step' };
+    }
     let trail: Trail | undefined;
     for (const window of WINDOWS) {
       const recorder = new Recorder(this.target);
@@ -58,9 +65,10 @@ export class ReverseStepper {
       if (fromStart === 'paused') return { kind: 'paused' };
       const { places } = recorder;
       if (places.length < 2) return { kind: 'start' };
+      const { selected } = this.target.machine;
+      this.trodden = { places, fromStart, processor: selected, changes: this.target.changes };
       trail = new Trail(this.target, places, fromStart);
-      const end = granularity === 'instruction' ? trail.previous(places.length - 1) : trail.previousLine();
-      const place = end === undefined ? undefined : places[end];
+      const place = trail.end(granularity);
       if (place) {
         history.goTo(place.at);
         return { kind: 'step' };
@@ -70,6 +78,17 @@ export class ReverseStepper {
     if (trail?.obstacle) return this.passOver(trail, trail.obstacle, granularity);
     history.goTo(history.start);
     return { kind: 'start' };
+  }
+
+  /** Where a step back from a place on the way to the last one ends, if that can be told from what is known of it. */
+  private onTroddenWay(granularity: Granularity): Place | undefined {
+    const { trodden, target } = this;
+    const { selected, rewindable } = target.machine;
+    if (!trodden || trodden.processor !== selected || trodden.changes !== target.changes) return undefined;
+    const here = rewindable.position;
+    const index = trodden.places.findLastIndex(({ at }) => same(at, here));
+    if (index < 1) return undefined;
+    return new Trail(target, trodden.places.slice(0, index + 1), trodden.fromStart).end(granularity);
   }
 
   /** Goes on behind a call, a VM exit or an interrupt that is longer than what was looked at. */
@@ -94,6 +113,14 @@ export class ReverseStepper {
     }
     return line.start === pc && line.isStatement ? { kind: 'step' } : this.step('line');
   }
+}
+
+/** Places of a processor that a search has come by. @property changes by hand until then. */
+interface Trodden {
+  readonly places: readonly Place[];
+  readonly fromStart: boolean;
+  readonly processor: number;
+  readonly changes: number;
 }
 
 /** Something hidden that leads to a place and began too long ago. */
@@ -174,6 +201,12 @@ class Trail {
     this.target = target;
     this.places = places;
     this.isAll = isAll;
+  }
+
+  /** Where a step back from the last place ends; undefined: further back. */
+  end(granularity: Granularity): Place | undefined {
+    const end = granularity === 'instruction' ? this.previous(this.places.length - 1) : this.previousLine();
+    return end === undefined ? undefined : this.places[end];
   }
 
   private place(index: number): Place {

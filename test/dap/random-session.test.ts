@@ -6,8 +6,9 @@ import { sendAtRandom, settle } from './random-session.ts';
 import { firstVmm } from './sample.ts';
 
 /** VMXRAY_SEED and VMXRAY_REQUESTS make it another, or a longer one. */
-const SEED = Number(process.env['VMXRAY_SEED'] ?? 1);
-const REQUESTS = Number(process.env['VMXRAY_REQUESTS'] ?? 250);
+const { VMXRAY_SEED = '1', VMXRAY_REQUESTS = '250' } = process.env;
+const SEED = Number(VMXRAY_SEED);
+const REQUESTS = Number(VMXRAY_REQUESTS);
 const CLIENTS = 3;
 /** Id of answers that say that the adapter made a mistake. */
 const INTERNAL = 1007;

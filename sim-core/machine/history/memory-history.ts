@@ -8,6 +8,7 @@ import { REGION, STATE_START } from '../../state/layout.ts';
 import type { State } from '../../state/state.ts';
 
 const PAGE = 4096;
+const WORD = 4;
 
 /** Linear memory's pages by number, as they were at a mark. */
 type Pages = Map<number, Uint8Array>;
@@ -125,12 +126,13 @@ export class MemoryHistory implements WriteWatch {
   /** Saves what has changed in the compared ranges since the last mark for it. */
   private compare(): void {
     for (const { first, copy } of this.compared) {
-      for (let at = 0; at < copy.length; at += PAGE) {
-        const now = this.page(first + at / PAGE);
-        const before = copy.subarray(at, at + PAGE);
-        if (equal(now, before)) continue;
-        this.keep(first + at / PAGE, before.slice());
-        before.set(now);
+      const now = words(this.range(first, copy.length));
+      const before = words(copy);
+      for (let word = 0; word < before.length; word++) {
+        if (now[word] === before[word]) continue;
+        const at = Math.floor((word * WORD) / PAGE) * PAGE;
+        this.keep(first + at / PAGE, copy.slice(at, at + PAGE));
+        copy.set(this.page(first + at / PAGE), at);
       }
     }
   }
@@ -157,10 +159,5 @@ export class MemoryHistory implements WriteWatch {
   }
 }
 
-/** Whether two pages are the same; both start at multiples of 4. */
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  const x = new Uint32Array(a.buffer, a.byteOffset, a.length / 4);
-  const y = new Uint32Array(b.buffer, b.byteOffset, b.length / 4);
-  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
-  return true;
-}
+/** Bytes of whole pages as numbers of 4 bytes. */
+const words = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / WORD);
