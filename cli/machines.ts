@@ -38,6 +38,7 @@ export interface Started {
 /** Boots the image, or goes on from the snapshot. @throws UsageError, ImageError */
 export async function startMachine(options: RunOptions): Promise<Started> {
   const started = options.snapshot === undefined ? boot(options) : await goOn(options, options.snapshot);
+  started.machine.onDeviceComplaint = (text) => process.stderr.write(`vmxray: ${text}\n`);
   if (options.debugConsole) started.machine.onDebugConsole = (byte) => process.stderr.write(Uint8Array.of(byte));
   return started;
 }

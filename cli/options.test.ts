@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseDap, parseGdb, parseMemory, parseRun, UsageError } from './options.ts';
 
 describe('command line', () => {
@@ -79,10 +81,7 @@ describe('command line', () => {
 
   it('starts firmware in place of an image', () => {
     const options = parseRun(['--bios', 'bios.bin', '--cdrom', 'a.iso', '--debug-console']);
-    assert.deepEqual(
-      [options.image, options.format, options.devices],
-      ['bios.bin', 'firmware', ['virtio-blk,file=a.iso']],
-    );
+    assert.deepEqual([options.image, options.format, options.devices], ['bios.bin', 'firmware', ['ide-cd,file=a.iso']]);
     assert.equal(options.debugConsole, true);
     assert.throws(() => parseRun(['--bios', 'bios.bin', 'kernel']), /give that to --disk/);
   });
@@ -131,6 +130,21 @@ describe('command line', () => {
     assert.throws(() => parseGdb(['a.elf', '--port', '99999']), UsageError);
     assert.throws(() => parseGdb(['a.elf', '--verify']), /--verify has no meaning/);
     assert.throws(() => parseGdb([]), /gdb needs an image/);
+  });
+
+  it('takes an ISO image for a disc in a CD-ROM drive, unless a format says otherwise', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vmxray-iso-'));
+    try {
+      const file = join(folder, 'a.iso');
+      const bytes = Buffer.alloc(0x9000);
+      bytes.write('CD001', 0x8001);
+      writeFileSync(file, bytes);
+      const { format, devices } = parseRun([file, '--cdrom', 'b.iso']);
+      assert.deepEqual([format, devices], ['firmware', ['ide-cd,file=b.iso', `ide-cd,file=${file}`]]);
+      assert.equal(parseRun([file, '--format', 'flat']).image, file);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it('boots a disk without an image by the SeaBIOS that is installed, or says what to install', () => {

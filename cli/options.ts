@@ -1,6 +1,6 @@
 /** The command line of `vmxray`. */
 
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { MODEL_NAMES } from '../sim-core/cpu/models.ts';
 import { IMAGE_FORMATS, type ImageFormat } from '../sim-core/loaders/boot-request.ts';
@@ -103,7 +103,7 @@ export const HELP = `Usage: vmxray <command> [options]
                                 options behind commas, as in edu,dma_mask=0xffffffff
     --disk FILE                 disk image for a virtio-blk device; what the guest writes is forgotten
                                 (to keep it: --device virtio-blk,file=FILE,write=on)
-    --cdrom FILE                the same for an ISO image that can also start from a disk, as grub-mkrescue makes them
+    --cdrom FILE                ISO image in a CD-ROM drive; an ISO image in place of a kernel means the same
     --bios FILE                 start this PC firmware (SeaBIOS's bios-256k.bin) in place of an image: it boots the
                                 disk; without an image the SeaBIOS of Debian's package seabios does
     --debug-console             show on standard error what guests write to ports E9h and 402h
@@ -259,11 +259,30 @@ function withFirmware(values: RunValues, positionals: readonly string[]): RunVal
   return { ...values, bios };
 }
 
-function runOptions(command: string, given: RunValues, positionals: readonly string[]): RunOptions {
-  const values = withFirmware(given, positionals);
+/** ISO 9660's mark in the first volume descriptor. */
+const ISO_MARK = { offset: 0x8001, text: 'CD001' } as const;
+
+/** What cannot be read is for others to complain about. */
+function isIso(file: string): boolean {
+  try {
+    const bytes = Buffer.alloc(ISO_MARK.text.length);
+    const descriptor = openSync(file, 'r');
+    readSync(descriptor, bytes, 0, bytes.length, ISO_MARK.offset);
+    closeSync(descriptor);
+    return bytes.toString('latin1') === ISO_MARK.text;
+  } catch {
+    return false;
+  }
+}
+
+function runOptions(command: string, first: RunValues, words: readonly string[]): RunOptions {
+  // An ISO image is no kernel: firmware starts it from a CD-ROM drive.
+  const isDisc = first.bios === undefined && first.format === 'auto' && words.length === 1 && isIso(words[0] ?? '');
+  const positionals = isDisc ? [] : words;
+  const values = withFirmware(isDisc ? { ...first, cdrom: [...first.cdrom, ...words] } : first, positionals);
   if (values.snapshot !== undefined) refuseMachine(values);
-  const [first, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
-  const image = first ?? (values.snapshot === undefined ? undefined : '');
+  const [leading, ...rest] = values.bios === undefined ? positionals : [values.bios, ...positionals];
+  const image = leading ?? (values.snapshot === undefined ? undefined : '');
   if (image === undefined) throw new UsageError(`${command} needs an image: vmxray ${command} kernel.elf`);
   if (rest.length > 0) {
     throw new UsageError(
@@ -289,7 +308,11 @@ function runOptions(command: string, given: RunValues, positionals: readonly str
     cpu: values.cpu,
     cpus,
     quantum: positive('--quantum', values.quantum, true),
-    devices: [...values.device, ...[...values.disk, ...values.cdrom].map((file) => `virtio-blk,file=${file}`)],
+    devices: [
+      ...values.device,
+      ...values.disk.map((file) => `virtio-blk,file=${file}`),
+      ...values.cdrom.map((file) => `ide-cd,file=${file}`),
+    ],
     debugConsole: values['debug-console'],
     startTime: values['start-time'] === undefined ? undefined : parseTime(values['start-time']),
     iommu: values.iommu,

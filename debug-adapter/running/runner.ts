@@ -120,6 +120,7 @@ export class Runner {
     };
     machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
     machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
+    machine.onDeviceComplaint = (text) => this.tell(`${text}\n`);
     machine.onStaleUse = (use) => this.afterStaleUse(use);
     machine.onSample = () => {
       if (performance.now() <= this.sliceEnd) return;

@@ -4,9 +4,9 @@ const ADVICE = {
   'compressed-image': 'Unpack it and give the program inside.',
   'boot-protocol': 'Give a Linux bzImage, a multiboot or PVH kernel, or an ELF file.',
   'firmware-boot':
-    'Start it by firmware: vmxray run --bios bios-256k.bin --disk FILE, or in a launch configuration "program": ' +
-    '".../bios-256k.bin", "format": "firmware" and the device virtio-blk,file=FILE (Debian has SeaBIOS in the package ' +
-    'seabios, in /usr/share/seabios); or give the kernel inside.',
+    'Start it by firmware: vmxray run --disk FILE, or --cdrom FILE for an ISO image; in a launch configuration "program": ' +
+    '".../bios-256k.bin", "format": "firmware" and the device virtio-blk,file=FILE or ide-cd,file=FILE (Debian has the ' +
+    'firmware in the package seabios, in /usr/share/seabios); or give the kernel inside.',
   'not-an-elf':
     'Give a Linux bzImage, a multiboot or PVH kernel, or a statically linked x86 ELF file; for raw machine code say --format flat ' +
     'or "format": "flat" (it is loaded at 1 MiB and starts in 32-bit protected mode).',

@@ -139,6 +139,9 @@ export interface Machine {
   /** Told how many cycles all processors wait in HLT, MWAIT or for a start-up, before what wakes one of them. */
   onSleep: ((cycles: number) => void) | undefined;
 
+  /** Told in words when the guest has done something to a device that it cannot work with. */
+  onDeviceComplaint: ((text: string) => void) | undefined;
+
   /** What time travel (history/history.ts) works on. */
   readonly rewindable: Rewindable;
 

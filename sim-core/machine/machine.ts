@@ -117,6 +117,7 @@ class SimulatedMachine implements Machine, Rewindable {
   onStaleUse: ((use: StaleUse) => boolean) | undefined;
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;
   onSleep: ((cycles: number) => void) | undefined;
+  onDeviceComplaint: ((text: string) => void) | undefined;
   onWatch: ((hits: readonly WatchHit[]) => boolean) | undefined;
   private readonly platform: Platform;
   private readonly processor: Processor;
@@ -170,6 +171,7 @@ class SimulatedMachine implements Machine, Rewindable {
         onDmaFault: (fault) => {
           if (this.onDmaFault?.(fault)) this.stopWith({ kind: 'dmaFault', fault });
         },
+        onDeviceComplaint: (text) => this.onDeviceComplaint?.(text),
         // Who interrupts another processor mostly waits for what that does.
         onInterprocessorInterrupt: () => this.logical.yieldTurn(),
         onMemoryMapChange: () => this.forgetMappings(),

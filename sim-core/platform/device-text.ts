@@ -7,10 +7,12 @@ import type { DiskImage } from './virtio/disk.ts';
 /** Options that each kind of device takes. */
 const OPTIONS: Readonly<Record<DeviceKind, readonly string[]>> = {
   edu: ['dma_mask'],
-  'virtio-blk': ['file', 'write', 'readonly'],
-  'virtio-console': [],
-  'virtio-net': [],
-  'virtio-rng': ['seed'],
+  'ide-cd': ['file'],
+  'ide-hd': ['file', 'write'],
+  'virtio-blk': ['file', 'write', 'readonly', 'packed'],
+  'virtio-console': ['packed'],
+  'virtio-net': ['packed'],
+  'virtio-rng': ['seed', 'packed'],
 };
 
 /** What devices are given from outside. */
@@ -48,8 +50,8 @@ function numberOf(option: string, text: string): bigint {
   return BigInt(text);
 }
 
-function flagOf({ options }: DeviceText, option: string): boolean {
-  const text = options.get(option) ?? 'off';
+function flagOf({ options }: DeviceText, option: string, otherwise: 'on' | 'off' = 'off'): boolean {
+  const text = options.get(option) ?? otherwise;
   if (text !== 'on' && text !== 'off') throw new RangeError(`'${option}=${text}': give on or off`);
   return text === 'on';
 }
@@ -57,9 +59,9 @@ function flagOf({ options }: DeviceText, option: string): boolean {
 /** The file of a device that needs one. @throws RangeError */
 export function diskFileOf(text: string): string | undefined {
   const { kind, options } = parse(text);
-  if (kind !== 'virtio-blk') return undefined;
+  if (!OPTIONS[kind].includes('file')) return undefined;
   const file = options.get('file');
-  if (!file) throw new RangeError('virtio-blk needs a disk image: virtio-blk,file=disk.img');
+  if (!file) throw new RangeError(`${kind} needs a disk image: ${kind},file=disk.img`);
   return file;
 }
 
@@ -69,18 +71,23 @@ export function parseDevice(text: string, resources: DeviceResources): DeviceCon
   const { kind, options } = device;
   const mask = options.get('dma_mask');
   const seed = options.get('seed');
+  const packed = flagOf(device, 'packed', 'on');
   switch (kind) {
     case 'edu':
       return mask === undefined ? { kind } : { kind, dmaMask: numberOf('dma_mask', mask) };
+    case 'ide-cd':
+      return { kind, disk: resources.disk(diskFileOf(text) ?? '') };
+    case 'ide-hd':
+      return { kind, disk: resources.disk(diskFileOf(text) ?? ''), writeThrough: flagOf(device, 'write') };
     case 'virtio-blk': {
       const disk = resources.disk(diskFileOf(text) ?? '');
-      return { kind, disk, writeThrough: flagOf(device, 'write'), readOnly: flagOf(device, 'readonly') };
+      return { kind, packed, disk, writeThrough: flagOf(device, 'write'), readOnly: flagOf(device, 'readonly') };
     }
     case 'virtio-console':
-      return { kind, port: resources.console?.() ?? new ConsolePort() };
+      return { kind, packed, port: resources.console?.() ?? new ConsolePort() };
     case 'virtio-net':
-      return { kind };
+      return { kind, packed };
     case 'virtio-rng':
-      return seed === undefined ? { kind } : { kind, seed: numberOf('seed', seed) };
+      return seed === undefined ? { kind, packed } : { kind, packed, seed: numberOf('seed', seed) };
   }
 }

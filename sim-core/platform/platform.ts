@@ -48,6 +48,8 @@ export interface PlatformCallbacks {
   onReset(): void;
   /** An access of a device was refused: by the IOMMU, or because nothing is at its address. */
   onDmaFault?(fault: DmaFault): void;
+  /** The guest has done something to a device that it cannot work with: words for people. */
+  onDeviceComplaint?(text: string): void;
   /** A processor has sent an interrupt to another one. */
   onInterprocessorInterrupt?(): void;
   /** Devices moved in physical address space: whatever caches where RAM is must forget it. */
@@ -179,7 +181,12 @@ export class Platform implements TimedDevice {
       this.lpc.setPirq(pirq, asserted);
       this.ioApic.setPin(FIRST_PCI_GSI + pirq, asserted);
     });
-    this.devices = makeDevices(config.devices ?? [], { clock, deadlineChanged: () => this.checkDeadline() });
+    this.devices = makeDevices(config.devices ?? [], {
+      clock,
+      deadlineChanged: () => this.checkDeadline(),
+      line: (number) => this.line(number),
+      complain: (text) => callbacks.onDeviceComplaint?.(text),
+    });
     this.timers = [...this.apics.all, this.hpet, this.rtc, this.acpi, ...this.devices];
     this.testDevice = config.testDevice ? new TestDevice((line, asserted) => this.setInput(line, asserted)) : undefined;
     this.ports = this.mapPorts(callbacks);
@@ -297,6 +304,9 @@ export class Platform implements TimedDevice {
     map.map(ACPI_PORTS.start, ACPI_PORTS.size, this.timed(this.acpi), 'any');
     map.map(FW_CFG_PORTS.start, FW_CFG_PORTS.size, this.firmware.fwCfg, 'any');
     if (this.testDevice) for (const [first, count] of TestDevice.ports) map.map(first, count, this.testDevice, 'any');
+    for (const { legacyPorts = [] } of this.devices) {
+      for (const { first, count, device } of legacyPorts) map.map(first, count, device, 'any');
+    }
     const debugConsole = new DebugConsole((byte) => callbacks.onDebugConsole?.(byte));
     for (const port of DebugConsole.ports) map.map(port, 1, debugConsole);
     return map;

@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
+import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
 
 export interface Kernel {
   readonly name: string;
@@ -151,6 +152,20 @@ export const KERNELS: readonly Kernel[] = [
     qemuMachine: ['-M', 'q35', '-device', 'pc-testdev'],
     qemu: [],
     bochs: 'Bochs has no pc-testdev',
+  },
+  {
+    name: 'ata32',
+    devices: [
+      { kind: 'ide-hd', disk: memoryImage(new Uint8Array(8 * 2 ** 20)) },
+      { kind: 'ide-cd', disk: memoryImage(new Uint8Array(2 ** 20)) },
+    ],
+    qemuMachine: [
+      ...['-drive', 'if=ide,index=0,driver=null-co,size=8M,read-zeroes=on,snapshot=on'],
+      ...['-drive', 'if=ide,index=1,media=cdrom,driver=null-co,size=1M,read-zeroes=on'],
+    ],
+    // It takes the event's header for no part of the data behind the length, and keeps sense data that it has told.
+    qemu: ['GET EVENT STATUS NOTIFICATION: a medium event of 4 bytes', 'REQUEST SENSE: telling it ends it'],
+    bochs: 'its drives are those that it boots from',
   },
   {
     name: 'timers32',

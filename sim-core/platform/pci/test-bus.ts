@@ -17,7 +17,17 @@ export class TestBus {
   readonly dma: DmaBus;
   readonly bus: PciBus;
   now = 0;
-  readonly environment: DeviceEnvironment = { clock: { cycles: () => this.now }, deadlineChanged: () => {} };
+  readonly complaints: string[] = [];
+  /** Levels of ISA interrupts, by number. */
+  readonly lines: boolean[] = [];
+  readonly environment: DeviceEnvironment = {
+    clock: { cycles: () => this.now },
+    deadlineChanged: () => {},
+    complain: (text) => void this.complaints.push(text),
+    line: (irq) => (asserted) => {
+      this.lines[irq] = asserted;
+    },
+  };
 
   constructor() {
     this.dma = new DmaBus(this.physical, (message) => this.messages.push(message) > 0);

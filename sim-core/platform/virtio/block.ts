@@ -1,7 +1,7 @@
 /** The virtio block device (virtio 1.2, section 5.2). */
 
+import type { Chain } from './chain.ts';
 import { CopyOnWriteDisk, type DiskImage } from './disk.ts';
-import type { Chain } from './queue.ts';
 import type { VirtioDevice, VirtioModel } from './transport.ts';
 
 const SECTOR = 512;

@@ -1,44 +1,31 @@
-/** The split virtqueue (virtio 1.2, section 2.7). Every access to memory goes through the function's DMA. */
+/** A virtqueue, whichever format its ring has. Every access to memory goes through the function's DMA. */
 
 import type { PciFunction } from '../pci/function.ts';
+import {
+  type Chain,
+  DESCRIPTOR,
+  type Descriptor,
+  QUEUE_FEATURE,
+  type QueueState,
+  type Ring,
+  type RingQueue,
+  total,
+} from './chain.ts';
+import { PackedRing } from './packed-ring.ts';
+import { SplitRing } from './split-ring.ts';
 
-const DESCRIPTOR = { size: 16, next: 1, write: 2, indirect: 4 } as const;
-const NO_INTERRUPT = 1;
-/** Bytes that a chain may have altogether: more is nonsense that would only take memory here. */
-const LARGEST_CHAIN = 1 << 24;
+/** Descriptors of an indirect table at most: as many as the largest queue of the specification has. */
+const LARGEST_TABLE = 1 << 15;
 
-/** A buffer in the driver's memory. */
-interface Segment {
-  readonly address: bigint;
-  readonly length: number;
-}
-
-/** What the driver has put into the queue as one: bytes for the device, then room for its answer. */
-export interface Chain {
-  readonly head: number;
-  readonly readable: readonly Segment[];
-  readonly writable: readonly Segment[];
-}
-
-export interface QueueState {
-  size: number;
-  vector: number;
-  enabled: boolean;
-  descriptors: bigint;
-  driver: bigint;
-  device: bigint;
-  /** Index of the next entry of the available ring to be looked at, and of the used ring to be filled; 16 bits. */
-  available: number;
-  used: number;
-}
-
-const total = (segments: readonly Segment[]): number => segments.reduce((sum, { length }) => sum + length, 0);
-
-export class Virtqueue {
+export class Virtqueue implements RingQueue {
   private readonly memory: PciFunction;
+  private readonly split = new SplitRing(this);
+  private readonly packed = new PackedRing(this);
   readonly largest: number;
-  /** The queue is not as the specification wants it, or its memory cannot be reached: the transport looks at it. */
-  isBroken = false;
+  /** Why the queue is not as the specification wants it, or its memory cannot be reached: the transport looks at it. */
+  problem: string | undefined;
+  /** Features that the driver has accepted. */
+  features = 0n;
   state: QueueState;
 
   constructor(memory: PciFunction, largest: number) {
@@ -49,69 +36,68 @@ export class Virtqueue {
 
   private initial(): QueueState {
     return {
-      size: this.largest,
-      vector: 0xffff,
-      enabled: false,
-      descriptors: 0n,
-      driver: 0n,
-      device: 0n,
-      available: 0,
-      used: 0,
+      ...{ size: this.largest, vector: 0xffff, enabled: false, descriptors: 0n, driver: 0n, device: 0n },
+      ...{ available: 0, used: 0, availableWrap: true, usedWrap: true },
     };
   }
 
   reset(): void {
-    this.isBroken = false;
+    this.problem = undefined;
+    this.features = 0n;
     this.state = this.initial();
   }
 
-  private read(address: bigint, length: number): DataView | undefined {
-    const bytes = this.memory.dmaRead(address, length);
-    return bytes ? new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) : this.fail();
+  has(feature: bigint): boolean {
+    return (this.features & feature) !== 0n;
   }
 
-  private write(address: bigint, bytes: Uint8Array): boolean {
+  private get ring(): Ring {
+    return this.has(QUEUE_FEATURE.packed) ? this.packed : this.split;
+  }
+
+  // For the rings
+
+  read(address: bigint, length: number): DataView | undefined {
+    const bytes = this.memory.dmaRead(address, length);
+    if (bytes) return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return this.fail(`0x${address.toString(16)} cannot be read`);
+  }
+
+  write(address: bigint, bytes: Uint8Array): boolean {
     if (this.memory.dmaWrite(address, bytes)) return true;
-    this.fail();
+    this.fail(`0x${address.toString(16)} cannot be written`);
     return false;
   }
 
-  private fail(): undefined {
-    this.isBroken = true;
+  write16(address: bigint, value: number): boolean {
+    return this.write(address, Uint8Array.of(value & 0xff, (value >> 8) & 0xff));
+  }
+
+  fail(problem: string): undefined {
+    this.problem ??= problem;
     return undefined;
   }
 
-  /** The next chain; undefined when the driver has given no more, or the queue is broken. */
-  take(): Chain | undefined {
-    const { state } = this;
-    if (!state.enabled || this.isBroken) return undefined;
-    const index = this.read(state.driver + 2n, 2)?.getUint16(0, true);
-    if (index === undefined || index === state.available) return undefined;
-    const slot = BigInt(state.available % state.size);
-    const head = this.read(state.driver + 4n + 2n * slot, 2)?.getUint16(0, true);
-    if (head === undefined) return undefined;
-    state.available = (state.available + 1) & 0xffff;
-    return this.follow(head);
+  /** The table that an indirect descriptor leads to. */
+  table({ address, length }: Descriptor): DataView | undefined {
+    if (!this.has(QUEUE_FEATURE.indirect)) return this.fail('an indirect descriptor, which was not negotiated');
+    const count = length / DESCRIPTOR.size;
+    if (count < 1 || count > LARGEST_TABLE || !Number.isInteger(count)) {
+      return this.fail(`an indirect table of ${length} bytes`);
+    }
+    return this.read(address, length);
   }
 
-  private follow(head: number): Chain | undefined {
-    const readable: Segment[] = [];
-    const writable: Segment[] = [];
-    for (let index = head, count = 0; ; count++) {
-      // A chain longer than the queue is a loop; indirect descriptors were not offered.
-      if (index >= this.state.size || count >= this.state.size) return this.fail();
-      const descriptor = this.read(this.state.descriptors + BigInt(DESCRIPTOR.size * index), DESCRIPTOR.size);
-      if (!descriptor) return undefined;
-      const flags = descriptor.getUint16(12, true);
-      const outOfOrder = (flags & DESCRIPTOR.write) === 0 && writable.length > 0;
-      if (flags & DESCRIPTOR.indirect || outOfOrder) return this.fail();
-      const segment = { address: descriptor.getBigUint64(0, true), length: descriptor.getUint32(8, true) };
-      (flags & DESCRIPTOR.write ? writable : readable).push(segment);
-      if ((flags & DESCRIPTOR.next) === 0) break;
-      index = descriptor.getUint16(14, true);
-    }
-    if (total(readable) + total(writable) > LARGEST_CHAIN) return this.fail();
-    return { head, readable, writable };
+  // For the device
+
+  /** The next chain; undefined when the driver has given no more, or the queue is broken. */
+  take(): Chain | undefined {
+    return this.state.enabled && this.problem === undefined ? this.ring.take() : undefined;
+  }
+
+  /** Gives a chain back, so many bytes written. @returns whether the driver wants an interrupt */
+  complete(chain: Chain, written: number): boolean {
+    return this.problem === undefined && this.ring.complete(chain, written);
   }
 
   /** All bytes that the driver gives; undefined when the queue is broken. */
@@ -141,21 +127,5 @@ export class Virtqueue {
       if (from < to) this.write(address + BigInt(from - start), bytes.subarray(from - offset, to - offset));
       start += length;
     }
-  }
-
-  /** Gives a chain back, so many bytes written. @returns whether the driver wants an interrupt */
-  complete(chain: Chain, written: number): boolean {
-    const { state } = this;
-    const entry = new DataView(new ArrayBuffer(8));
-    entry.setUint32(0, chain.head, true);
-    entry.setUint32(4, written, true);
-    if (this.isBroken) return false;
-    this.write(state.device + 4n + 8n * BigInt(state.used % state.size), new Uint8Array(entry.buffer));
-    state.used = (state.used + 1) & 0xffff;
-    const index = new DataView(new ArrayBuffer(2));
-    index.setUint16(0, state.used, true);
-    this.write(state.device + 2n, new Uint8Array(index.buffer));
-    const flags = this.read(state.driver, 2)?.getUint16(0, true) ?? NO_INTERRUPT;
-    return (flags & NO_INTERRUPT) === 0;
   }
 }

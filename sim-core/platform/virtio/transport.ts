@@ -2,7 +2,8 @@
 
 import type { DeviceEnvironment, PciDevice } from '../pci/device.ts';
 import { type BarDevice, PciFunction } from '../pci/function.ts';
-import { type Chain, type QueueState, Virtqueue } from './queue.ts';
+import { type Chain, QUEUE_FEATURE, type QueueState } from './chain.ts';
+import { Virtqueue } from './queue.ts';
 
 const VENDOR = 0x1af4;
 const FIRST_DEVICE_ID = 0x1040;
@@ -127,6 +128,11 @@ function addStructure(to: PciFunction, type: number, offset: number, length: num
   return at;
 }
 
+export interface VirtioOptions {
+  /** Offer packed rings. Default true. */
+  readonly packed?: boolean;
+}
+
 export class VirtioDevice implements PciDevice, BarDevice {
   readonly function: PciFunction;
   readonly queues: readonly Virtqueue[];
@@ -137,11 +143,12 @@ export class VirtioDevice implements PciDevice, BarDevice {
   private state: TransportState;
 
   /** @param device number on bus 0 */
-  constructor(model: VirtioModel, device: number, environment: DeviceEnvironment) {
+  constructor(model: VirtioModel, device: number, environment: DeviceEnvironment, options: VirtioOptions = {}) {
     this.model = model;
     this.environment = environment;
     // DMA goes by the IOMMU like every device's, which drivers must be told.
-    this.features = model.features | FEATURE.version1 | FEATURE.accessPlatform;
+    const common = FEATURE.version1 | FEATURE.accessPlatform | QUEUE_FEATURE.indirect | QUEUE_FEATURE.eventIndex;
+    this.features = model.features | common | (options.packed === false ? 0n : QUEUE_FEATURE.packed);
     const identity = {
       vendor: VENDOR,
       device: FIRST_DEVICE_ID + model.id,
@@ -254,12 +261,12 @@ export class VirtioDevice implements PciDevice, BarDevice {
     if (this.queue) this.queue.state.vector = this.checkedVector(value);
   }
 
-  /** A size is a power of two up to the largest; others are not taken. */
+  /** A size is at most the largest, and that of a split ring a power of two; others are not taken. */
   private setSize(value: number): void {
     const { queue } = this;
-    if (queue && !queue.state.enabled && value <= queue.largest && Number.isInteger(Math.log2(value))) {
-      queue.state.size = value;
-    }
+    const isPacked = (this.state.driverFeatures & QUEUE_FEATURE.packed) !== 0n;
+    const fits = isPacked ? value > 0 : Number.isInteger(Math.log2(value));
+    if (queue && !queue.state.enabled && value <= queue.largest && fits) queue.state.size = value;
   }
   private enable(value: number): void {
     if (this.queue && value === 1) this.queue.state.enabled = true;
@@ -275,6 +282,7 @@ export class VirtioDevice implements PciDevice, BarDevice {
     const good = (driverFeatures & ~this.features) === 0n && (driverFeatures & FEATURE.version1) !== 0n;
     const kept = value | (status & STATUS.needsReset);
     this.state.status = good ? kept : kept & ~STATUS.featuresOk;
+    for (const queue of this.queues) queue.features = driverFeatures;
     // What the world outside has sent so far can be received from now on.
     if (this.isRunning) for (const index of this.queues.keys()) this.wake(index);
   }
@@ -347,8 +355,9 @@ export class VirtioDevice implements PciDevice, BarDevice {
     if (!this.isRunning) return;
     this.model.serve(index, this);
     const queue = this.queues[index];
-    if (!queue?.isBroken) return;
-    queue.isBroken = false;
+    if (queue?.problem === undefined) return;
+    this.environment.complain?.(`${this.name}: queue ${index}: ${queue.problem}; the driver must reset the device`);
+    queue.problem = undefined;
     this.state.status |= STATUS.needsReset;
     this.signal(this.state.configurationVector, INTERRUPT.configuration);
   }
@@ -370,7 +379,10 @@ export class VirtioDevice implements PciDevice, BarDevice {
   restore(saved: VirtioState): void {
     const copy = structuredClone(saved);
     this.state = copy.transport;
-    for (const [at, queue] of this.queues.entries()) queue.state = copy.queues[at] ?? queue.state;
+    for (const [at, queue] of this.queues.entries()) {
+      queue.state = copy.queues[at] ?? queue.state;
+      queue.features = copy.transport.driverFeatures;
+    }
     this.model.restore(copy.model);
   }
 }

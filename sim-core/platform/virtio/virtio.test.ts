@@ -5,7 +5,8 @@ import { ConsolePort, VirtioConsole } from './console.ts';
 import { memoryImage } from './disk.ts';
 import { NetworkSwitch, VirtioNet } from './net.ts';
 import { VirtioRng } from './rng.ts';
-import { TestDriver } from './test-driver.ts';
+import { type QueueUse, TestDriver } from './test-driver.ts';
+import type { VirtioModel } from './transport.ts';
 
 const HEADER = 0x4000;
 const DATA = 0x5000;
@@ -33,12 +34,12 @@ describe('virtio over PCI', () => {
     assert.deepEqual(types, [1, 2, 3, 4, 5]);
   });
 
-  it('offers VERSION_1 and ACCESS_PLATFORM, and takes no features that it did not offer', () => {
+  it('offers VERSION_1, ACCESS_PLATFORM and RING_PACKED, and takes no features that it did not offer', () => {
     const driver = new TestDriver(new VirtioRng());
     driver.set('featureSelect', 1);
-    assert.equal(driver.get('feature'), 3);
+    assert.equal(driver.get('feature'), 7);
     driver.set('driverFeatureSelect', 1);
-    driver.set('driverFeature', 7);
+    driver.set('driverFeature', 0x17);
     driver.set('status', 11);
     assert.equal(driver.get('status') & 8, 0);
     driver.set('driverFeature', 1);
@@ -95,25 +96,277 @@ describe('virtio over PCI', () => {
     assert.equal(driver.test.pirqs[0], false);
   });
 
-  it('asks for a reset when a queue is garbage', () => {
-    const cases: readonly (readonly [string, (driver: TestDriver) => void])[] = [
-      ['a loop', (driver) => describeFirst(driver, 0n, 0, 1)],
-      ['an index beyond the queue', (driver) => driver.test.physical.write(driver.ring(0, 1) + 4, 2, 99)],
-      ['an indirect table', (driver) => describeFirst(driver, 0n, 0, 4)],
-      ['a buffer without memory', (driver) => describeFirst(driver, 0x7000_0000n, 16, 2)],
-      ['a buffer of 4 GiB', (driver) => describeFirst(driver, 0n, 0xffff_ffff, 2)],
+  it('asks for a reset when a queue is garbage, and says why', () => {
+    const cases: readonly (readonly [string, RegExp, (driver: TestDriver) => void])[] = [
+      ['a loop', /it is a loop/, (driver) => describeFirst(driver, 0n, 0, 1)],
+      ['an index beyond', /no descriptor 99/, (driver) => driver.test.physical.write(driver.ring(0, 1) + 4, 2, 99)],
+      ['an indirect table', /was not negotiated/, (driver) => describeFirst(driver, 0n, 0, 4)],
+      ['no memory', /0x70000000 cannot be written/, (driver) => describeFirst(driver, 0x7000_0000n, 16, 2)],
+      ['a buffer of 4 GiB', /4294967295 bytes/, (driver) => describeFirst(driver, 0n, 0xffff_ffff, 2)],
     ];
-    for (const [name, spoil] of cases) {
+    for (const [name, message, spoil] of cases) {
       const driver = new TestDriver(new VirtioRng()).start();
       spoil(driver);
       driver.test.physical.write(driver.ring(0, 1) + 2, 2, 1);
       driver.notify(0);
       assert.equal(driver.get('status') & 0x40, 0x40, name);
+      assert.match(driver.test.complaints.join(), /^virtio-rng: queue 0: .*; the driver must reset the device$/);
+      assert.match(driver.test.complaints.join(), message, name);
       driver.start();
       assert.equal(driver.get('status'), 15, `${name}: a reset makes it usable`);
     }
   });
+
+  it('asks for a reset when more chains are available than there are descriptors', () => {
+    const driver = new TestDriver(new VirtioRng()).start();
+    driver.test.physical.write(driver.ring(0, 1) + 2, 2, 9);
+    driver.notify(0);
+    assert.match(driver.test.complaints.join(), /9 chains are available in a queue of 8/);
+  });
 });
+
+const TABLE = 0x8000;
+
+/** A descriptor of either format at an address. */
+function putDescriptor(
+  driver: TestDriver,
+  at: number,
+  packed: boolean,
+  address: number,
+  length: number,
+  flags: number,
+): void {
+  const { physical } = driver.test;
+  physical.write64(at, BigInt(address));
+  physical.write(at + 8, 4, length);
+  physical.write(at + (packed ? 14 : 12), 2, flags);
+  physical.write(at + (packed ? 12 : 14), 2, 0);
+}
+
+describe('malformed descriptors', () => {
+  const AVAILABLE = 0x80;
+  const cases: readonly (readonly [string, RegExp, boolean, (driver: TestDriver, first: number) => void])[] = [
+    [
+      'split: a table that leads to itself',
+      /inside an indirect table/,
+      false,
+      (driver, first) => {
+        putDescriptor(driver, first, false, TABLE, 16, 4);
+        putDescriptor(driver, TABLE, false, TABLE, 16, 4);
+      },
+    ],
+    [
+      'split: a loop in a table',
+      /it is a loop/,
+      false,
+      (driver, first) => {
+        putDescriptor(driver, first, false, TABLE, 32, 4);
+        putDescriptor(driver, TABLE, false, DATA, 4, 1);
+      },
+    ],
+    [
+      'split: an indirect descriptor with a next one',
+      /that has a next one/,
+      false,
+      (driver, first) => putDescriptor(driver, first, false, TABLE, 16, 5),
+    ],
+    [
+      'split: a table of 20 bytes',
+      /of 20 bytes/,
+      false,
+      (driver, first) => putDescriptor(driver, first, false, TABLE, 20, 4),
+    ],
+    ['split: an empty table', /of 0 bytes/, false, (driver, first) => putDescriptor(driver, first, false, TABLE, 0, 4)],
+    [
+      'split: a table outside memory',
+      /0x70000000 cannot be read/,
+      false,
+      (driver, first) => putDescriptor(driver, first, false, 0x7000_0000, 16, 4),
+    ],
+    [
+      'packed: a chain that goes on where nothing is available',
+      /nothing is available/,
+      true,
+      (driver, first) => putDescriptor(driver, first, true, DATA, 4, AVAILABLE | 3),
+    ],
+    [
+      'packed: a chain without an end',
+      /longer than the queue/,
+      true,
+      (driver, first) => {
+        for (let i = 0; i < 8; i++) putDescriptor(driver, first + 16 * i, true, DATA, 4, AVAILABLE | 3);
+      },
+    ],
+    [
+      'packed: a table in a table',
+      /inside an indirect table/,
+      true,
+      (driver, first) => {
+        putDescriptor(driver, first, true, TABLE, 16, AVAILABLE | 4);
+        putDescriptor(driver, TABLE, true, TABLE, 16, 4);
+      },
+    ],
+    [
+      'packed: a buffer to be read behind one to be written',
+      /to be read is behind/,
+      true,
+      (driver, first) => {
+        putDescriptor(driver, first, true, DATA, 4, AVAILABLE | 3);
+        putDescriptor(driver, first + 16, true, DATA, 4, AVAILABLE);
+      },
+    ],
+    [
+      'packed: a buffer outside memory',
+      /0x70000000 cannot be written/,
+      true,
+      (driver, first) => putDescriptor(driver, first, true, 0x7000_0000, 4, AVAILABLE | 2),
+    ],
+  ];
+  for (const [name, message, packed, spoil] of cases) {
+    it(`${name}: the device needs a reset, and says why`, () => {
+      const driver = new TestDriver(new VirtioRng(), new TestBus(), 4, { packed, indirect: true }).start();
+      spoil(driver, driver.ring(0, 0));
+      if (!packed) driver.test.physical.write(driver.ring(0, 1) + 2, 2, 1);
+      driver.notify(0);
+      assert.equal(driver.get('status') & 0x40, 0x40);
+      assert.match(driver.test.complaints.join(), message);
+    });
+  }
+});
+
+describe('event indices', () => {
+  it('split: interrupt only at the entry that the driver waits for; the device says what it has seen', () => {
+    const driver = new TestDriver(new VirtioRng(), new TestBus(), 4, { eventIndex: true }).start();
+    const { physical } = driver.test;
+    const usedEvent = driver.ring(0, 1) + 4 + 2 * 8;
+    const availableEvent = driver.ring(0, 2) + 4 + 8 * 8;
+    physical.write(usedEvent, 2, 1);
+    driver.send(0, { address: DATA, length: 4, write: true });
+    assert.equal(driver.test.pirqs[0], false);
+    assert.equal(physical.read(availableEvent, 2), 1);
+    driver.send(0, { address: DATA, length: 4, write: true });
+    assert.equal(driver.test.pirqs[0], true);
+    assert.equal(physical.read(availableEvent, 2), 2);
+  });
+
+  it('packed: interrupt only at the descriptor and wrap counter that the driver waits for, or none, or all', () => {
+    const driver = new TestDriver(new VirtioRng(), new TestBus(), 4, { packed: true, eventIndex: true }).start();
+    const { physical } = driver.test;
+    const interrupted = (place: number, flags: number): boolean => {
+      physical.write(driver.ring(0, 1), 2, place);
+      physical.write(driver.ring(0, 1) + 2, 2, flags);
+      driver.send(0, { address: DATA, length: 4, write: true }, { address: DATA + 4, length: 4, write: true });
+      return driver.read(0x1000) === 1;
+    };
+    const WRAP = 0x8000;
+    assert.equal(interrupted(WRAP | 2, 2), false, 'places 0 and 1');
+    assert.equal(interrupted(WRAP | 3, 2), true, 'places 2 and 3');
+    assert.equal(interrupted(WRAP | 4, 1), false, 'disabled');
+    assert.equal(interrupted(0, 0), true, 'enabled');
+    assert.equal(interrupted(WRAP | 0, 2), false, 'the place of a round ago');
+    assert.equal(interrupted(2, 2), true, 'the place of this round');
+  });
+});
+
+function twoCards(use: QueueUse = {}): readonly [TestDriver, TestDriver] {
+  const test = new TestBus();
+  const network = new NetworkSwitch();
+  const drivers = [4, 5].map((slot) => {
+    const model = new VirtioNet(network);
+    const driver = new TestDriver(model, test, slot, use);
+    model.attach(driver.device);
+    return driver;
+  });
+  const [a, b] = drivers;
+  if (!a || !b) throw new Error('two cards');
+  return [a, b];
+}
+
+const USES: readonly QueueUse[] = [
+  {},
+  { indirect: true },
+  { eventIndex: true },
+  { packed: true },
+  { packed: true, indirect: true },
+  { packed: true, indirect: true, eventIndex: true },
+];
+
+for (const use of USES) {
+  const name = Object.keys(use).join(', ') || 'split';
+  const start = (model: VirtioModel, test = new TestBus(), slot = 4): TestDriver =>
+    new TestDriver(model, test, slot, use).start();
+  describe(`rings in memory: ${name}`, () => {
+    it('carry many more chains than they have room for, of one to three buffers', () => {
+      const driver = start(new VirtioRng());
+      const sizes = new Set<number>();
+      for (let i = 0; i < 40; i++) {
+        const buffers = Array.from({ length: 1 + (i % 3) }, (_, at) => ({
+          address: DATA + 64 * at,
+          length: 8 + i,
+          write: true,
+        }));
+        driver.send(0, ...buffers);
+        assert.deepEqual(driver.used(0), [i + 1, buffers.length * (8 + i)]);
+        sizes.add(driver.used(0)[1]);
+      }
+      assert.ok(sizes.size > 30);
+      assert.equal(driver.get('status'), 15, driver.test.complaints.join());
+    });
+
+    it('carry requests of a disk, and go on from a checkpoint', () => {
+      const image = Uint8Array.from({ length: 16 * SECTOR }, (_, at) => Math.floor(at / SECTOR));
+      const driver = start(new VirtioBlock({ disk: memoryImage(image) }));
+      const { physical } = driver.test;
+      const read = (sector: number): number => {
+        physical.write64(HEADER, 0n);
+        physical.write64(HEADER + 8, BigInt(sector));
+        driver.send(
+          0,
+          { address: HEADER, length: 16 },
+          { address: DATA, length: SECTOR, write: true },
+          { address: STATUS, length: 1, write: true },
+        );
+        assert.deepEqual(driver.used(0), [sector + 1, SECTOR + 1]);
+        return physical.read(DATA + SECTOR - 1, 1);
+      };
+      for (let sector = 0; sector < 7; sector++) assert.equal(read(sector), sector);
+      const saved = driver.device.snapshot();
+      driver.device.reset();
+      driver.device.restore(saved);
+      for (let sector = 7; sector < 16; sector++) assert.equal(read(sector), sector);
+    });
+
+    it('carry a console both ways', () => {
+      const port = new ConsolePort();
+      const sent: string[] = [];
+      port.onOutput = (bytes) => sent.push(text(bytes));
+      const model = new VirtioConsole(port);
+      const driver = start(model);
+      model.attach(driver.device);
+      driver.test.physical.poke(DATA, new TextEncoder().encode('hello'));
+      driver.send(1, { address: DATA, length: 2 }, { address: DATA + 2, length: 3 });
+      assert.deepEqual(sent, ['hello']);
+      driver.send(0, { address: TABLE, length: 8, write: true });
+      port.input(new TextEncoder().encode('late'));
+      driver.work();
+      assert.equal(text(driver.test.physical.peek(TABLE, 4)), 'late');
+      assert.deepEqual(driver.used(0), [1, 4]);
+    });
+
+    it('carry frames between network cards', () => {
+      const [a, b] = twoCards(use);
+      a.start();
+      b.start();
+      const frame = Uint8Array.from([0x52, 0x54, 0, 0x12, 0x34, 2, 0x52, 0x54, 0, 0x12, 0x34, 1, 8, 0, 0x77]);
+      a.test.physical.poke(DATA + 12, frame);
+      a.send(1, { address: DATA, length: 12 }, { address: DATA + 12, length: frame.length });
+      b.work();
+      b.send(0, { address: TABLE, length: 2048, write: true });
+      assert.deepEqual(b.used(0), [1, 12 + frame.length]);
+      assert.deepEqual([...b.test.physical.peek(TABLE + 12, frame.length)], [...frame]);
+    });
+  });
+}
 
 describe('virtio-blk', () => {
   const image = (): Uint8Array => Uint8Array.from({ length: 16 * SECTOR }, (_, at) => Math.floor(at / SECTOR));
@@ -233,20 +486,6 @@ describe('virtio-console', () => {
 });
 
 describe('virtio-net', () => {
-  function twoCards(): readonly [TestDriver, TestDriver] {
-    const test = new TestBus();
-    const network = new NetworkSwitch();
-    const drivers = [4, 5].map((slot) => {
-      const model = new VirtioNet(network);
-      const driver = new TestDriver(model, test, slot);
-      model.attach(driver.device);
-      return driver;
-    });
-    const [a, b] = drivers;
-    if (!a || !b) throw new Error('two cards');
-    return [a, b];
-  }
-
   it('carries a frame to the card that has its address', () => {
     const [a, b] = twoCards();
     assert.equal(a.read(0x2005), 1, 'last byte of the address');
