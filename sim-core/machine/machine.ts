@@ -285,11 +285,11 @@ class SimulatedMachine implements Machine, Rewindable {
     return { number, state, mmu, vmx, cpu };
   }
 
-  /** Who executes PAUSE waits for another processor. */
+  /** Who executes PAUSE waits for another processor, or, when all others wait, for a device. */
   private yieldingPause(pause: SlowInstruction | undefined): SlowInstruction {
     return (cpu, instruction) => {
       const outcome = pause?.(cpu, instruction) ?? NEXT.sequential;
-      if (outcome === NEXT.sequential) this.logical.yieldTurn();
+      if (outcome === NEXT.sequential && this.logical.canPass(this.cycles)) this.logical.yieldTurn();
       return outcome;
     };
   }

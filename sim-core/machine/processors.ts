@@ -106,6 +106,16 @@ export class Processors {
     return this.pass(now);
   }
 
+  /** Whether another processor may have something to do. What devices do can change that, and ends the slice. */
+  canPass(now: number): boolean {
+    for (const one of this.all) {
+      if (one === this.loaded) continue;
+      wakeByStore(one);
+      if (mayRun(one.state, now)) return true;
+    }
+    return false;
+  }
+
   /** Gives the turn to the next processor that may have something to do. @returns false when there is no other one */
   pass(now: number): boolean {
     const { all, loaded, state } = this;
