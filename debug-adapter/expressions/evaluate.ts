@@ -4,12 +4,14 @@ import { strip, type Type } from '../symbols/dwarf/types.ts';
 import type { TypedValue } from '../symbols/typed-value.ts';
 import { type Place, type Space, wrap64 } from '../worlds/memory-reference.ts';
 import type { AssignableNode, Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
-import { evaluateProgramNode, memberChain, pointerSum } from './program-values.ts';
+import { evaluateProgramNode, hasMember, memberChain, pointerSum } from './program-values.ts';
 
 /** A number, and the address space that it is an address of when the expression says one. */
 export interface Value {
-  /** @throws RequestError when it is a value of the program that is no number. */
+  /** @throws RequestError when it is a value of the program that is no whole number. */
   readonly number: bigint;
+  /** Of a computation with floating-point numbers; `number` throws then. */
+  readonly float?: number | undefined;
   readonly space?: Space | undefined;
   /** A value of the program. */
   readonly typed?: TypedValue | undefined;
@@ -67,7 +69,6 @@ const BINARY: Readonly<Record<string, (a: bigint, b: bigint) => bigint>> = {
 const UNARY: Readonly<Record<string, (a: bigint) => bigint>> = {
   '-': (a) => -a,
   '~': (a) => ~a,
-  '!': (a) => truth(a === 0n),
 };
 
 /** A value of the program as one of an expression. */
@@ -83,6 +84,67 @@ export const ofProgram = (typed: TypedValue, at: number): Value => ({
     }
   },
 });
+
+/** A floating-point number. */
+export const ofFloat = (float: number, at: number): Value => ({
+  float,
+  get number(): bigint {
+    throw errors.badExpression(`A whole number is needed, not ${float}: cast it, as in (long)`, at);
+  },
+});
+
+/** The value as a double where it is of a floating-point type. @throws RequestError where it is not there */
+export function floatIn({ float, typed }: Value, at: number): number | undefined {
+  if (float !== undefined || !typed?.isFloat) return float;
+  try {
+    return typed.float();
+  } catch (error) {
+    if (error instanceof Unavailable) throw errors.badExpression(`'${typed.expression ?? 'It'}': ${error.message}`, at);
+    throw error;
+  }
+}
+
+/** What a condition asks of a value. */
+export function isTrue(value: Value): boolean {
+  const float = floatIn(value, 0);
+  return float === undefined ? value.number !== 0n : float !== 0;
+}
+
+const FLOAT_ARITHMETIC: Readonly<Record<string, (a: number, b: number) => number>> = {
+  '+': (a, b) => a + b,
+  '-': (a, b) => a - b,
+  '*': (a, b) => a * b,
+  '/': (a, b) => a / b,
+};
+const FLOAT_COMPARISON: Readonly<Record<string, (a: number, b: number) => boolean>> = {
+  '==': (a, b) => a === b,
+  '!=': (a, b) => a !== b,
+  '<': (a, b) => a < b,
+  '<=': (a, b) => a <= b,
+  '>': (a, b) => a > b,
+  '>=': (a, b) => a >= b,
+};
+
+/** An operation of which one operand is a floating-point number; undefined when none is. */
+function floatBinary(operator: string, left: Value, right: Value, at: number): Value | undefined {
+  const [a, b] = [floatIn(left, at), floatIn(right, at)];
+  if (a === undefined && b === undefined) return undefined;
+  const operands = [a ?? Number(left.number), b ?? Number(right.number)] as const;
+  const compare = FLOAT_COMPARISON[operator];
+  if (compare) return { number: truth(compare(...operands)) };
+  const compute = FLOAT_ARITHMETIC[operator];
+  if (!compute) throw errors.badExpression(`'${operator}' needs whole numbers`, at);
+  return ofFloat(compute(...operands), at);
+}
+
+function evaluateUnary({ operator, operand, at }: Extract<Node, { kind: 'unary' }>, environment: Environment): Value {
+  const value = evaluate(operand, environment);
+  if (operator === '!') return { number: truth(!isTrue(value)) };
+  const float = floatIn(value, at);
+  if (float !== undefined && operator === '-') return ofFloat(-float, at);
+  if (float !== undefined) throw errors.badExpression(`'${operator}' needs a whole number`, at);
+  return { number: UNARY[operator]?.(value.number) ?? 0n };
+}
 
 /** Inside [ ] and u32( ) names of the program's global variables are addresses, but where a member of one is meant. */
 function forAddresses(environment: Environment): Environment {
@@ -105,7 +167,8 @@ function forAddresses(environment: Environment): Environment {
 function evaluateName({ name, at }: Extract<Node, { kind: 'name' }>, environment: Environment): Value {
   const [first = '', ...members] = name.split('.');
   const variable = name.startsWith('$') ? undefined : environment.program?.variable(first);
-  if (variable) return ofProgram(memberChain(variable, members, at), at);
+  const isMachine = variable && !hasMember(variable, members[0]) && environment.lookup(name) !== undefined;
+  if (variable && !isMachine) return ofProgram(memberChain(variable, members, at), at);
   const number = environment.lookup(name);
   if (number === undefined) throw errors.badExpression(`'${name}' is no register, field, variable or symbol`, at);
   return { number };
@@ -113,10 +176,12 @@ function evaluateName({ name, at }: Extract<Node, { kind: 'name' }>, environment
 
 function evaluateBinary(node: Extract<Node, { kind: 'binary' }>, environment: Environment): Value {
   const left = evaluate(node.left, environment);
-  if (node.operator === '&&' && left.number === 0n) return { number: 0n };
-  if (node.operator === '||' && left.number !== 0n) return { number: 1n };
+  if (node.operator === '&&' && !isTrue(left)) return { number: 0n };
+  if (node.operator === '||' && isTrue(left)) return { number: 1n };
   const right = evaluate(node.right, environment);
-  if (node.operator === '&&' || node.operator === '||') return { number: truth(right.number !== 0n) };
+  if (node.operator === '&&' || node.operator === '||') return { number: truth(isTrue(right)) };
+  const floating = floatBinary(node.operator, left, right, node.at);
+  if (floating) return floating;
   if ((node.operator === '/' || node.operator === '%') && right.number === 0n) {
     throw errors.badExpression('Division by zero', node.at);
   }
@@ -146,7 +211,9 @@ export function evaluate(node: Node, environment: Environment): Value {
     case 'name':
       return evaluateName(node, environment);
     case 'unary':
-      return { number: UNARY[node.operator]?.(evaluate(node.operand, environment).number) ?? 0n };
+      return evaluateUnary(node, environment);
+    case 'float':
+      return ofFloat(node.value, node.at);
     case 'binary':
       return evaluateBinary(node, environment);
     case 'space':
@@ -160,26 +227,34 @@ export function evaluate(node: Node, environment: Environment): Value {
   }
 }
 
+/** Changes a variable of the program; a floating-point number goes into a whole one as C does it. */
+export function assignValue(variable: TypedValue, value: Value): void {
+  const float = floatIn(value, 0);
+  if (float === undefined) variable.assign(value.number);
+  else variable.assignFloat(float);
+}
+
 /** Carries out an assignment. @returns the value assigned. @throws RequestError when it is not possible. */
-export function assign({ target, value }: Assignment, environment: Environment): bigint {
-  const { number } = evaluate(value, environment);
+export function assign({ target, value }: Assignment, environment: Environment): Value {
+  const given = evaluate(value, environment);
+  const typed = variableOf(target, environment);
+  if (typed) {
+    assignValue(typed, given);
+    return given;
+  }
+  const { number } = given;
   if (target.kind === 'memory') {
     const size = target.bytes ?? environment.wordBytes;
     const bytes = Uint8Array.from({ length: size }, (_, index) =>
       Number((wrap64(number) >> BigInt(8 * index)) & 0xffn),
     );
     environment.writeMemory(placeOf(target, environment), bytes);
-    return number;
-  }
-  const typed = variableOf(target, environment);
-  if (typed) {
-    typed.assign(number);
-    return number;
+    return given;
   }
   if (target.kind !== 'name') throw errors.badExpression('This cannot be assigned', target.at);
   const problem = environment.assign(target.name, number);
   if (problem !== undefined) throw errors.notWritable(target.name, problem);
-  return number;
+  return given;
 }
 
 /** The variable of the program that is to be assigned; undefined for registers, VMCS fields and memory. */
@@ -188,14 +263,20 @@ export function variableOf(target: AssignableNode, environment: Environment): Ty
   if (target.kind !== 'name') return evaluate(target, environment).typed;
   const [first = '', ...members] = target.name.split('.');
   const variable = target.name.startsWith('$') ? undefined : environment.program?.variable(first);
-  return variable && memberChain(variable, members, target.at);
+  if (!variable || (!hasMember(variable, members[0]) && environment.lookup(target.name) !== undefined))
+    return undefined;
+  return memberChain(variable, members, target.at);
 }
 
 /** Text of a log message. */
 export function renderTemplate(parts: readonly TemplatePart[], environment: Environment): string {
-  return parts
-    .map((part) => (typeof part === 'string' ? part : formatNumber(evaluate(part, environment).number)))
-    .join('');
+  return parts.map((part) => (typeof part === 'string' ? part : formatValue(evaluate(part, environment)))).join('');
+}
+
+/** A number of either kind. */
+export function formatValue(value: Value): string {
+  const float = floatIn(value, 0);
+  return float === undefined ? formatNumber(value.number) : String(float);
 }
 
 /** Small numbers in decimal, others in hexadecimal. */

@@ -74,6 +74,17 @@ describe('expressions', () => {
   check('u8(hpa:rcx)', 3n);
   check('0 && 1 / 0', 0n);
 
+  // Floating-point: as C computes with doubles.
+  check('1.5 + 1 == 2.5', 1n);
+  check('7 / 2.0 > 3', 1n);
+  check('1e3 == 1000', 1n);
+  check('-1.5 < rcx', 1n);
+  check('0.5 && 1', 1n);
+  check('!0.0', 1n);
+  checkError('1.5 % 2', /'%' needs whole numbers \(at column 5\)/);
+  checkError('1 + ~1.5', /'~' needs a whole number \(at column 5\)/);
+  checkError('u8(1.5)', /whole number is needed, not 1.5.*column 4/);
+
   checkError('', /value is expected, but the end is there \(at column 1\)/);
   checkError('1 +', /value is expected.*column 4/);
   checkError('1 2', /operator or the end.*'2'.*column 3/);
@@ -92,7 +103,7 @@ describe('expressions', () => {
     const run = (text: string): bigint => {
       const statement = parseStatement(text);
       assert.equal(statement.kind, 'assignment');
-      return statement.kind === 'assignment' ? assign(statement, environment) : 0n;
+      return statement.kind === 'assignment' ? assign(statement, environment).number : 0n;
     };
     assert.equal(run('rcx = rcx + 1'), 4n);
     assert.equal(environment.names.get('rcx'), 4n);
@@ -106,7 +117,9 @@ describe('expressions', () => {
   it('renders log messages', () => {
     const parts = parseTemplate('rcx={rcx} {{braces}} sum {rcx + 0x10}');
     assert.equal(renderTemplate(parts, new TestEnvironment()), 'rcx=3 {braces} sum 0x13');
-    assert.throws(() => parseTemplate('open {rcx'), /'\{' has no partner/);
+    assert.throws(() => parseTemplate('open {rcx'), /'\{' has no partner \(at column 6\)/);
+    assert.throws(() => parseTemplate('a {rcx} b {1 +} c'), /value is expected.*\(at column 15\)/);
+    assert.equal(renderTemplate(parseTemplate('{rcx / 2.0}'), new TestEnvironment()), '1.5');
   });
 
   it('formats numbers', () => {

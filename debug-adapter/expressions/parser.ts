@@ -10,9 +10,11 @@
  *   place       gpa:a, hpa:a, guest:a, vmm:a, linear:a name the address space in which [ ] and u32( ) read
  *   assignment  name = a, [a] = b, u32(a) = b, *p = a, p->member = a   (debug console only)
  *
- * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64. A name is a local variable
- * before it is a register ($rax is the register always), and a register before it is a variable outside of functions.
- * Inside [ ] and u32( ) variables outside of functions stand for their addresses, as in assembly language.
+ * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64. With a floating-point
+ * operand (a variable, 1.5, 2e9, a cast) + - * / and comparisons are those of doubles. A name is a local variable before
+ * it is a register ($rax is the register always), and a register before it is a variable outside of functions. A name
+ * with a dot is the machine's where the variable in front has no such member: guest.cr3. Inside [ ] and u32( ) variables
+ * outside of functions stand for their addresses, as in assembly language.
  */
 
 import { errors } from '../errors.ts';
@@ -20,8 +22,9 @@ import { SPACES, type Space } from '../worlds/memory-reference.ts';
 
 export type Node =
   | { readonly kind: 'number'; readonly value: bigint }
+  | { readonly kind: 'float'; readonly value: number; readonly at: number }
   | { readonly kind: 'name'; readonly name: string; readonly at: number }
-  | { readonly kind: 'unary'; readonly operator: string; readonly operand: Node }
+  | { readonly kind: 'unary'; readonly operator: string; readonly operand: Node; readonly at: number }
   | {
       readonly kind: 'binary';
       readonly operator: string;
@@ -80,9 +83,10 @@ interface Token {
 }
 
 const TOKEN =
-  /\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*)|([A-Za-z_$@](?:[\w.$@]|::)*)|(\|\||&&|==|!=|<=|>=|<<|>>|->|[-+*/%&|^~!<>()[\]:=.])|$)/y;
+  /\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|([A-Za-z_$@](?:[\w.$@]|::)*)|(\|\||&&|==|!=|<=|>=|<<|>>|->|[-+*/%&|^~!<>()[\]:=.])|$)/y;
 
-function tokenize(text: string): Token[] {
+/** @param offset of the text in what the user has written: columns of errors count from there */
+function tokenize(text: string, offset: number): Token[] {
   const tokens: Token[] = [];
   TOKEN.lastIndex = 0;
   for (;;) {
@@ -90,11 +94,11 @@ function tokenize(text: string): Token[] {
     const match = TOKEN.exec(text);
     if (!match) {
       const at = from + (/^\s*/.exec(text.slice(from))?.[0].length ?? 0);
-      throw errors.badExpression(`'${text[at]}' is not understood`, at);
+      throw errors.badExpression(`'${text[at]}' is not understood`, at + offset);
     }
     const [whole, number, name, operator] = match;
     const token = number ?? name ?? operator;
-    const at = from + whole.length - (token?.length ?? 0);
+    const at = offset + from + whole.length - (token?.length ?? 0);
     const kind = number !== undefined ? 'number' : name !== undefined ? 'name' : operator ? 'operator' : 'end';
     tokens.push({ kind, text: token ?? '', at });
     if (kind === 'end') return tokens;
@@ -114,6 +118,7 @@ const PRECEDENCE: readonly (readonly string[])[] = [
   ['+', '-'],
   ['*', '/', '%'],
 ];
+const IS_FLOAT = /^\d+(\.|e)/i;
 const MEMORY_FUNCTION = /^([us])(8|16|32|64)$/;
 /** Conditions come from files: nesting deeper than this is no expression that a person wrote. */
 const DEEPEST = 200;
@@ -123,8 +128,8 @@ class Parser {
   private index = 0;
   private depth = 0;
 
-  constructor(text: string) {
-    this.tokens = tokenize(text);
+  constructor(text: string, offset = 0) {
+    this.tokens = tokenize(text, offset);
   }
 
   private get token(): Token {
@@ -188,7 +193,7 @@ class Parser {
     const { token } = this;
     if (token.kind === 'operator' && '-~!'.includes(token.text)) {
       this.take();
-      return { kind: 'unary', operator: token.text, operand: this.unary() };
+      return { kind: 'unary', operator: token.text, operand: this.unary(), at: token.at };
     }
     if (this.accept('*')) return { kind: 'dereference', operand: this.unary(), at: token.at };
     if (this.accept('&')) return { kind: 'address', operand: this.unary(), at: token.at };
@@ -252,8 +257,9 @@ class Parser {
     const { token } = this;
     if (token.kind === 'name') return this.nameOrCall();
     if (token.kind === 'number') {
-      this.take();
-      return { kind: 'number', value: BigInt(token.text.replaceAll('_', '')) };
+      const text = this.take().text.replaceAll('_', '');
+      if (IS_FLOAT.test(text)) return { kind: 'float', value: Number(text), at: token.at };
+      return { kind: 'number', value: BigInt(text) };
     }
     if (this.accept('(')) {
       const inner = this.expression();
@@ -303,9 +309,9 @@ const TYPE_KEYWORD =
   /^(struct|union|enum|class|const|volatile|unsigned|signed|short|long|int|char|float|double|void|_?[Bb]ool)$/;
 const CERTAIN_TYPE = new RegExp(`\\*$|${TYPE_KEYWORD.source.slice(0, -1)}\\b`);
 
-/** @throws badExpression with the place of the problem. */
-export function parseExpression(text: string): Node {
-  const parser = new Parser(text);
+/** @param offset of the text in what the user has written. @throws badExpression with the place of the problem. */
+export function parseExpression(text: string, offset = 0): Node {
+  const parser = new Parser(text, offset);
   const node = parser.expression();
   parser.end();
   return node;
@@ -322,13 +328,13 @@ export function parseStatement(text: string): Node | Assignment {
 export type TemplatePart = string | Node;
 
 /** A log message: text with {expressions}; {{ and }} stand for braces. @throws badExpression. */
-export function parseTemplate(text: string): TemplatePart[] {
+export function parseTemplate(text: string, offset = 0): TemplatePart[] {
   const parts: TemplatePart[] = [];
-  for (const [piece] of text.matchAll(/\{\{|\}\}|\{[^{}]*\}|[^{}]+|[{}]/g)) {
+  for (const { 0: piece, index } of text.matchAll(/\{\{|\}\}|\{[^{}]*\}|[^{}]+|[{}]/g)) {
     if (piece === '{{' || piece === '}}') parts.push(piece[0] ?? '');
-    else if (piece.length > 1 && piece.startsWith('{')) parts.push(parseExpression(piece.slice(1, -1)));
-    else if (piece === '{' || piece === '}')
-      throw errors.badExpression(`A '${piece}' has no partner`, text.indexOf(piece));
+    else if (piece.length > 1 && piece.startsWith('{'))
+      parts.push(parseExpression(piece.slice(1, -1), offset + index + 1));
+    else if (piece === '{' || piece === '}') throw errors.badExpression(`A '${piece}' has no partner`, offset + index);
     else parts.push(piece);
   }
   return parts;

@@ -7,12 +7,21 @@ import { baseType, pointerTo, strip, type Type, VOID } from '../symbols/dwarf/ty
 import { madeValue, TypedValue } from '../symbols/typed-value.ts';
 import { type Space, wrap64 } from '../worlds/memory-reference.ts';
 import type { Storage } from '../worlds/storage.ts';
-import { type Environment, evaluate, ofProgram, type Value } from './evaluate.ts';
+import { type Environment, evaluate, floatIn, ofFloat, ofProgram, type Value } from './evaluate.ts';
 import type { ProgramNode } from './parser.ts';
 
 /** Members of members: 'a.b.c' behind a variable. */
 export function memberChain(value: TypedValue, names: readonly string[], at: number): TypedValue {
   return names.reduce((object, name) => memberOf(object, name, at), value);
+}
+
+/** Whether a name with a dot can be a member of a variable; without a dot it is the variable itself. */
+export function hasMember(variable: TypedValue, name: string | undefined): boolean {
+  if (name === undefined) return true;
+  const { plain } = variable;
+  const record =
+    plain.kind === 'pointer' || plain.kind === 'reference' ? reached(() => variable.target(), 0) : variable;
+  return record !== undefined && reached(() => record.memberNamed(name), 0) !== undefined;
 }
 
 /** With '.' and '->' alike: which one C wants, the type tells. */
@@ -110,10 +119,12 @@ function cast({ type: text, operand, at }: Extract<ProgramNode, { kind: 'cast' }
     const typed = typedOperand(value, `A cast to ${text}`, at);
     return ofProgram(new TypedValue(type, typed.storage, { offset: typed.offset, expression: typed.expression }), at);
   }
-  if (value.typed?.isFloat) return castFloat(value.typed, type, environment, at);
+  const float = floatIn(value, at);
   if (plain.kind === 'base' && plain.encoding === ENCODING.float) {
-    throw errors.badExpression('Casts to floating-point types are not possible', at);
+    const number = float ?? Number(value.number);
+    return ofFloat(plain.size === 4 ? Math.fround(number) : number, at);
   }
+  if (float !== undefined) return castFloat(float, type, environment, at);
   const from = value.space === undefined ? value.typed?.storage : undefined;
   return ofProgram(madeValue(type, value.number, from ?? storageIn(environment, value.space, type, at)), at);
 }
@@ -125,10 +136,9 @@ function storageIn(environment: Environment, space: Space | undefined, type: Typ
   return program.valueAt(type, { space: space ?? 'linear', address: 0n }).storage;
 }
 
-function castFloat(value: TypedValue, type: Type, environment: Environment, at: number): Value {
-  const number = reached(() => value.float(), at);
+function castFloat(number: number, type: Type, environment: Environment, at: number): Value {
   if (strip(type).kind !== 'base' || !Number.isFinite(number)) {
-    throw errors.badExpression(`${value.type.name} cannot be cast to ${type.name}`, at);
+    throw errors.badExpression(`${number} cannot be cast to ${type.name}`, at);
   }
   return ofProgram(madeValue(type, BigInt(Math.trunc(number)), storageIn(environment, undefined, type, at)), at);
 }

@@ -1,28 +1,27 @@
-import type { DebugProtocol } from '@vscode/debugprotocol';
-import { MACHINE_REGISTERS, registerByName } from '../../sim-core/machine/registers.ts';
+import { registerByName } from '../../sim-core/machine/registers.ts';
 import { storyLines } from '../../sim-core/mmu/explain-stale.ts';
 import { staleEntries } from '../../sim-core/mmu/stale.ts';
 import { KIND_NAMES } from '../../sim-core/mmu/tlb.ts';
 import { type BitField, describeBits } from '../../sim-core/vmx/bits.ts';
 import { documentField, layoutOf } from '../../sim-core/vmx/describe.ts';
 import { EXIT_REASONS } from '../../sim-core/vmx/exit-reasons.ts';
-import { fieldByName, VMCS_FIELDS } from '../../sim-core/vmx/fields.ts';
+import { fieldByName } from '../../sim-core/vmx/fields.ts';
 import { errors } from '../errors.ts';
-import { SCOPE_NAMES, SPECIAL_NAMES, TargetEnvironment, worldOfScope } from '../expressions/environment.ts';
-import { assign, evaluate, formatNumber, type Value, variableOf } from '../expressions/evaluate.ts';
-import { QUALIFICATION_PARTS } from '../expressions/exit-names.ts';
+import { SPECIAL_NAMES, TargetEnvironment, worldOfScope } from '../expressions/environment.ts';
+import { assign, evaluate, formatNumber, formatValue, type Value, variableOf } from '../expressions/evaluate.ts';
 import { isAssignable, parseExpression, parseStatement } from '../expressions/parser.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
-import { MSR_NAMES } from '../stops/instruction-kinds.ts';
+import { isInstructionKind, parseInstructionKind } from '../stops/instruction-kinds.ts';
 import { codeNames, explainStop } from '../stops/stop-texts.ts';
 import type { TypedValue } from '../symbols/typed-value.ts';
 import { describeForecast, forecastNext } from '../views/forecast.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { textScreen } from '../views/text-screen.ts';
-import { hex, SPACES, wrap64 } from '../worlds/memory-reference.ts';
+import { hex, wrap64 } from '../worlds/memory-reference.ts';
 import { type Frame, innermostFrame } from '../worlds/unwind.ts';
+import { complete } from './completion.ts';
 import { present, setValue } from './program-variables.ts';
 import { bitList, fieldWords } from './variables.ts';
 
@@ -60,6 +59,7 @@ function describeValue(
   frame: Frame | undefined,
   value: Value,
 ): Evaluation {
+  if (value.float !== undefined) return { result: formatValue(value), variablesReference: 0, type: 'double' };
   if (value.typed) return describeTyped(session, target, frame, value.typed);
   const { number, space } = value;
   const view = frame?.view ?? target.view();
@@ -188,49 +188,23 @@ function runConsole(session: Session, target: Target, text: string, frame: Frame
   const [, name = '', rest = ''] = /^\s*(\S+)\s*(.*)$/s.exec(text) ?? [];
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command) return { result: command.run(target, rest), variablesReference: 0 };
+  if (isInstructionKind(text)) return { result: describeKind(text), variablesReference: 0 };
   const statement = parseStatement(text);
   const environment = new TargetEnvironment(target, frame);
   if (statement.kind !== 'assignment') {
     return describeValue(session, target, text, frame, evaluate(statement, environment));
   }
-  const number = assign(statement, environment);
+  const value = assign(statement, environment);
   session.afterwards(() => session.changed());
-  return { result: formatNumber(number), variablesReference: 0 };
+  return { result: formatValue(value), variablesReference: 0 };
 }
 
-/** Names that can follow what has been typed, with what they are. */
-function candidates(target: Target): { readonly label: string; readonly type: DebugProtocol.CompletionItemType }[] {
-  const item = (type: DebugProtocol.CompletionItemType) => (label: string) => ({ label, type });
-  const registers = MACHINE_REGISTERS.map((register) => register.name);
-  const symbols = target.programs.flatMap(({ program }) => program.symbols.map(({ symbol }) => symbol.name));
-  return [
-    ...registers.map(item('variable')),
-    ...SPECIAL_NAMES.map(item('variable')),
-    ...SCOPE_NAMES.flatMap((scope) => registers.map((name) => `${scope}.${name}`)).map(item('property')),
-    ...VMCS_FIELDS.map(({ name }) => `vmcs.${name}`).map(item('field')),
-    ...EXIT_REASONS.map(({ name }) => `exit.${name}`).map(item('enum')),
-    ...QUALIFICATION_PARTS.map((name) => `qualification.${name}`).map(item('field')),
-    ...MSR_NAMES.map((name) => `msr.${name}`).map(item('field')),
-    ...SPACES.map((space) => `${space}:`).map(item('keyword')),
-    ...['u8(', 'u16(', 'u32(', 'u64(', 's8(', 's16(', 's32(', 's64(', 'signed('].map(item('function')),
-    ...Object.keys(COMMANDS).map(item('keyword')),
-    ...[...new Set(symbols)].map(item('reference')),
-  ];
-}
-
-const MOST_COMPLETIONS = 200;
-
-function complete(session: Session, target: Target, text: string, column: number): DebugProtocol.CompletionItem[] {
-  const first = session.columnsStartAt1 ? 1 : 0;
-  const before = text.slice(0, column - first);
-  const typed = /[\w.$@-]*$/.exec(before)?.[0] ?? '';
-  const wanted = typed.toLowerCase();
-  const found = candidates(target).filter(({ label }) => label.toLowerCase().startsWith(wanted));
-  return found.slice(0, MOST_COMPLETIONS).map((candidate) => ({
-    ...candidate,
-    start: before.length - typed.length + first,
-    length: typed.length,
-  }));
+/** What a function breakpoint of that name would stop at. */
+function describeKind(text: string): string {
+  const kind = parseInstructionKind(text);
+  return kind.kind === 'problem'
+    ? kind.problem
+    : `${kind.what}: add a function breakpoint '${text.trim()}' to stop there.`;
 }
 
 export const evaluationRequests: HandlerTable = {
@@ -273,7 +247,10 @@ export const evaluationRequests: HandlerTable = {
     },
   ),
 
-  completions: handler({ text: 'string', column: 'number' }, (session, { text, column }, command) => ({
-    targets: complete(session, session.target(command), text, column),
-  })),
+  completions: handler({ text: 'string', column: 'number', frameId: 'number?' }, (session, request, command) => {
+    const target = session.target(command);
+    const first = session.columnsStartAt1 ? 1 : 0;
+    const frame = frameOf(session, request.frameId);
+    return { targets: complete(target, frame, request.text, request.column - first, first, Object.keys(COMMANDS)) };
+  }),
 };

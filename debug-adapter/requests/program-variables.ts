@@ -3,7 +3,7 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { errors } from '../errors.ts';
 import { TargetEnvironment } from '../expressions/environment.ts';
-import { evaluate } from '../expressions/evaluate.ts';
+import { assignValue, evaluate } from '../expressions/evaluate.ts';
 import { parseExpression } from '../expressions/parser.ts';
 import type { References, VariableList } from '../references.ts';
 import type { Target } from '../running/target.ts';
@@ -106,13 +106,24 @@ function membersOf(record: TypedValue): Named[] {
 }
 
 const setNumber = (context: VariableContext, value: TypedValue, expression: string): void => {
-  const float = /^\s*[-+]?(\d+\.\d*|\.\d+|\d+)(e[-+]?\d+)?\s*$/i.exec(expression);
-  if (value.isFloat && float) value.assignFloat(Number(expression));
+  const float = /^\s*[-+]?(\d+\.\d*|\.\d+|\d+|inf|nan)(e[-+]?\d+)?\s*$/i.exec(expression);
+  const constant = enumerator(value, expression.trim());
+  if (value.isFloat && float) value.assignFloat(floatNamed(expression));
+  else if (constant !== undefined) value.assign(constant);
   else {
     const environment = new TargetEnvironment(context.target, context.scope.frame);
-    value.assign(enumerator(value, expression.trim()) ?? evaluate(parseExpression(expression), environment).number);
+    assignValue(value, evaluate(parseExpression(expression), environment));
   }
 };
+
+/** A number as values are shown: 'inf' and 'nan' too. */
+const floatNamed = (text: string): number =>
+  Number(
+    text
+      .trim()
+      .replace(/inf/i, 'Infinity')
+      .replace(/^[-+]?nan$/i, 'NaN'),
+  );
 
 /** A constant of the enumeration that the value is of. */
 function enumerator({ plain }: TypedValue, name: string): bigint | undefined {

@@ -31,6 +31,17 @@ const MNEMONICS = new Map(
   ),
 );
 const MSR_NUMBERS = new Map([...MSRS].map(([index, { name }]) => [name, index]));
+/** Names of kinds to offer: those that take an argument, the rest of VT-x, registers and events. */
+export const KIND_NAMES: readonly string[] = [
+  ...Object.keys(EVENTS),
+  ...['write cr0', 'write cr3', 'write cr4', 'read cr3'],
+  ...Object.keys(MNEMONIC_GROUPS),
+  ...[...MNEMONICS]
+    .filter(([name, value]) => ARGUMENTS.has(value) || /^(vm(?!ov)|inv|hlt|rdtsc|swapgs|sys)/.test(name))
+    .map(([name]) => name),
+]
+  .map((name) => `@${name}`)
+  .filter((name, i, all) => all.indexOf(name) === i);
 export const MSR_NAMES: readonly string[] = [...MSR_NUMBERS.keys()].sort();
 
 /** The number of an MSR that is named, or given by number; undefined when there is none. */

@@ -1,5 +1,5 @@
 import { RequestError } from '../errors.ts';
-import { type Environment, evaluate, renderTemplate } from '../expressions/evaluate.ts';
+import { type Environment, evaluate, isTrue, renderTemplate } from '../expressions/evaluate.ts';
 import { type Node, parseExpression, parseTemplate, type TemplatePart } from '../expressions/parser.ts';
 
 /** What a breakpoint or filter asks beside its place. */
@@ -61,9 +61,11 @@ const LOG_CLAUSE = /(?:^|\s)log:\s?(.*)$/s;
  * A condition may end in a log message, for the kinds of breakpoints to which the protocol gives none of their own:
  * `vpid == 1 log: CR3 becomes {new}`.
  */
-function splitLog(text: string | undefined): readonly [condition: string | undefined, message: string | undefined] {
+function splitLog(text: string | undefined): { condition: string | undefined; message?: string; messageAt: number } {
   const found = text === undefined ? undefined : LOG_CLAUSE.exec(text);
-  return found ? [text?.slice(0, found.index), found[1]] : [text, undefined];
+  if (text === undefined || !found) return { condition: text, messageAt: 0 };
+  const message = found[1] ?? '';
+  return { condition: text.slice(0, found.index), message, messageAt: text.length - message.length };
 }
 
 /** The condition, hit count and log message of a breakpoint or filter. */
@@ -80,10 +82,10 @@ export class Trigger {
 
   constructor(options: TriggerOptions) {
     try {
-      const [condition, message = options.logMessage] = splitLog(options.condition);
+      const { condition, message = options.logMessage, messageAt } = splitLog(options.condition);
       this.condition = condition?.trim() ? parseExpression(condition) : undefined;
       this.hitTest = options.hitCondition?.trim() ? parseHitCondition(options.hitCondition) : undefined;
-      this.log = message ? parseTemplate(message) : undefined;
+      this.log = message ? parseTemplate(message, messageAt) : undefined;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
     }
@@ -98,7 +100,7 @@ export class Trigger {
     if (this.problem !== undefined) return { stop: false };
     const names = environment({ hits: BigInt(this.reached.count(now)) });
     try {
-      if (this.condition && evaluate(this.condition, names).number === 0n) return { stop: false };
+      if (this.condition && !isTrue(evaluate(this.condition, names))) return { stop: false };
       if (this.hitTest && !this.hitTest(this.held.count(now))) return { stop: false };
       return this.log ? { stop: false, output: `${renderTemplate(this.log, names)}\n` } : { stop: true };
     } catch (error) {

@@ -194,8 +194,7 @@ export class TypedValue {
   /** @throws RequestError, Unavailable. */
   assign(number: bigint): void {
     if (this.isFloat) {
-      if (this.size > 8) throw errors.notWritable('The value', 'it is of an extended floating-point type');
-      this.storage.write(this.offset, bytesOf(bitsOfFloat(Number(number), this.size), this.size));
+      this.assignFloat(Number(number));
       return;
     }
     if (!this.isScalar) throw errors.notWritable('The value', `it is of type ${this.type.name}; change its parts`);
@@ -214,8 +213,12 @@ export class TypedValue {
 
   /** @param value a floating-point number. */
   assignFloat(value: number): void {
-    if (!this.isFloat || this.size > 8) this.assign(BigInt(Math.trunc(value)));
-    else this.storage.write(this.offset, bytesOf(bitsOfFloat(value, this.size), this.size));
+    if (this.isFloat) {
+      // Of an extended number only 10 bytes are used.
+      const size = Math.min(this.size, 10);
+      this.storage.write(this.offset, bytesOf(bitsOfFloat(value, size), size));
+    } else if (Number.isFinite(value)) this.assign(BigInt(Math.trunc(value)));
+    else throw errors.notWritable('The value', `${value} is no whole number`);
   }
 }
 

@@ -19,6 +19,9 @@ struct vcpu { const char *name; unsigned long registers[4]; struct point at; uns
 enum state { IDLE, RUNNING = 5 };
 struct vcpu vcpus[300];
 static int calls;
+double weight = 2.5;
+float ratio = 0.5f;
+long double wide = 1.25L;
 static inline __attribute__((always_inline)) int twice(int value)
 {
   int doubled = value * 2;
@@ -39,7 +42,8 @@ int main(void)
   vcpus[7].next = &vcpus[3];
   vcpus[7].mode = 5;
   for (int i = 0; i < 4; i++) vcpus[7].registers[i] = 10 * i;
-  int result = visit(&vcpus[7], RUNNING);
+  struct { int mark; } guest = {7};
+  int result = visit(&vcpus[7], RUNNING) + guest.mark;
   return result;
 }
 `;
@@ -101,6 +105,58 @@ describe('variables of a C program', () => {
     });
     return /\$1 = (.*)/.exec(text)?.[1] ?? text;
   };
+
+  it('take part in floating-point arithmetic, and are set', async () => {
+    assert.equal(await evaluate('weight * 2 + ratio'), '5.5');
+    assert.equal(await evaluate('wide + 1'), '2.25');
+    assert.equal(await evaluate('(double)i / 4 < weight'), '1');
+    assert.equal(await evaluate('(int)weight + i'), '4');
+    assert.match(await evaluate('weight % 2'), /'%' needs whole numbers \(at column 8\)/);
+    assert.match(await evaluate('vcpu->registers[weight]'), /column/);
+    const set = async (expression: string, value: string): Promise<string> => {
+      const answer = await client.request('setExpression', { expression, value, frameId });
+      return answer.success ? (answer.body as { value: string }).value : (answer.message ?? '');
+    };
+    assert.equal(await set('weight', 'ratio * 3'), '1.5');
+    assert.equal(await set('wide', '-0.375'), '-0.375');
+    assert.equal(await set('vcpu->mode', '6'), '6');
+    assert.equal(await set('sum', '7.9'), '7');
+    assert.match(await set('vcpu->at', '1'), /'The value' cannot be changed: it is of type/);
+    assert.match(await set('ratio', '1 +'), /A value is expected.*column 4/);
+    assert.equal(await evaluate('ratio = 0.25', 'repl'), '0.25');
+    assert.equal(await evaluate('ratio'), '0.25');
+  });
+
+  it('stand before a world’s registers only where they have such a member', async () => {
+    const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
+    const inMain = async (expression: string): Promise<string> => {
+      const answer = await client.request('evaluate', { expression, frameId: stackFrames[1]?.id, context: 'watch' });
+      return answer.success ? answer.body.result : (answer.message ?? '');
+    };
+    assert.equal(await inMain('guest.mark'), '7');
+    // No hypervisor runs.
+    assert.match(await inMain('guest.cr3'), /no guest/i);
+    assert.match(await inMain('guest.nothing'), /has no member 'nothing'/);
+    assert.equal(await inMain('vmm.cr3'), await inMain('cr3'));
+  });
+
+  it('are completed in the debug console, with their members', async () => {
+    const complete = async (text: string): Promise<readonly string[]> => {
+      const { body } = await client.request('completions', { text, column: text.length + 1, frameId });
+      const { targets } = body as { targets: DebugProtocol.CompletionItem[] };
+      return targets.map(
+        ({ label, start = 0, length = 0 }) => text.slice(0, start - 1) + label + text.slice(start - 1 + length),
+      );
+    };
+    assert.deepEqual(await complete('1 + su'), ['1 + sum']);
+    assert.deepEqual(await complete('vcpu->n'), ['vcpu->name', 'vcpu->next']);
+    assert.deepEqual(await complete('vcpus[7].at.'), ['vcpus[7].at.x', 'vcpus[7].at.y']);
+    assert.deepEqual(await complete('sum+vcpu->at.x'), ['sum+vcpu->at.x']);
+    assert.deepEqual(await complete('@addr'), ['@address-space']);
+    assert.ok((await complete('@vmw')).includes('@vmwrite'));
+    assert.deepEqual(await complete('last-e'), ['last-exit']);
+    assert.match(await evaluate('@vmwrite GUEST_RIP', 'repl'), /^VMWRITE GUEST_RIP: add a function breakpoint/);
+  });
 
   it('are listed by scope, with types and what is inside', async () => {
     const locals = await open(await scope('Locals'));
@@ -178,7 +234,7 @@ describe('variables of a C program', () => {
     frameId = stackFrames[1]?.id ?? 0;
     assert.deepEqual(
       (await open(await scope('Locals'))).map(({ name }) => name),
-      ['result'],
+      ['guest', 'result'],
     );
     const startLine =
       readFileSync(join(SAMPLE, 'start.S'), 'utf8')

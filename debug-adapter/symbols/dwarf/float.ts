@@ -18,7 +18,7 @@ export function floatOf(bits: bigint, bytes: number): number {
   return sign * Number(mantissa) * 2 ** (Math.max(exponent, 1) - 16383 - 63);
 }
 
-/** The nearest value of 4 or 8 bytes. */
+/** The nearest value of 4 or 8 bytes, or the same one of 10. */
 export function bitsOfFloat(value: number, bytes: number): bigint {
   const view = new DataView(new ArrayBuffer(8));
   if (bytes === 4) {
@@ -26,5 +26,19 @@ export function bitsOfFloat(value: number, bytes: number): bigint {
     return BigInt(view.getUint32(0));
   }
   view.setFloat64(0, value);
-  return view.getBigUint64(0);
+  const bits = view.getBigUint64(0);
+  return bytes === 8 ? bits : extended(bits);
+}
+
+/** A double in the extended format (SDM Vol. 1, "x87 FPU Data Types"), whose integer bit is explicit. */
+function extended(double: bigint): bigint {
+  const sign = (double >> 63n) << 79n;
+  const exponent = (double >> 52n) & 0x7ffn;
+  const fraction = BigInt.asUintN(52, double) << 11n;
+  if (exponent === 0x7ffn) return sign | (0x7fffn << 64n) | (1n << 63n) | fraction;
+  if (exponent !== 0n) return sign | ((exponent - 1023n + 16383n) << 64n) | (1n << 63n) | fraction;
+  if (fraction === 0n) return sign;
+  // A denormal double is a normal number here.
+  const shift = BigInt(64 - fraction.toString(2).length);
+  return sign | ((16383n - 1022n - shift) << 64n) | (fraction << shift);
 }
