@@ -47,12 +47,11 @@ function placeKind(name: string): Placement {
 
 function placeFunction(session: Session, target: Target, name: string): Placement {
   if (isInstructionKind(name)) return placeKind(name);
-  const found = target.placedPrograms.flatMap((loaded) => {
-    const place = loaded.program.symbolNamed(name);
-    return place ? [{ loaded, address: loaded.program.afterPrologue(place.address) }] : [];
-  });
+  const found = target.placedPrograms.flatMap((loaded) =>
+    loaded.program.functionsNamed(name).map((address) => ({ loaded, address: loaded.program.afterPrologue(address) })),
+  );
   const [first] = found;
-  if (!first) return { locations: [], answer: { message: `No program here has a symbol '${name}'.` } };
+  if (!first) return { locations: [], answer: { message: `No program here has a function '${name}'.` } };
   const line = first.loaded.program.lineAt(first.address);
   const place = line ? { line: session.clientLine(line.line), source: { path: line.file } } : {};
   const answer = { ...place, instructionReference: hex(first.address) };

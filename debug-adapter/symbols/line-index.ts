@@ -181,14 +181,21 @@ export class LineIndex {
   private get unitsByName(): ReadonlyMap<string, ReadonlySet<UnitHeader>> {
     if (this.knownNames) return this.knownNames;
     const names = new Map<string, Set<UnitHeader>>();
+    // Most units list the same headers.
+    const known = new Map<string, readonly string[]>();
+    const namesOf = (file: string): readonly string[] => {
+      // A source map may give a file another name.
+      const found = known.get(file) ?? [...new Set([file, this.place(file)].map((each) => comparable(baseName(each))))];
+      known.set(file, found);
+      return found;
+    };
     for (const header of this.headers) {
       const root = this.info.rootOf(header);
       const files = readLineFiles(this.info.required('.debug_line'), lineProgram(root) ?? 0, (value) =>
         root.unit.text(value),
       );
       for (const file of files) {
-        // A source map may give a file another name.
-        for (const name of new Set([comparable(baseName(file)), comparable(baseName(this.place(file)))])) {
+        for (const name of namesOf(file)) {
           const units = names.get(name);
           if (units) units.add(header);
           else names.set(name, new Set([header]));

@@ -235,3 +235,43 @@ describe('breakpoint places', () => {
     }
   });
 });
+
+describe('functions of C++', () => {
+  // Expected addresses: nm's, of the mangled names.
+  it('are found by the names that programs give them', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vmxray-names-'));
+    try {
+      const [source, elf] = [join(folder, 'a.cc'), join(folder, 'a.elf')];
+      writeFileSync(
+        source,
+        `namespace machine {
+  struct Device { int count = 0; __attribute__((noinline)) int tick(int by) { return count += by; } };
+  template <typename T> __attribute__((noinline)) T twice(T value) { return value + value; }
+  namespace { __attribute__((noinline)) int hidden(int value) { return value - 1; } }
+  int run() { Device device; return device.tick(twice(2)) + hidden(3) + static_cast<int>(twice(2L)); }
+}
+extern "C" void _start() { machine::run(); }`,
+      );
+      run('g++', '-g', '-O0', '-ffreestanding', '-fno-exceptions', ...LINK, '-o', elf, source);
+      const program = new Program('a', elf, readFileSync(elf));
+      const symbols = new Map(
+        [...run('nm', elf).matchAll(/^([0-9a-f]+) \w (\S+)$/gm)].map(([, at, name]) => [name, BigInt(`0x${at}`)]),
+      );
+      const names = {
+        'machine::Device::tick': ['_ZN7machine6Device4tickEi'],
+        tick: ['_ZN7machine6Device4tickEi'],
+        'machine::run': ['_ZN7machine3runEv'],
+        'machine::twice<int>': ['_ZN7machine5twiceIiEET_S1_'],
+        'machine::(anonymous namespace)::hidden': ['_ZN7machine12_GLOBAL__N_16hiddenEi'],
+        _start: ['_start'],
+        'other::run': [],
+      };
+      for (const [name, mangled] of Object.entries(names)) {
+        const expected = mangled.map((each) => symbols.get(each));
+        assert.deepEqual(program.functionsNamed(name), expected, name);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

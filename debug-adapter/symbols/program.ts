@@ -90,8 +90,7 @@ export class Program {
     if (this.elf.isObject && place === undefined) return;
     // What can be read quickly is read at once, so that problems are told when the program is loaded.
     this.attempt('its call-frame information', undefined, () => this.frames);
-    const isShort = this.lines.isSmall && !this.elf.isObject;
-    this.attempt(LINE_TABLE, undefined, () => isShort && this.lines.files);
+    this.attempt(LINE_TABLE, undefined, () => !this.elf.isObject && this.lines.isSmall && this.lines.files);
   }
 
   /** Run-time address of a linked one. */
@@ -211,6 +210,13 @@ export class Program {
 
   symbolNamed(name: string): SymbolPlace | undefined {
     return this.symbolsByName.get(name);
+  }
+
+  /** Where functions of a name begin: a symbol's, or as C++ and Rust write it: `machine::Device::tick`. */
+  functionsNamed(name: string): readonly bigint[] {
+    const symbol = this.symbolNamed(name);
+    if (symbol) return [symbol.address];
+    return this.attempt(VARIABLES, [], () => this.debug.functionsNamed(name)).map((start) => start + this.offset);
   }
 
   frameRules(address: bigint): FrameRules | undefined {

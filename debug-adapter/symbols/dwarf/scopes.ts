@@ -116,6 +116,19 @@ export class Scopes {
     return own?.entry ?? this.search(name, 'variable', (entry) => entry.tag === TAG.variable && hasPlace(entry));
   }
 
+  /** First instructions of functions by name, with the namespaces and classes around it or without any. */
+  functionsNamed(name: string): readonly bigint[] {
+    const plain = lastName(name);
+    const found: bigint[] = [];
+    for (const unit of unitsNaming(this.info, plain)) {
+      for (const { entry, start } of this.functionsOf(unit)) {
+        if (entry.name !== plain || (plain !== name && functionName(entry) !== name)) continue;
+        found.push(entryPoint(entry) ?? start);
+      }
+    }
+    return [...new Set(found)];
+  }
+
   /** A type by its name with or without 'struct', 'union', 'enum' or 'class' in front of it. */
   typeNamed(text: string, address: bigint): Type | undefined {
     const [, keyword, name = ''] = /^(?:(struct|union|enum|class)\s+)?(.+)$/.exec(text) ?? [];
@@ -143,7 +156,7 @@ export class Scopes {
   private search(name: string, kind: string, fits: (entry: Entry) => boolean): Entry | undefined {
     const key = `${kind} ${name}`;
     if (this.found.has(key)) return this.found.get(key);
-    const plain = name.slice(name.lastIndexOf('::') + 1).replace(/^:/, '');
+    const plain = lastName(name);
     let found: Entry | undefined;
     for (const unit of unitsNaming(this.info, plain)) {
       found = topLevel(unit.root).find((entry) => fits(entry) && names(entry, name));
@@ -153,6 +166,8 @@ export class Scopes {
     return found;
   }
 }
+
+const lastName = (name: string): string => name.slice(name.lastIndexOf('::') + 1).replace(/^:/, '');
 
 const names = (entry: Entry, name: string): boolean =>
   name.includes('::') ? qualified(entry) === name : entry.name === name;
