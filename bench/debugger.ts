@@ -1,7 +1,7 @@
 /** `npm run bench -- --debugger`: how long a person waits for the debugger, through the adapter over TCP. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { PlainClient } from '../test/dap/plain-client.ts';
 
@@ -107,6 +107,13 @@ function memory(pid: number | undefined): string {
   return `${size('VmHWM')} MiB at most, ${size('VmRSS')} MiB at the end`;
 }
 
+/** Processor time in milliseconds that a process's threads have had, but for those that have ended. Linux only. */
+function processorTime(pid: number | undefined): number {
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}/schedstat`);
+  const nanoseconds = threads.map((file) => Number(readFileSync(file, 'utf8').split(' ')[0]));
+  return nanoseconds.reduce((sum, time) => sum + time, 0) / 1e6;
+}
+
 async function measure(port: number, pid: number | undefined): Promise<Row[]> {
   const launches: number[] = [];
   for (let i = 0; i < LAUNCHES; i++) {
@@ -116,7 +123,9 @@ async function measure(port: number, pid: number | undefined): Promise<Row[]> {
   const client = await launch(port, 'handle_cpuid');
   await client.run('continue');
   await steps(client, 'stepIn', WARM_UP);
+  const before = processorTime(pid);
   const forwards = await steps(client, 'stepIn', STEPS);
+  const processor = (processorTime(pid) - before) / STEPS;
   const variables = await readStop(client);
   const reads: number[] = [];
   for (let i = 0; i < STEPS; i++) reads.push(await timed(() => readStop(client)));
@@ -126,11 +135,15 @@ async function measure(port: number, pid: number | undefined): Promise<Row[]> {
     { what: `connecting to first stop (${LAUNCHES} sessions)`, result: milliseconds(percentile(launches, 50)) },
     { what: 'instruction step, request to `stopped`', result: spread(forwards.alone) },
     { what: 'instruction step, then stack and all scopes read', result: spread(forwards.withScopes) },
+    { what: 'the same, processor time of the adapter', result: milliseconds(processor) },
     { what: `stack and all scopes of a stop (${variables} variables)`, result: spread(reads) },
     { what: 'step into by line, request to `stopped`', result: spread(lines) },
   ];
+  const beforeBack = processorTime(pid);
   const backwards = await steps(client, 'stepBack', STEPS / 5);
+  const processorBack = ((processorTime(pid) - beforeBack) / STEPS) * 5;
   rows.push(
+    { what: 'an instruction step backwards with all scopes, processor time', result: milliseconds(processorBack) },
     { what: 'instruction step backwards, request to `stopped`', result: spread(backwards.alone) },
     { what: 'instruction step backwards, then stack and all scopes read', result: spread(backwards.withScopes) },
     { what: `memory of the adapter after ${LAUNCHES + 1} sessions, 256 MiB of guest RAM each`, result: memory(pid) },
