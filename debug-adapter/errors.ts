@@ -33,6 +33,11 @@ export const errors = {
   launchedTwice: () => silent(1004, "The session is launched already. Use 'restart', or a new session."),
   running: (command: string) => silent(1005, `'${command}' needs a stopped machine. Send 'pause' first.`),
   ended: (command: string) => silent(1006, `'${command}' is not possible: the machine has ended. Use 'restart'.`),
+  atEnd: (command: string, why: string) =>
+    shown(
+      1008,
+      `'${command}' is not possible: the machine has ended (${why}). Step back, restart, or end the session.`,
+    ),
   internal: (command: string, problem: string) =>
     shown(1007, `VMXray failed at '${command}': ${problem}. Please report this; the session goes on.`),
 

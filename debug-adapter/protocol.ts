@@ -326,6 +326,11 @@ export interface LaunchArguments {
   history?: { enabled?: boolean; maxMemoryMB?: number };
   /** A file that `vmxray run --record` has written, of this program: its run is repeated. */
   replay?: string;
+  /**
+   * Whether the session stays, for looking and for going back, when the machine ends by itself: `onFailure` (default) when
+   * the guest reports an error to the debug-exit port or resets the machine.
+   */
+  stopAtEnd?: 'always' | 'onFailure' | 'never';
   /** A snapshot of this program (docs/snapshots.md): the machine goes on from there, with its memory and devices. */
   snapshot?: string;
 }

@@ -1,5 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { History } from '../sim-core/machine/history/history.ts';
+import { type Position, same } from '../sim-core/machine/history/position.ts';
 import { VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
 import { errors, RequestError } from './errors.ts';
 import { processorOfThread, threadOfProcessor } from './handler.ts';
@@ -9,7 +10,7 @@ import type { SnapshotFile } from './requests/snapshots.ts';
 import { moduleOf } from './requests/sources.ts';
 import { REQUESTS } from './requests.ts';
 import { ReverseStepper } from './running/reverse-stepper.ts';
-import { type Goal, Runner, type Stop } from './running/runner.ts';
+import { type Ended, type Goal, Runner, type Stop } from './running/runner.ts';
 import { Stepper } from './running/stepper.ts';
 import type { MachineFactory, Target } from './running/target.ts';
 import { BreakpointStore } from './stops/breakpoint-store.ts';
@@ -27,6 +28,9 @@ export interface SessionHost extends FileReader {
 /** Functions take no more arguments than the stack has place for. */
 const MOST_ARGUMENTS = 8192;
 const PAST_HELP = 'Going on repeats what happened; changing something makes another future.';
+
+const END_HELP = 'The machine has ended: step back, run backwards, restart, or end the session.';
+const END_HELP_WITHOUT_HISTORY = 'The machine has ended: look around, restart, or end the session.';
 
 export interface Launched {
   readonly target: Target;
@@ -68,6 +72,8 @@ export class Session {
   /** At the last stop. */
   private wasInPast = false;
   private ended = false;
+  /** Where the machine has ended, while the session stays: nothing runs on from there. */
+  private end: { readonly at: Position; readonly stop: Ended } | undefined;
   private disposed = false;
   private nextSequence = 1;
   private queue: Promise<void> = Promise.resolve();
@@ -211,13 +217,17 @@ export class Session {
     const runner = new Runner(target, this.breakpoints, this.filters, {
       output: (text) => this.output(text),
       serial: (bytes) => this.serialOutput(bytes),
-      futureForgotten: () => this.tellTime(target, 'This is the present now: what came after it is forgotten.'),
+      futureForgotten: () => {
+        this.end = undefined;
+        this.tellTime(target, 'This is the present now: what came after it is forgotten.');
+      },
     });
     const { history } = target;
     const reverseStepper = history && new ReverseStepper(target, runner, history);
     this.launched = { target, runner, stepper: new Stepper(target, runner), reverseStepper };
     this.running = false;
     this.ended = false;
+    this.end = undefined;
     this.wasInPast = false;
     this.focus = 0;
     this.forgetStop();
@@ -270,14 +280,15 @@ export class Session {
   }
 
   terminate(command: string): void {
-    this.target(command);
+    const target = this.target(command);
     this.launched?.runner.pause();
-    this.afterwards(() => this.report({ kind: 'ended', text: 'Terminated by the user', exitCode: 0 }));
+    const byUser: Ended = { kind: 'ended', text: 'Terminated by the user', exitCode: 0 };
+    this.afterwards(() => this.reportEnd(this.endHere(target) ?? byUser));
   }
 
   /** Runs after the response, until the goal or another reason to stop. @param reached the stop at the goal. */
   run(command: string, goal: Goal, reached: Stop): void {
-    this.resume(command, async ({ runner }) => {
+    this.goForward(command, async ({ runner }) => {
       const stop = await runner.run(goal);
       return stop === 'reached' ? reached : stop;
     });
@@ -285,7 +296,7 @@ export class Session {
 
   /** Runs until the next VM exit that a filter or nothing asks for. */
   runToVmExit(command: string): void {
-    this.resume(command, async ({ runner, target }) => {
+    this.goForward(command, async ({ runner, target }) => {
       const stop = await runner.run({ vmExit: true });
       const exit = target.machine.vmx.lastExit;
       if (stop !== 'reached') return stop;
@@ -318,8 +329,33 @@ export class Session {
   step(command: string, plan: (stepper: Stepper) => () => Promise<Stop>): void {
     const target = this.stoppedTarget(command);
     if (this.ended) throw errors.ended(command);
+    this.checkNotAtEnd(target, command);
     const go = this.launched ? plan(this.launched.stepper) : undefined;
-    if (go && target) this.resume(command, go);
+    if (go && target) this.goForward(command, go);
+  }
+
+  /** @throws atEnd where the machine has ended */
+  private goForward(command: string, work: (launched: Launched) => Promise<Stop>): void {
+    this.checkNotAtEnd(this.stoppedTarget(command), command);
+    this.resume(command, work);
+  }
+
+  /** @throws atEnd */
+  private checkNotAtEnd(target: Target, command: string): void {
+    const end = this.endHere(target);
+    if (end) throw errors.atEnd(command, end.text);
+  }
+
+  /** How the machine has ended, when it is there. */
+  private endHere({ machine }: Target): Ended | undefined {
+    const { end } = this;
+    return end && same(end.at, machine.rewindable.position) ? end.stop : undefined;
+  }
+
+  /** Whether the session stays when the machine ends so. */
+  private staysAt({ isFailure = false }: Ended, { launch }: Target): boolean {
+    if (launch.noDebug || launch.stopAtEnd === 'never') return false;
+    return isFailure || launch.stopAtEnd === 'always';
   }
 
   private resume(command: string, work: (launched: Launched) => Promise<Stop>): void {
@@ -366,20 +402,32 @@ export class Session {
     this.running = false;
     this.lastStop = stop;
     this.marksEntryChecks = stop.kind === 'vmEntryFailure';
-    if (stop.kind === 'ended') {
-      this.ended = true;
-      this.output(`${stop.text}; exit code ${stop.exitCode}.\n`);
-      this.event('exited', { exitCode: stop.exitCode });
-      this.event('terminated');
-      return;
-    }
     const target = this.target('stopped');
+    if (stop.kind === 'ended') {
+      if (!this.staysAt(stop, target)) {
+        this.reportEnd(stop);
+        return;
+      }
+      this.end = { at: target.machine.rewindable.position, stop };
+      this.output(
+        `${stop.text}; exit code ${stop.exitCode}. ${target.history ? END_HELP : END_HELP_WITHOUT_HISTORY}\n`,
+      );
+    }
     this.focusHere();
     this.locatePrograms(target);
     const threadId = threadOfProcessor(this.focus);
     this.tellTime(target);
     this.event('stopped', { ...stoppedBody(stop, target), threadId, allThreadsStopped: true });
     this.memoryChanged();
+  }
+
+  /** The session is over. */
+  private reportEnd(stop: Ended): void {
+    this.running = false;
+    this.ended = true;
+    this.output(`${stop.text}; exit code ${stop.exitCode}.\n`);
+    this.event('exited', { exitCode: stop.exitCode });
+    this.event('terminated');
   }
 
   /** Programs of which it has become clear where they are. */

@@ -34,6 +34,7 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   history: true,
   replay: true,
   snapshot: true,
+  stopAtEnd: true,
 };
 const MACHINE: Keys<NonNullable<LaunchArguments['machine']>> = {
   memory: true,

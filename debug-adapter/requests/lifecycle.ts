@@ -67,6 +67,7 @@ const LAUNCH_SHAPE = {
   history: 'object?',
   replay: 'string?',
   snapshot: 'string?',
+  stopAtEnd: 'string?',
 } as const;
 const HISTORY_SHAPE = { enabled: 'boolean?', maxMemoryMB: 'number?' } as const;
 const MACHINE_SHAPE = {
@@ -97,6 +98,7 @@ const WHEN_SHAPE = {
 } as const;
 const FORMATS = ['auto', ...IMAGE_FORMATS] as const;
 const STOP_ON = ['entry', 'vmlaunch', 'firstExit', 'none'] as const;
+const STOP_AT_END = ['always', 'onFailure', 'never'] as const;
 
 /** @throws badArguments or badLaunchValue for what a hand-written launch.json can have wrong. */
 function checkLaunch(args: unknown): LaunchArguments {
@@ -121,6 +123,9 @@ function checkLaunch(args: unknown): LaunchArguments {
   }
   if (launch.stopOn !== undefined && !STOP_ON.some((known) => known === launch.stopOn)) {
     throw errors.badLaunchValue('stopOn', `'${launch.stopOn}' is not one of ${STOP_ON.join(', ')}`);
+  }
+  if (launch.stopAtEnd !== undefined && !STOP_AT_END.some((known) => known === launch.stopAtEnd)) {
+    throw errors.badLaunchValue('stopAtEnd', `'${launch.stopAtEnd}' is not one of ${STOP_AT_END.join(', ')}`);
   }
   if (launch.sourceMap && Object.values(launch.sourceMap).some((to) => typeof to !== 'string')) {
     throw errors.badLaunchValue('sourceMap', 'it must map path prefixes to path prefixes');

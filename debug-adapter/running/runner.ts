@@ -35,7 +35,15 @@ export type Stop =
   /** By a command of time travel. @see time-travel.ts */
   | { readonly kind: 'travel'; readonly text: string; readonly detail?: string }
   /** The machine is off: nothing can run any more. */
-  | { readonly kind: 'ended'; readonly text: string; readonly exitCode: number };
+  | Ended;
+
+export interface Ended {
+  readonly kind: 'ended';
+  readonly text: string;
+  readonly exitCode: number;
+  /** The guest says that something is wrong: debuggers stop there when nobody says otherwise. */
+  readonly isFailure?: boolean;
+}
 
 /** What a run waits for beside breakpoints and filters. */
 export interface Goal {
@@ -338,7 +346,7 @@ export class Runner {
       case 'powerOff':
         return { kind: 'ended', text: 'The machine was powered off', exitCode: 0 };
       case 'reset':
-        return { kind: 'ended', text: 'The machine was reset', exitCode: 0 };
+        return { kind: 'ended', text: 'The machine was reset', exitCode: 0, isFailure: true };
     }
   }
 
@@ -403,6 +411,7 @@ const debugExit = (value: number): Stop => ({
   kind: 'ended',
   text: `The guest wrote ${value} to the debug-exit port`,
   exitCode: ((value << 1) | 1) & 0xff,
+  isFailure: value !== 0,
 });
 
 function describeUnimplemented(reason: Extract<StopReason, { kind: 'unimplemented' }>): string {

@@ -25,7 +25,6 @@ import { hex } from '../worlds/memory-reference.ts';
 import { describeHit } from './watch-judge.ts';
 
 type StoppedBody = Pick<DebugProtocol.StoppedEvent['body'], 'reason' | 'description' | 'text' | 'hitBreakpointIds'>;
-type Running = Exclude<Stop, { kind: 'ended' }>;
 
 const EVENT_TITLES: Readonly<Record<WatchedEvent, string>> = {
   ring3: 'Entry to ring 3',
@@ -33,7 +32,7 @@ const EVENT_TITLES: Readonly<Record<WatchedEvent, string>> = {
 };
 
 /** What the client shows when the machine stops; in the past it says so. */
-export function stoppedBody(stop: Running, target: Target): StoppedBody {
+export function stoppedBody(stop: Stop, target: Target): StoppedBody {
   const body = presentBody(stop, target);
   if (!target.history?.isInPast) return body;
   const what = body.description ?? PLAIN_REASONS[body.reason] ?? 'Stopped';
@@ -42,7 +41,7 @@ export function stoppedBody(stop: Running, target: Target): StoppedBody {
 
 const PLAIN_REASONS: Readonly<Record<string, string>> = { step: 'Step', pause: 'Paused', breakpoint: 'Breakpoint' };
 
-function presentBody(stop: Running, target: Target): StoppedBody {
+function presentBody(stop: Stop, target: Target): StoppedBody {
   switch (stop.kind) {
     case 'entry':
       return { reason: 'entry', description: 'First instruction' };
@@ -69,6 +68,8 @@ function presentBody(stop: Running, target: Target): StoppedBody {
         hitBreakpointIds: [...stop.ids],
       };
     }
+    case 'ended':
+      return { reason: 'exit', description: 'The machine has ended', text: stop.text };
     case 'vmEntry':
       return { reason: 'entry', description: 'Stopped after VM entry' };
     default: {

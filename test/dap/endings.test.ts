@@ -88,11 +88,78 @@ describe('how a machine can end', () => {
   });
 
   it('the debug-exit port gives the exit code that QEMU gives', async () => {
-    assert.equal((await run(CODE.debugExit)).event, 'terminated');
+    assert.equal((await run(CODE.debugExit, undefined, { stopAtEnd: 'never' })).event, 'terminated');
     assert.deepEqual(received('exited')?.body, { exitCode: (5 << 1) | 1 });
     const again = await client.request('continue', { threadId: 1 });
     assert.match(again.message ?? '', /the machine has ended. Use 'restart'/);
     assert.equal((await client.run('restart', {})).event, 'terminated');
+  });
+
+  it('an end that reports an error is where the session stays, and goes back from', async () => {
+    const stop = await run(CODE.debugExit);
+    assert.equal(stop.event, 'stopped');
+    assert.deepEqual(
+      [stop.body.reason, stop.body.description, stop.body.text],
+      ['exit', 'The machine has ended', 'The guest wrote 5 to the debug-exit port'],
+    );
+    const value = async (expression: string) =>
+      (await client.request('evaluate', { expression, context: 'watch' })).body.result?.split(' ')[0];
+    const end = await value('rip');
+    for (const command of ['continue', 'next', 'stepIn', 'stepOut']) {
+      const { success, message } = await client.request(command, { threadId: 1 });
+      assert.equal(success, false);
+      assert.match(
+        message ?? '',
+        /the machine has ended \(The guest wrote 5 .*\). Step back, restart, or end the session/,
+      );
+    }
+    const step = { threadId: 1, granularity: 'instruction' };
+    await client.run('stepBack', step);
+    // mov al, 5 is behind, out 0xf4, al (2 bytes) is next.
+    assert.equal(await value('rip'), `0x${(Number(end) - 2).toString(16)}`);
+    assert.equal(Number(await value('al')), 5);
+    await client.run('stepBack', step);
+    assert.equal((await client.run('continue')).body.reason, 'exit');
+    assert.equal(await value('rip'), end);
+    assert.match((await client.run('reverseContinue')).body.description ?? '', /^Start of the history/);
+    await client.run('vmxray/travel', { threadId: 1, to: 'present' });
+    assert.match((await client.request('continue', { threadId: 1 })).message ?? '', /the machine has ended/);
+    const terminated = client.event('terminated');
+    await client.request('terminate');
+    await terminated;
+    assert.deepEqual(received('exited')?.body, { exitCode: (5 << 1) | 1 });
+  });
+
+  it('a change in the past makes another future, in which the machine has not ended', async () => {
+    await run(CODE.debugExit);
+    const step = { threadId: 1, granularity: 'instruction' };
+    await client.run('stepBack', step);
+    const change = { expression: 'al', value: '7' };
+    assert.equal((await client.request('setExpression', change)).success, false);
+    assert.equal((await client.request('setExpression', change)).success, true);
+    assert.equal((await client.run('stepIn', step)).body.text, 'The guest wrote 7 to the debug-exit port');
+  });
+
+  it('a clean end is where the session stays when it shall always, and ends with it otherwise', async () => {
+    const clean = [0xb0, 0x00, 0xe6, 0xf4];
+    assert.equal((await run(clean)).event, 'terminated');
+    assert.deepEqual(received('exited')?.body, { exitCode: 1 });
+    client.close();
+    assert.equal((await run(clean, undefined, { stopAtEnd: 'always' })).body.reason, 'exit');
+    assert.equal(received('exited'), undefined);
+    await client.run('stepBack', { threadId: 1, granularity: 'instruction' });
+    assert.equal((await client.run('restart', {})).body.reason, 'exit');
+    client.close();
+    assert.equal((await run(clean, undefined, { stopAtEnd: 'always', history: { enabled: false } })).event, 'stopped');
+    client.close();
+    assert.equal((await run(CODE.debugExit, undefined, { noDebug: true })).event, 'terminated');
+  });
+
+  it('a triple fault whose filter is on can be gone back from', async () => {
+    await run(CODE.tripleFault);
+    const step = { threadId: 1, granularity: 'instruction' };
+    assert.match((await client.run('stepBack', step)).body.description ?? '', /in the past/);
+    assert.equal((await client.run('continue')).body.description, 'Triple fault');
   });
 
   it('maxInstructions ends what never ends', async () => {
@@ -101,10 +168,14 @@ describe('how a machine can end', () => {
   });
 
   it('terminate ends a machine that runs', async () => {
+    const previous = client;
     const stopping = run(CODE.spin).catch(() => undefined);
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const isRunning = (): boolean =>
+      client !== previous && client.received.some(({ command }) => command === 'configurationDone');
+    while (!isRunning()) await new Promise((resolve) => setTimeout(resolve, 50));
     const terminated = client.event('terminated');
-    assert.equal((await client.request('terminate')).success, true);
+    const { success, message } = await client.request('terminate');
+    assert.ok(success, message);
     await terminated;
     await stopping;
     assert.equal((await client.request('disconnect')).success, true);
