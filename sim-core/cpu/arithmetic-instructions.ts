@@ -3,7 +3,7 @@
  */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
-import { exception, type Fault, generalProtection, undefinedOpcode, VECTOR } from '../mmu/fault.ts';
+import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { RFLAGS } from '../state/control-bits.ts';
 import { GPR, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
@@ -209,11 +209,6 @@ function salc({ state }: Cpu): Next {
   return NEXT.sequential;
 }
 
-const requires =
-  (feature: 'cx8' | 'cx16', execute: (cpu: Cpu, instruction: DecodedInstruction) => Next | Fault) =>
-  (cpu: Cpu, instruction: DecodedInstruction): Next | Fault =>
-    cpu.model.features.has(feature) ? execute(cpu, instruction) : undefinedOpcode();
-
 export const ARITHMETIC_INSTRUCTIONS: NamedInstructions = {
   Div: divide(false),
   Idiv: divide(true),
@@ -223,8 +218,8 @@ export const ARITHMETIC_INSTRUCTIONS: NamedInstructions = {
   Aas: adjustUnpacked(-1),
   Aam: aam,
   Aad: aad,
-  Cmpxchg8b: requires('cx8', compareExchange(4)),
-  Cmpxchg16b: requires('cx16', compareExchange(8)),
+  Cmpxchg8b: compareExchange(4),
+  Cmpxchg16b: compareExchange(8),
   Enter: enter,
   Xlatb: xlat,
   Salc: salc,

@@ -10,7 +10,6 @@ import type { State } from '../state/state.ts';
 import { PAUSE_CYCLES, spend, TIME_STAMP_CYCLES } from '../state/time.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { cpuid as cpuidLeaf } from './cpuid.ts';
-import type { FeatureName } from './features.ts';
 import { destinationInformation, operandDisplacement, operandInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
 import { in64BitMode, inProtectedMode, inVirtual8086, isCanonicalForModel } from './modes.ts';
@@ -65,7 +64,6 @@ const rdtsc =
   (kind: 'rdtsc' | 'rdtscp') =>
   (cpu: Cpu): Next | Fault => {
     const { state } = cpu;
-    if (kind === 'rdtscp' && !cpu.model.features.has('rdtscp')) return undefinedOpcode();
     if ((state.low('cr4') & CR4.tsd) !== 0 && state.get32('cpl') !== 0) return generalProtection();
     const exit = exitOf(cpu, { kind });
     if (exit) return exit;
@@ -131,7 +129,7 @@ function pause(cpu: Cpu): Next | Fault {
 /** MONITOR and MWAIT exist at CPL 0 only; no extensions (ECX) and no hints are supported. */
 function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const { state } = cpu;
-  if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
+  if (state.get32('cpl') !== 0) return undefinedOpcode();
   const exit = exitOf(cpu, { kind: 'monitor' });
   if (exit) return exit;
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
@@ -147,7 +145,7 @@ function monitor(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
 /** Waits for an interrupt, or for another processor to change the monitored line. With IF = 0 it does not wait. */
 function mwait(cpu: Cpu): Next | Fault {
   const { state } = cpu;
-  if (!cpu.model.features.has('monitor') || state.get32('cpl') !== 0) return undefinedOpcode();
+  if (state.get32('cpl') !== 0) return undefinedOpcode();
   const exit = exitOf(cpu, { kind: 'mwait', armed: state.get32('monitorArmed') === MONITOR.armed });
   if (exit) return exit;
   if (low32(state, GPR.rcx) !== 0) return generalProtection();
@@ -193,7 +191,6 @@ function invpcidQuery(state: State, instruction: DecodedInstruction): InterceptQ
 /** INVPCID types (SDM Vol. 2A, "INVPCID"). */
 function invpcid(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   const { state } = cpu;
-  if (!cpu.model.features.has('invpcid')) return undefinedOpcode();
   const problem = requireCpl0(state) ?? exitOf(cpu, invpcidQuery(state, instruction));
   if (problem) return problem;
   const type = readOperand(cpu, instruction, 0);
@@ -225,11 +222,8 @@ function flushLine(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
   return typeof value === 'object' ? value : NEXT.sequential;
 }
 
-const requireFeature = (cpu: Cpu, feature: FeatureName): Fault | undefined =>
-  cpu.model.features.has(feature) ? undefined : undefinedOpcode();
-
-const pkruEnabled = ({ state, model }: Cpu): Fault | undefined =>
-  model.features.has('pku') && (state.low('cr4') & CR4.pke) !== 0 ? undefined : undefinedOpcode();
+const pkruEnabled = ({ state }: Cpu): Fault | undefined =>
+  (state.low('cr4') & CR4.pke) !== 0 ? undefined : undefinedOpcode();
 
 function rdpkru(cpu: Cpu): Next | Fault {
   const { state } = cpu;
@@ -265,7 +259,7 @@ const random =
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const size = sizeOf(instruction, 0);
     const information = destinationInformation(instruction, size);
-    const problem = requireFeature(cpu, kind) ?? exitOf(cpu, { kind, information });
+    const problem = exitOf(cpu, { kind, information });
     if (problem) return problem;
     const fault = writeOperand(cpu, instruction, 0, BigInt.asUintN(8 * size, nextRandom(cpu.state)));
     if (fault) return fault;
@@ -275,13 +269,12 @@ const random =
 
 /** RDPID: IA32_TSC_AUX into a register of 64 or 32 bits. */
 const rdpid = (cpu: Cpu, instruction: DecodedInstruction): Next | Fault =>
-  requireFeature(cpu, 'rdpid') ??
   exitOf(cpu, { kind: 'rdpid' }) ??
   writeOperand(cpu, instruction, 0, cpu.state.get64('msrTscAux') & 0xffff_ffffn) ??
   NEXT.sequential;
 
 /** Instructions execute in order, one at a time: there is nothing to wait for. */
-const serialize = (cpu: Cpu): Next | Fault => requireFeature(cpu, 'serialize') ?? NEXT.sequential;
+const serialize = (): Next => NEXT.sequential;
 
 /** Whether CLI, STI and the string I/O rules let this level change IF (without VME and PVI, which no model has). */
 const mayChangeInterruptFlag = (state: State): boolean =>
@@ -338,7 +331,7 @@ const setAlignmentCheck =
   (on: boolean) =>
   (cpu: Cpu): Next | Fault => {
     const { state } = cpu;
-    if (!cpu.model.features.has('smap') || state.get32('cpl') !== 0) return undefinedOpcode();
+    if (state.get32('cpl') !== 0) return undefinedOpcode();
     const flags = state.get32('rflagsSystem');
     writeSystemFlags(state, on ? flags | RFLAGS.ac : flags & ~RFLAGS.ac);
     cpu.mmu.updateContext();
@@ -362,8 +355,8 @@ export const SYSTEM_INSTRUCTIONS: NamedInstructions = {
   Wbinvd: writeBackCaches('wbinvd'),
   Wbnoinvd: writeBackCaches('wbinvd'),
   Clflush: flushLine,
-  Clflushopt: (cpu, instruction) => requireFeature(cpu, 'clflushopt') ?? flushLine(cpu, instruction),
-  Clwb: (cpu, instruction) => requireFeature(cpu, 'clwb') ?? flushLine(cpu, instruction),
+  Clflushopt: flushLine,
+  Clwb: flushLine,
   Rdpid: rdpid,
   Rdpkru: rdpkru,
   Wrpkru: wrpkru,

@@ -3,7 +3,7 @@
  */
 
 import { InstructionDecoder } from '../isa/decoder.ts';
-import type { Fault } from '../mmu/fault.ts';
+import { type Fault, undefinedOpcode } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { Tlb } from '../mmu/tlb.ts';
@@ -11,6 +11,7 @@ import { CR0, CR4, EFER } from '../state/control-bits.ts';
 import { type CodeMode, GPR, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import { State } from '../state/state.ts';
 import { type Cpu, NEXT } from './cpu.ts';
+import { meaningOn } from './instruction-features.ts';
 import { CPU_INSTRUCTIONS } from './instructions.ts';
 import type { InterceptQuery, Intercepts } from './intercepts.ts';
 import { findModel } from './models.ts';
@@ -205,7 +206,9 @@ export function run(cpu: TestCpu, bytes: string): Fault | undefined {
   decoder.next();
   const instruction = decoder.decoded();
   decoder.free();
-  const execute = CPU_INSTRUCTIONS.get(instruction.mnemonic);
+  const mnemonic = meaningOn(cpu.model, instruction.code, instruction.mnemonic);
+  if (mnemonic === undefined) return undefinedOpcode();
+  const execute = CPU_INSTRUCTIONS.get(mnemonic);
   if (execute === undefined) throw new Error(`no slow instruction for ${bytes}`);
   const outcome = execute(cpu, instruction);
   if (typeof outcome === 'object') return outcome;

@@ -1,7 +1,7 @@
 /** WAITPKG: UMONITOR, UMWAIT and TPAUSE (SDM Vol. 2B, "TPAUSE", "UMONITOR", "UMWAIT"). */
 
 import type { DecodedInstruction } from '../isa/instruction.ts';
-import { type Fault, generalProtection, undefinedOpcode } from '../mmu/fault.ts';
+import { type Fault, generalProtection } from '../mmu/fault.ts';
 import { CR4 } from '../state/control-bits.ts';
 import { GPR, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
@@ -34,9 +34,8 @@ const SEGMENT_PREFIXES: ReadonlyMap<number, SegmentIndex> = new Map([
 const ask = (cpu: Cpu, query: InterceptQuery): Fault | undefined =>
   cpu.state.get32('nonRoot') === 0 ? undefined : cpu.intercepts.instruction(query);
 
-/** #UD where the model or the hypervisor does not enable the three instructions. */
-const requireEnabled = (cpu: Cpu): Fault | undefined =>
-  cpu.model.features.has('waitpkg') ? ask(cpu, { kind: 'waitpkg' }) : undefinedOpcode();
+/** #UD where the hypervisor does not enable the three instructions. */
+const requireEnabled = (cpu: Cpu): Fault | undefined => ask(cpu, { kind: 'waitpkg' });
 
 /** RDTSC’s rule: CR4.TSD lets only CPL 0 tell the time. */
 const requireTime = ({ state }: Cpu): Fault | undefined =>
