@@ -98,7 +98,11 @@ export class Processor {
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),
-      breakpoint: (record: number) => (this.hooks.stopsHere(() => this.instructionOf(record).instruction) ? 1 : 0),
+      breakpoint: (record: number) => {
+        // An access of an instruction before it is over.
+        this.accessing = 0;
+        return this.hooks.stopsHere(() => this.instructionOf(record).instruction) ? 1 : 0;
+      },
       link: (record: number) => this.link(record),
       access: (low: number, high: number, what: number, record: number) => this.access(low, high, what, record),
       touch: (low: number, high: number, what: number) => this.touch(low, high, what),
