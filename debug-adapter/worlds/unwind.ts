@@ -261,6 +261,8 @@ function byFramePointer(target: Target, frame: Frame): Caller | undefined {
     const at = sp + BigInt(pushed * size);
     return callerAt(frame, at, size, pushed === 1 ? readWord(view, sp, size) : undefined);
   }
+  const leaf = frame.depth === 0 && hasNoFramePointer(target, frame) ? byLeaf(target, frame, sp, size) : undefined;
+  if (leaf) return leaf;
   const rbp = frameRegister(frame, 'rbp') ?? 0n;
   if (rbp < sp || rbp - sp > LARGEST_FRAME) return undefined;
   return callerAt(frame, rbp + BigInt(size), size, readWord(view, rbp, size));
@@ -276,6 +278,22 @@ function pushedAtStart(target: Target, { view, pc }: Frame): 0 | 1 | undefined {
   const prefix = ENDBR.every((byte, index) => head[index] === byte) ? 4 : 0;
   if (pc <= start + BigInt(prefix)) return 0;
   return head[prefix] === PUSH_RBP && pc === start + BigInt(prefix + 1) ? 1 : undefined;
+}
+
+/** Whether a function does not begin with PUSH RBP: compilers leave frame pointers out of functions that call none. */
+function hasNoFramePointer(target: Target, { view, pc }: Frame): boolean {
+  const start = target.functionAt(view, pc)?.start;
+  if (start === undefined) return false;
+  const head = view.read(start, 5);
+  return head[ENDBR.every((byte, index) => head[index] === byte) ? 4 : 0] !== PUSH_RBP;
+}
+
+/** RBP is still the caller's: the return address is on top of the stack, or where this function was called from. */
+function byLeaf(target: Target, frame: Frame, sp: bigint, size: 4 | 8): Caller | undefined {
+  const called = byCallOnStack(target, frame);
+  const back = readWord(frame.view, sp, size);
+  const home = back === undefined ? undefined : target.functionAt(frame.view, back - 1n);
+  return called ?? (home && callerAt(frame, sp, size, undefined));
 }
 
 const CALL_RELATIVE = 0xe8;
