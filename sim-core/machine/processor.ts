@@ -198,22 +198,31 @@ export class Processor {
   /** The record of `state.rip`, decoded if need be; 0 with `exitCode` = fault when it cannot be fetched. */
   private resolve(): number {
     const { state, cpu } = this;
-    const rip = state.get64('rip');
-    const mode = state.get32('codeMode') as CodeMode;
-    const linear = this.linearRip();
-    if (mode !== CODE_MODE.code64 && rip > BigInt(state.get32('segmentLimit', SEGMENT.cs))) {
-      return this.failed(exception(VECTOR.gp, 0));
+    const { u32 } = state;
+    const mode = u32[OFFSET.codeMode >>> 2] as CodeMode;
+    let low = u32[OFFSET.rip >>> 2] as number;
+    let high = u32[(OFFSET.rip >>> 2) + 1] as number;
+    if (mode !== CODE_MODE.code64) {
+      if (high !== 0 || low > state.get32('segmentLimit', SEGMENT.cs)) return this.failed(exception(VECTOR.gp, 0));
+      low = (low + state.low('segmentBase', SEGMENT.cs)) >>> 0;
+      high = 0;
     }
-    const physical = cpu.mmu.fetch(linear);
+    const physical = cpu.mmu.fetchAt(low, high);
     if (physical < 0) return this.failed(cpu.mmu.fault);
     if (!this.cache.hasRoom(ROOM)) this.flush();
-    const offset = physical % PAGE;
     const table = this.cache.table(Math.floor(physical / PAGE), mode);
-    const low = Number(linear & 0xffff_f000n);
-    if (cpu.mmu.physical.isRamPage(physical)) this.cache.remember(low, Number(linear >> 32n), mode, table);
-    state.set64('codeBase', BigInt.asUintN(64, rip - BigInt(offset)));
-    state.set32('codeTable', table);
+    if (cpu.mmu.physical.isRamPage(physical)) this.cache.remember((low & ~0xfff) >>> 0, high, mode, table);
+    this.setCodeBase(physical % PAGE);
+    u32[OFFSET.codeTable >>> 2] = table;
     return this.recordAt(table, physical, mode);
+  }
+
+  /** codeBase = RIP - `offset`, modulo 2^64. */
+  private setCodeBase(offset: number): void {
+    const { u32 } = this.state;
+    const low = (u32[OFFSET.rip >>> 2] as number) - offset;
+    u32[OFFSET.codeBase >>> 2] = low;
+    u32[(OFFSET.codeBase >>> 2) + 1] = (u32[(OFFSET.rip >>> 2) + 1] as number) - (low < 0 ? 1 : 0);
   }
 
   /** @param record the faulting instruction's, 0 when it could not be fetched. */

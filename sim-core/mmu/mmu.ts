@@ -367,11 +367,16 @@ export class Mmu {
 
   /** Physical address of the code byte at `linear`, or -1 with `fault` set. */
   fetch(linear: bigint): number {
-    const physical = this.translate(lowHalf(linear), highHalf(linear), ACCESS.execute, this.world.user, false);
+    return this.fetchAt(lowHalf(linear), highHalf(linear));
+  }
+
+  /** `fetch` from a linear address in halves. */
+  fetchAt(low: number, high: number): number {
+    const physical = this.translate(low, high, ACCESS.execute, this.world.user, false);
     if (this.apic === undefined || physical < 0 || physical - (physical % 4096) !== this.apic.page) return physical;
     const exit = this.apic.access(physical % 4096, 1, 'execute');
     if (typeof exit === 'number') return exit;
-    this.fault = { ...exit, guestLinearAddress: linear };
+    this.fault = { ...exit, guestLinearAddress: toLinear(low, high) };
     return -1;
   }
 

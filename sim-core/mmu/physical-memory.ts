@@ -35,6 +35,8 @@ export type RamWriteListener = (physical: number, length: number) => void;
  */
 export class PhysicalMemory {
   private readonly regions: MmioRegion[] = [];
+  /** A flag for each 4-KiB page of RAM that no device lies over; made anew after regions have changed. */
+  private plain: Uint8Array | undefined;
   readonly state: State;
   /** The decode cache, so that code written from outside is decoded anew. */
   onWrite: RamWriteListener | undefined;
@@ -50,16 +52,19 @@ export class PhysicalMemory {
     const other = this.regions.find((region) => start < region.end && region.start < end);
     if (other) throw new RangeError(`${device.name} at ${start.toString(16)} overlaps ${other.device.name}`);
     this.regions.push({ start, end, device });
+    this.plain = undefined;
   }
 
   /** In front of whatever else is there: software can move the local APIC anywhere. */
   mapOver(start: number, size: number, device: MmioDevice): void {
     this.regions.unshift({ start, end: start + size, device });
+    this.plain = undefined;
   }
 
   unmap(device: MmioDevice): void {
     const at = this.regions.findIndex((region) => region.device === device);
     if (at >= 0) this.regions.splice(at, 1);
+    this.plain = undefined;
   }
 
   /** The device region that holds `physical`. Devices take precedence over RAM. */
@@ -70,10 +75,14 @@ export class PhysicalMemory {
 
   /** Whether the whole 4-KiB page of `physical` is plain RAM: only then may the engine access it directly. */
   isRamPage(physical: number): boolean {
-    const page = physical - (physical % 4096);
-    if (page + 4096 > this.state.ramSize) return false;
-    for (const region of this.regions) if (page < region.end && region.start < page + 4096) return false;
-    return true;
+    this.plain ??= this.findPlainPages();
+    return this.plain[Math.floor(physical / 4096)] === 1;
+  }
+
+  private findPlainPages(): Uint8Array {
+    const plain = new Uint8Array(Math.floor(this.state.ramSize / 4096)).fill(1);
+    for (const { start, end } of this.regions) plain.fill(0, Math.floor(start / 4096), Math.ceil(end / 4096));
+    return plain;
   }
 
   isRam(physical: number, length = 1): boolean {
