@@ -97,6 +97,32 @@ describe('Processor', () => {
     assert.equal(state.get64('gpr', GPR.rax), 1000n);
   });
 
+  it('keeps the instructions beside one that is written, and sees that one change in a loop', () => {
+    const { state, processor } = processorWith(`
+      mov ecx, 3
+      again: add rax, 1
+      patch: add rbx, 1
+      add rdx, 1
+      inc byte [rel patch + 3]
+      dec ecx
+      jnz again
+      hlt`);
+    const records = (): number[] => {
+      const page = state.get32('codeTable') >>> 2;
+      return [5, 9, 13].map((offset) => state.u32[page + offset] as number);
+    };
+    processor.run(1);
+    const before = records();
+    processor.run(1_000_000);
+    assert.deepEqual(
+      ['rax', 'rbx', 'rdx'].map((name) => state.get64('gpr', GPR[name as 'rax'])),
+      [3n, 1n + 2n + 3n, 3n],
+    );
+    const after = records();
+    assert.deepEqual([after[0], after[2]], [before[0], before[2]]);
+    assert.notEqual(after[1], before[1]);
+  });
+
   it('executes an instruction that crosses into the next page, and sees changes of its second half', () => {
     const { state } = runToHlt(`
       mov ecx, 2
