@@ -370,7 +370,6 @@ export class Runner {
 
   private afterVmExit(exit: VmExitRecord): boolean {
     const { machine } = this.target;
-    this.target.guestRegisters.capture(machine, exit);
     this.target.timeline.add(exit, machine.rewindable.position, machine.selected);
     const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
     const verdict = this.filters.judgeExit(exit, names, machine.cycles);

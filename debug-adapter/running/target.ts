@@ -38,8 +38,7 @@ import {
   type When,
 } from '../worlds/symbol-context.ts';
 import { VirtualProcessors } from '../worlds/vcpus.ts';
-import { GuestRegisters, type SuspendedGuest, WorldView } from '../worlds/world-view.ts';
-import { DebuggedMachine } from './debugged-machine.ts';
+import { type SuspendedGuest, WorldView } from '../worlds/world-view.ts';
 import { Timeline } from './timeline.ts';
 
 export { LoadedProgram } from '../worlds/loaded-program.ts';
@@ -65,7 +64,6 @@ export class Target {
   readonly timeline = new Timeline();
   readonly vcpus = new VirtualProcessors();
   /** By processor. */
-  private readonly guests: readonly GuestRegisters[];
   /** The recorded run that is repeated, up to its end. */
   recorded: Recorded | undefined;
   /** What it was booted with; undefined in tests without a launch. */
@@ -79,12 +77,11 @@ export class Target {
     this.launch = launch;
     this.machine = machine;
     this.programs = [...programs].sort((a, b) => demands(b.when) - demands(a.when));
-    this.guests = machine.processors.map(() => new GuestRegisters());
     const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
     this.recorded = recorded;
     if (!enabled && !recorded) return;
     const options = { maxMemory: maxMemoryMB * MEBIBYTE, ...(recorded ? { future: recorded } : {}) };
-    this.history = new History(new DebuggedMachine(machine, this.guests), options);
+    this.history = new History(machine.rewindable, options);
   }
 
   /** Runs the machine so that its history knows of it. */
@@ -140,7 +137,6 @@ export class Target {
   /** Makes the machine the saved one, of the same image and make. What the debugger knew of its past is forgotten. */
   restore({ snapshot, file }: SnapshotFile): void {
     restoreSnapshot(this.machine, snapshot);
-    for (const guest of this.guests) guest.forget();
     this.timeline.clear();
     this.asked = undefined;
     this.recorded = undefined;
@@ -149,18 +145,13 @@ export class Target {
     this.onFutureForgotten?.();
   }
 
-  /** Of the guest that the selected processor runs or has suspended. */
-  get guestRegisters(): GuestRegisters {
-    return this.guests[this.machine.selected] as GuestRegisters;
-  }
-
   view(world: World = this.machine.world): WorldView {
-    return new WorldView(this.machine, world, this.guestRegisters, this);
+    return new WorldView(this.machine, world, this);
   }
 
   /** A virtual processor that does not run. */
   suspendedView(guest: SuspendedGuest): WorldView {
-    return new WorldView(this.machine, 'guest', this.guestRegisters, this, guest);
+    return new WorldView(this.machine, 'guest', this, guest);
   }
 
   /** @throws unknownVcpu where it runs, or is none. */

@@ -11,51 +11,16 @@ import {
   type VmcsFields,
 } from '../../sim-core/machine/world-context.ts';
 import type { Translation, TranslationContext } from '../../sim-core/mmu/translation.ts';
-import { CODE_MODE, countOf, GPR, OFFSET } from '../../sim-core/state/layout.ts';
+import { CODE_MODE, GPR } from '../../sim-core/state/layout.ts';
 import { EXIT_CONTROL, SECONDARY } from '../../sim-core/vmx/controls.ts';
 import { ENCODING, type FieldName } from '../../sim-core/vmx/fields.ts';
 import type { KnownVmcs, VmcsAccess } from '../../sim-core/vmx/known-vmcses.ts';
-import type { VmExitRecord } from '../../sim-core/vmx/records.ts';
 import { wrap64 } from './memory-reference.ts';
 
 const PAGE = 4096n;
 const CR4_SMAP = 1n << 21n;
 const RIGHTS_LONG = 1n << 13n;
 const RIGHTS_DEFAULT_BIG = 1n << 14n;
-
-/** Copies of the guest's general registers as the last VM exit left them: the VMM overwrites the real ones. */
-export class GuestRegisters {
-  private readonly values = new BigUint64Array(countOf('gpr'));
-  private exit: VmExitRecord | undefined;
-
-  /** @param machine right after the VM exit. Called for every exit: it must be quick. */
-  capture(machine: Machine, exit: VmExitRecord): void {
-    const first = OFFSET.gpr >>> 3;
-    this.values.set(machine.state.u64.subarray(first, first + this.values.length));
-    this.exit = exit;
-  }
-
-  /** For time travel: what `restore` takes. */
-  save(): unknown {
-    return { values: this.values.slice(), exit: this.exit };
-  }
-  restore(saved: unknown): void {
-    const { values, exit } = saved as { values: BigUint64Array; exit: VmExitRecord | undefined };
-    this.values.set(values);
-    this.exit = exit;
-  }
-
-  /** There was no VM exit that is known. */
-  forget(): void {
-    this.exit = undefined;
-  }
-
-  read(machine: Machine, name: string): bigint | undefined {
-    const number = (GPR as Readonly<Record<string, number>>)[name];
-    const known = this.exit !== undefined && this.exit.vmcs === machine.vmx.currentVmcs;
-    return number === undefined || !known ? undefined : this.values[number];
-  }
-}
 
 export const vmcsField = (machine: Machine, name: FieldName): bigint | undefined => machine.vmx.read(ENCODING[name]);
 
@@ -92,7 +57,6 @@ export interface SuspendedGuest extends VmcsAccess, KnownVmcs {
 export class WorldView {
   readonly machine: Machine;
   readonly world: World;
-  private readonly guestRegisters: GuestRegisters;
   private readonly hand: Hand;
   /** Physical addresses of pages by linear page, of the state that `translatedAt` names; undefined: not mapped. */
   private readonly pages = new Map<bigint, number | undefined>();
@@ -100,10 +64,9 @@ export class WorldView {
   /** Set in views of a virtual processor whose VMCS need not be current. */
   readonly suspended: SuspendedGuest | undefined;
 
-  constructor(machine: Machine, world: World, guestRegisters: GuestRegisters, hand: Hand, suspended?: SuspendedGuest) {
+  constructor(machine: Machine, world: World, hand: Hand, suspended?: SuspendedGuest) {
     this.machine = machine;
     this.world = world;
-    this.guestRegisters = guestRegisters;
     this.hand = hand;
     this.suspended = suspended;
   }
@@ -155,9 +118,10 @@ export class WorldView {
     if (register.partOf !== undefined) return this.partOfSuspended(register.name, register.partOf, register.bits);
     const field = this.fieldOf(register.name);
     if (field !== undefined) return this.field(field);
-    if (this.suspended)
-      return this.suspended.registers?.[(GPR as Readonly<Record<string, number>>)[register.name] ?? -1];
-    return this.world === 'guest' ? this.guestRegisters.read(this.machine, register.name) : undefined;
+    const encoding = (GPR as Readonly<Record<string, number>>)[register.name];
+    if (encoding === undefined) return undefined;
+    if (this.suspended) return this.suspended.registers?.[encoding];
+    return this.world === 'guest' ? this.machine.vmx.guestRegister(encoding) : undefined;
   }
 
   private partOfSuspended(name: string, whole: string, bits: number): bigint | undefined {

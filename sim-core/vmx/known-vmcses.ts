@@ -63,6 +63,12 @@ export class KnownVmcses {
     entry.exitedAt = instructions;
   }
 
+  /** One of the guest's general registers, by its encoding, as the last VM exit of a VMCS here left it. */
+  register(pointer: number, encoding: number): bigint | undefined {
+    const entry = this.entries.get(pointer);
+    return entry && entry.exitedAt !== NEVER ? new BigUint64Array(entry.halves.buffer)[encoding] : undefined;
+  }
+
   get list(): KnownVmcs[] {
     return [...this.entries.values()].map(({ pointer, halves, exitedAt }) => ({
       pointer,

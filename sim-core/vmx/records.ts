@@ -77,6 +77,11 @@ export interface VmxView {
   write(encoding: number, value: bigint): boolean;
   /** The VMCSs that VMPTRLD has made current here since boot, in the order in which it first did. */
   readonly knownVmcses: readonly KnownVmcs[];
+  /**
+   * One of the general registers of the current VMCS's guest, by its encoding, as the last VM exit left it: the VMM
+   * overwrites the real ones. Undefined before that.
+   */
+  guestRegister(encoding: number): bigint | undefined;
   readonly lastExit: VmExitRecord | undefined;
   readonly lastEntryFailure: VmEntryFailure | undefined;
   /** VM exits by basic exit reason. */

@@ -315,6 +315,11 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
 
   // ---- VmxView
 
+  guestRegister(encoding: number): bigint | undefined {
+    const { currentVmcs } = this;
+    return currentVmcs === undefined ? undefined : this.known.register(Number(currentVmcs), encoding);
+  }
+
   get knownVmcses(): readonly KnownVmcs[] {
     return this.known.list;
   }
