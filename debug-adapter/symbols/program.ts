@@ -93,11 +93,15 @@ export class Program {
     this.attempt(LINE_TABLE, undefined, () => !this.elf.isObject && this.lines.isSmall && this.lines.files);
   }
 
-  /** Run-time address of a linked one. */
-  placeOf(linked: bigint): bigint {
+  /** Whether an address is an offset into each processor's own data. */
+  isPerProcessor(linked: bigint): boolean {
     const { perProcessor } = this.elf;
-    const stays = perProcessor !== undefined && linked >= perProcessor.start && linked < perProcessor.end;
-    return stays ? linked : linked + this.offset;
+    return perProcessor !== undefined && linked >= perProcessor.start && linked < perProcessor.end;
+  }
+
+  /** Run-time address of a linked one; offsets into each processor's own data stay what they are. */
+  placeOf(linked: bigint): bigint {
+    return this.isPerProcessor(linked) ? linked : linked + this.offset;
   }
 
   /** Where its lowest segment was linked. */

@@ -62,7 +62,7 @@ class FrameContext implements ExpressionContext {
     return this.unit.header.sizes.addressSize;
   }
   place(linked: bigint): bigint {
-    return this.program.placeOf(linked);
+    return placeIn(this.program, this.scope.frame.view, linked);
   }
   register(number: number): bigint {
     return requiredRegister(this.scope.frame, number, this.addressSize);
@@ -223,7 +223,7 @@ export class FrameScope {
     const type = program.attempt('its description of types', undefined, () =>
       program.scopes.types.type(entry.reference(AT.type)),
     );
-    const context = staticContext(entry.unit, program, this.memory);
+    const context = staticContext(entry.unit, program, this.frame.view, this.memory);
     const storage = this.guarded(() => this.storageIn(entry, type, context, 0n));
     return this.typed(type, storage, name, true);
   }
@@ -327,15 +327,29 @@ export class FrameScope {
 
 const UNKNOWN: Type = { kind: 'void', name: 'unknown', size: undefined };
 
+const UPPER_HALF = 1n << 63n;
+
+/** Run-time address of a linked one: a Linux kernel's per-processor data lie at the GS base that it has for itself. */
+function placeIn(program: Program, view: WorldView, linked: bigint): bigint {
+  if (!program.isPerProcessor(linked)) return program.placeOf(linked);
+  const base = view.register('gs.base') ?? 0n;
+  return linked + (base >= UPPER_HALF ? base : (view.register('ia32_kernel_gs_base') ?? base));
+}
+
 /** For variables outside of functions: they depend on no frame. */
-function staticContext(unit: Entry['unit'], program: Program, memory: MemoryAccess): ExpressionContext {
+function staticContext(
+  unit: Entry['unit'],
+  program: Program,
+  view: WorldView,
+  memory: MemoryAccess,
+): ExpressionContext {
   const none = (): never => {
     throw new Unavailable('it depends on a frame');
   };
   return {
     unit,
     addressSize: unit.header.sizes.addressSize,
-    place: (linked) => program.placeOf(linked),
+    place: (linked) => placeIn(program, view, linked),
     register: none,
     read: (address, bytes) => memory.read(address, bytes),
     frameBase: none,

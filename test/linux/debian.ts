@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 const { XDG_CACHE_HOME = join(homedir(), '.cache') } = process.env;
 const CACHE = join(XDG_CACHE_HOME, 'vmxray', 'debian');
@@ -12,6 +12,8 @@ const META_PACKAGE = 'linux-image-cloud-amd64';
 export interface DebianFiles {
   readonly kernel: Uint8Array;
   readonly busybox: Uint8Array;
+  /** The kernel's version as `uname -r` tells it. */
+  readonly release: string;
   /** A kernel module by its name, as 'kvm-intel'. */
   module(name: string): Uint8Array;
 }
@@ -59,6 +61,7 @@ export function debianFiles(): DebianFiles | string {
   return {
     kernel: readOne('boot/vmlinuz-*'),
     busybox: readOne('bin/busybox'),
+    release: globSync('lib/modules/*', { cwd: join(CACHE, 'root') }).map((path) => basename(path))[0] ?? '',
     module: (name) => readOne(`lib/modules/*/kernel/**/${name}.ko`),
   };
 }

@@ -1,0 +1,99 @@
+/** A person who debugs Linux: a client of the debug adapter, and somebody at the guest's serial console. */
+
+import assert from 'node:assert/strict';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import type { CustomEvents, LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { type EventBody, type Message, PlainClient } from '../dap/plain-client.ts';
+
+type Stop = EventBody<'stopped'>;
+
+export class DebugSession {
+  readonly client: PlainClient;
+  private readonly adapter: TcpAdapter;
+  /** Messages that have been looked through, and what the guest has printed in them. */
+  private read = 0;
+  private output = '';
+  /** Of `output`, what earlier waits have seen. */
+  private seen = 0;
+
+  private constructor(adapter: TcpAdapter, client: PlainClient) {
+    this.adapter = adapter;
+    this.client = client;
+  }
+
+  /** Launches, and lets the machine run. */
+  static async launch(launch: LaunchArguments): Promise<DebugSession> {
+    const adapter = await listen(0);
+    const session = new DebugSession(adapter, await PlainClient.connect(adapter.port));
+    await session.client.request('initialize', { adapterID: 'vmxray' });
+    const initialized = session.client.event('initialized');
+    const { success, message } = await session.client.request('launch', launch);
+    assert.ok(success, message);
+    await initialized;
+    await session.client.request('configurationDone', {});
+    return session;
+  }
+
+  async close(): Promise<void> {
+    this.client.close();
+    await this.adapter.close();
+  }
+
+  /** Waits until the guest has printed a text. @returns what it printed up to there since the last wait */
+  async waitFor(text: string): Promise<string> {
+    for (;;) {
+      for (const { event, body } of this.client.received.slice(this.read)) {
+        assert.notEqual(event, 'terminated', `the machine ended after ${this.output.slice(-1000)}`);
+        if (event === 'vmxray/serialOutput') this.output += (body as CustomEvents['vmxray/serialOutput']).data;
+      }
+      this.read = this.client.received.length;
+      const at = this.output.indexOf(text, this.seen);
+      if (at >= 0) {
+        const found = this.output.slice(this.seen, at + text.length);
+        this.seen = at + text.length;
+        return found;
+      }
+      await this.client.event('vmxray/serialOutput');
+    }
+  }
+
+  async type(line: string): Promise<void> {
+    await this.client.request('vmxray/serialInput', { data: `${line}\n` });
+  }
+
+  /** Types a command that leads to a stop. */
+  async typeUntilStop(line: string): Promise<Stop> {
+    const stopped = this.client.event('stopped');
+    await this.type(line);
+    return (await stopped).body;
+  }
+
+  async pause(): Promise<Stop> {
+    const stopped = this.client.event('stopped');
+    await this.client.request('pause', { threadId: 1 });
+    return (await stopped).body;
+  }
+
+  async run(command: string, more: object = {}): Promise<Stop> {
+    const { body }: Message<Stop> = await this.client.run(command, { threadId: 1, ...more });
+    return body;
+  }
+
+  async frames(threadId = 1) {
+    return (await this.client.request('stackTrace', { threadId })).body.stackFrames;
+  }
+
+  async names(threadId = 1): Promise<string[]> {
+    return (await this.frames(threadId)).map(({ name }) => name);
+  }
+
+  /** The value as the console shows it, or why there is none. */
+  async text(expression: string, frameId?: number): Promise<string> {
+    const { success, message, body } = await this.client.request('evaluate', { expression, frameId, context: 'watch' });
+    return success ? body.result : (message ?? '');
+  }
+
+  async number(expression: string, frameId?: number): Promise<number> {
+    return Number((await this.text(expression, frameId)).split(' ')[0]);
+  }
+}

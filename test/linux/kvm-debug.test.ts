@@ -1,0 +1,217 @@
+// Expected values: the source of Linux 6.1 (who calls whom), the code of kvm-guest.c, the manual's exit qualification.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { createMachine } from '../../sim-core/machine/machine.ts';
+import { type DebianFiles, debianFiles } from './debian.ts';
+import { DebugSession } from './debug-session.ts';
+import { makeInitramfs, program } from './initramfs.ts';
+import { Terminal } from './terminal.ts';
+
+const PROMPT = 'guest# ';
+const MEMORY = 256 * 2 ** 20;
+const MODULES = ['irqbypass', 'kvm', 'kvm-intel'] as const;
+const LOAD_MODULES = `dmesg -n 1; for m in ${MODULES.join(' ')}; do insmod /lib/$m.ko; done`;
+/** Up to here the kernel's list names its code and its ORC tables. */
+const LAST_SYMBOL = '_einittext';
+const SECTIONS = ['.text', '.noinstr.text', '.data', '.orc_unwind_ip'] as const;
+/** Debian's package linux-image-…-dbg puts debug information here. */
+const DEBUG_FILES = process.env.VMXRAY_LINUX_DEBUG_FILES ?? '/usr/lib/debug';
+
+/** Linear addresses in kvm-guest.c's guest code: ADD in the loop, OUT, HLT. */
+const [ADD, OUT, HLT] = [0x1005, 0x1009, 0x100b] as const;
+const SUM = 55;
+
+/** The call chain of KVM_RUN, the innermost first, without functions that compilers inline at will. */
+const KVM_RUN = ['vmx_vcpu_run', 'kvm_arch_vcpu_ioctl_run', 'kvm_vcpu_ioctl', '__x64_sys_ioctl', 'do_syscall_64'];
+
+describe("Debian's KVM debugged", function () {
+  this.timeout(400_000);
+  let folder: string;
+  let files: DebianFiles;
+  let session: DebugSession | undefined;
+  const file = (name: string): string => join(folder, name);
+
+  function compile(name: string): Uint8Array {
+    const source = new URL(`${name}.c`, import.meta.url).pathname;
+    execFileSync('gcc', ['-static', '-O1', '-o', file(name), source], { stdio: 'pipe' });
+    return readFileSync(file(name));
+  }
+
+  before(function () {
+    const found = debianFiles();
+    if (typeof found === 'string') {
+      console.log(`      skipped: ${found}`);
+      return this.skip();
+    }
+    files = found;
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-kvm-'));
+    const modules = MODULES.map((name) => program(`lib/${name}.ko`, files.module(name)));
+    const programs = ['kvm-guest', 'list-symbols'].map((name) => program(`bin/${name}`, compile(name)));
+    writeFileSync(file('vmlinuz'), files.kernel);
+    writeFileSync(file('initramfs'), makeInitramfs(files.busybox, [...programs, ...modules]));
+    for (const name of MODULES) writeFileSync(file(`${name}.ko`), files.module(name));
+  });
+  afterEach(() => session?.close());
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  const linux = (more: Partial<LaunchArguments>): LaunchArguments => ({
+    program: file('vmlinuz'),
+    modules: [file('initramfs')],
+    args: 'console=ttyS0',
+    stopOn: 'none',
+    ...more,
+  });
+
+  /** What a kernel that is not moved says of itself: a list of its symbols, and where it puts modules. */
+  function askKernel(): ReadonlyMap<string, Readonly<Record<string, string>>> {
+    const machine = createMachine({ memory: MEMORY });
+    const modules = [{ name: 'initramfs', bytes: readFileSync(file('initramfs')), commandLine: '' }];
+    machine.boot({ name: 'vmlinuz', image: files.kernel, commandLine: 'console=ttyS0 nokaslr', modules });
+    const terminal = new Terminal(machine);
+    const shell = (command: string): string => {
+      terminal.type(command);
+      terminal.waitFor('\r\n');
+      return terminal.waitFor(PROMPT);
+    };
+    terminal.waitFor(PROMPT);
+    shell(LOAD_MODULES);
+    const list: number[] = [];
+    machine.onDebugConsole = (byte) => list.push(byte);
+    assert.match(shell(`list-symbols ${LAST_SYMBOL} && echo done`), /done/);
+    writeFileSync(file('System.map'), Uint8Array.from(list));
+    const sectionsOf = (module: string): Readonly<Record<string, string>> => {
+      const paths = SECTIONS.map((name) => `/sys/module/${module}/sections/${name}`);
+      const addresses = shell(`cat ${paths.join(' ')}`).match(/0x[0-9a-f]+/g) ?? [];
+      assert.equal(addresses.length, SECTIONS.length);
+      return Object.fromEntries(SECTIONS.map((name, index) => [name, addresses[index] ?? '']));
+    };
+    return new Map(['kvm', 'kvm-intel'].map((name) => [name, sectionsOf(name.replace('-', '_'))]));
+  }
+
+  it('stops at the guest’s VM exits with both worlds, by the symbols that the kernel tells of itself', async () => {
+    const sections = askKernel();
+    const modules = [...sections].map(([name, places]) => ({ path: file(`${name}.ko`), sections: places }));
+    session = await DebugSession.launch(
+      linux({
+        args: 'console=ttyS0 nokaslr',
+        symbols: [file('System.map'), ...modules],
+        breakOnVmExit: ['IO_INSTRUCTION'],
+      }),
+    );
+    await session.waitFor(PROMPT);
+    await session.type(LOAD_MODULES);
+    await session.waitFor(PROMPT);
+    const stop = await session.typeUntilStop('kvm-guest');
+    assert.equal(stop.description, 'VM exit: I/O instruction');
+    assert.match(stop.text ?? '', /^OUT to port 0x80 \(immediate\), 1 byte/);
+
+    const names = await session.names();
+    assert.equal(names[0], '__vmx_vcpu_run');
+    const label = names.indexOf('VM exit: I/O instruction');
+    assert.deepEqual(names.slice(label - 1), ['entry_SYSCALL_64_after_hwframe', names[label], '0x1009']);
+    assert.deepEqual(
+      names.filter((name) => KVM_RUN.includes(name)),
+      KVM_RUN,
+    );
+
+    const { threads } = (await session.client.request('threads')).body;
+    assert.deepEqual(
+      threads.map(({ id, name }) => [id, name]),
+      [
+        [1, 'Processor 0'],
+        [1001, 'vCPU 1 (VPID 1), suspended at 0x1009'],
+      ],
+    );
+    const [guest] = await session.frames(1001);
+    assert.equal(await session.number('ax', guest?.id), SUM);
+    assert.equal(await session.number('cx', guest?.id), 0);
+
+    const { launchState, groups } = (await session.client.request('vmxray/vmcs', {})).body;
+    const field = (name: string): bigint =>
+      BigInt(groups.flatMap(({ fields }) => fields).find((each) => each.name === name)?.value ?? '-1');
+    assert.equal(launchState, 'launched');
+    assert.equal(field('GUEST_RIP'), BigInt(OUT));
+    assert.equal(field('VM_EXIT_INSTRUCTION_LENGTH'), 2n);
+    // One byte, OUT, not a string, immediate (bit 6), port 80h (SDM Vol. 3C, "Exit Qualification for I/O Instructions").
+    assert.equal(field('EXIT_QUALIFICATION'), 0x80_0040n);
+    assert.equal(field('HOST_RIP'), BigInt(await session.text('vmx_vmexit').then((text) => text.split(' ')[0] ?? '')));
+
+    // Through KVM, to the user of /dev/kvm and back, to behind OUT.
+    await session.run('vmxray/runTo', { event: 'vmEntry' });
+    await session.waitFor('guest sent 55\r\n');
+    assert.deepEqual((await session.names()).slice(0, 3), ['0x100b', 'VMM, entered by VM exits', '__vmx_vcpu_run']);
+    // And all of it backwards: over the VM exit, into the guest's loop.
+    await session.run('stepBack', { granularity: 'instruction' });
+    assert.equal(await session.number('rip'), OUT);
+    const breakpoints = [{ instructionReference: `guest:0x${ADD.toString(16)}` }];
+    await session.client.request('setInstructionBreakpoints', { breakpoints });
+    for (const count of [1, 2, 3]) {
+      await session.run('reverseContinue');
+      assert.equal(await session.number('rip'), ADD);
+      assert.equal(await session.number('cx'), count);
+      assert.equal(await session.number('ax'), SUM - (count * (count + 1)) / 2);
+    }
+    await session.run('next', { granularity: 'instruction' });
+    assert.equal(await session.number('ax'), SUM - 3);
+    await session.client.request('setInstructionBreakpoints', { breakpoints: [] });
+    assert.equal((await session.run('continue')).description?.replace(/ \(.*/, ''), 'VM exit: I/O instruction');
+    assert.deepEqual(await session.names(), names);
+
+    // A step into HLT enters KVM's handling of its VM exit; nothing more stops the guest's user then.
+    await session.run('vmxray/runTo', { event: 'vmEntry' });
+    assert.equal(await session.number('rip'), HLT);
+    await session.run('stepIn', { granularity: 'instruction' });
+    assert.deepEqual((await session.names()).slice(-2), ['VM exit: HLT', '0x100b']);
+    await session.client.request('continue', { threadId: 1 });
+    await session.waitFor('guest halted\r\n');
+  });
+
+  it('finds a kernel that has moved itself by its System.map alone', async () => {
+    const symbols = [{ path: file('System.map'), loadAddress: 'auto' }];
+    session = await DebugSession.launch(linux({ symbols }));
+    await session.waitFor('Linux version');
+    await session.pause();
+    const [kernel] = (await session.client.request('modules', {})).body.modules;
+    const linked = readFileSync(file('System.map'), 'latin1').match(/^([0-9a-f]+) T _text$/m)?.[1];
+    assert.equal(linked, 'ffffffff81000000');
+    assert.notEqual(kernel?.addressRange, `0x${linked}`);
+    // All of the kernel's start-up is called by start_kernel, which head_64.S jumps to by way of C code.
+    const names = await session.names();
+    assert.ok(names.includes('start_kernel'), names.join(', '));
+    await session.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'kernel_init' }] });
+    await session.run('continue');
+    assert.deepEqual(await session.names(), ['kernel_init', 'ret_from_fork']);
+  });
+
+  it('shows sources and structures of the kernel and of KVM, where debug information is installed', async function () {
+    const { release } = files;
+    const vmlinux = join(DEBUG_FILES, `boot/vmlinux-${release}`);
+    if (!existsSync(vmlinux)) {
+      console.log(`      skipped: there is no ${vmlinux} (package linux-image-${release}-dbg)`);
+      return this.skip();
+    }
+    const kvm = ['kvm', 'kvm-intel'].map((name) =>
+      join(DEBUG_FILES, `lib/modules/${release}/kernel/arch/x86/kvm/${name}.ko`),
+    );
+    session = await DebugSession.launch(
+      linux({ symbols: [{ path: vmlinux, loadAddress: 'auto' }, ...kvm], breakOnVmExit: ['IO_INSTRUCTION'] }),
+    );
+    await session.waitFor(PROMPT);
+    await session.type(LOAD_MODULES);
+    await session.waitFor(PROMPT);
+    await session.typeUntilStop('kvm-guest');
+    const frames = await session.frames();
+    const frame = (name: string) => frames.find((each) => each.name === name);
+    const run = frame('vmx_vcpu_run');
+    assert.ok(run?.source?.path?.endsWith('/arch/x86/kvm/vmx/vmx.c'), run?.source?.path);
+    assert.ok(frame('vcpu_enter_guest')?.source?.path?.endsWith('/arch/x86/kvm/x86.c'));
+    assert.ok(frame('__x64_sys_ioctl')?.source?.path?.endsWith('/fs/ioctl.c'));
+    assert.equal(await session.number('vcpu->vcpu_id', run?.id), 0);
+    assert.equal(await session.number('vcpu->kvm->created_vcpus', run?.id), 1);
+    assert.equal(await session.text('current_task->comm', run?.id), '"kvm-guest"');
+  });
+});
