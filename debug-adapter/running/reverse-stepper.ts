@@ -97,8 +97,7 @@ export class ReverseStepper {
     history.goTo(obstacle.at);
     for (const goal of obstacle.goals) {
       const stop = await this.runner.runBack(goal);
-      // A filter for the VM exit that is passed over does not stop a step back, as it does not within shorter windows.
-      if (stop === 'reached' || (stop.kind === 'vmExit' && goal.vmExit)) break;
+      if (stop === 'reached') break;
       if (stop.kind !== 'start') return stop;
       if (goal === obstacle.goals.at(-1)) return stop;
       history.goTo(obstacle.at);

@@ -144,7 +144,10 @@ describe("Debian's KVM debugged", function () {
     await session.run('vmxray/runTo', { event: 'vmEntry' });
     await session.waitFor('guest sent 55\r\n');
     assert.deepEqual((await session.names()).slice(0, 3), ['0x100b', 'VMM, entered by VM exits', '__vmx_vcpu_run']);
-    // And all of it backwards: over the VM exit, into the guest's loop.
+    // And all of it backwards: to the VM exit, before it, into the guest's loop.
+    const back = await session.run('vmxray/runBackTo', { event: 'vmExit' });
+    assert.equal(back.description, 'VM exit: I/O instruction (in the past)');
+    assert.deepEqual(await session.names(), names);
     await session.run('stepBack', { granularity: 'instruction' });
     assert.equal(await session.number('rip'), OUT);
     const breakpoints = [{ instructionReference: `guest:0x${ADD.toString(16)}` }];
