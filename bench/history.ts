@@ -8,8 +8,8 @@ import { createMachine } from '../sim-core/machine/machine.ts';
 
 const HELP = `Usage: node bench/history.ts [options]
   --instructions N    how far each workload runs (default 1000000000; the shorter ones run to their end)
-  --repetitions N     runs with and without a history, taking turns (default 3); medians are reported
-  --workloads A,B     files of bench/workloads without .elf (default a_int,f_vmx)
+  --repetitions N     runs with and without a history, taking turns (default 5); medians of the pairs are reported
+  --workloads A,B     files of bench/workloads without .elf (default a_int,f_vmx,b_chase,c_string)
 `;
 const MEMORY = 512 << 20;
 /** The debugger's adapter runs slices of a few milliseconds; this is as many instructions as one may have. */
@@ -23,11 +23,19 @@ function boot(workload: string) {
   return machine;
 }
 
-/** @returns seconds */
+/** @returns seconds on the clock */
 function timed(work: () => void): number {
   const begun = performance.now();
   work();
   return (performance.now() - begun) / 1000;
+}
+
+/** @returns seconds of processor time, of all threads: other load on the computer disturbs it less */
+function processorTime(work: () => void): number {
+  const begun = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(begun);
+  return (user + system) / 1e6;
 }
 
 function runFor(driver: { run(n: number): { kind: string } }, instructions: number): void {
@@ -42,26 +50,37 @@ const quantile = (values: readonly number[], part: number): number =>
 function measure(workload: string, instructions: number, repetitions: number): string {
   const plain: number[] = [];
   const recorded: number[] = [];
+  const first: number[] = [];
   const back: number[] = [];
   let usage = { bytes: 0, checkpoints: 0 };
-  for (let i = 0; i < repetitions; i++) {
+  const runPlain = (): void => {
     const machine = boot(workload);
-    plain.push(timed(() => runFor(machine, instructions)));
-    const history = new History(boot(workload).rewindable);
-    recorded.push(timed(() => runFor(history, instructions)));
+    plain.push(processorTime(() => runFor(machine, instructions)));
+  };
+  const runRecorded = (): void => {
+    const history = new History(boot(workload).rewindable, { clock: () => performance.now() });
+    recorded.push(processorTime(() => runFor(history, instructions)));
     usage = history.usage;
+    first.push(1000 * timed(() => history.stepBack()));
     for (let step = 0; step < STEPS_BACK; step++) back.push(1000 * timed(() => history.stepBack()));
     history.close();
-  }
-  const [without, withHistory] = [quantile(plain, 0.5), quantile(recorded, 0.5)];
+  };
+  // One of each for what is compiled once; then pairs, each kind first in every other one.
+  runPlain();
+  runRecorded();
+  for (const times of [plain, recorded, first, back]) times.length = 0;
+  for (let i = 0; i < repetitions; i++)
+    for (const run of i % 2 ? [runPlain, runRecorded] : [runRecorded, runPlain]) run();
+  const costs = plain.map((time, i) => 100 * ((recorded[i] ?? 0) / time - 1));
   const cells = [
     workload,
-    `${without.toFixed(2)} s`,
-    `${withHistory.toFixed(2)} s`,
-    `${(100 * (withHistory / without - 1)).toFixed(0)} %`,
+    `${quantile(plain, 0.5).toFixed(2)} s`,
+    `${quantile(recorded, 0.5).toFixed(2)} s`,
+    `${quantile(costs, 0.5).toFixed(0)} % (${Math.min(...costs).toFixed(0)} to ${Math.max(...costs).toFixed(0)})`,
     `${usage.checkpoints}, ${(usage.bytes / 2 ** 20).toFixed(0)} MiB`,
+    `${quantile(first, 0.5).toFixed(0)} ms`,
     `${quantile(back, 0.5).toFixed(0)} ms`,
-    `${Math.max(...back).toFixed(0)} ms`,
+    `${Math.max(...first, ...back).toFixed(0)} ms`,
   ];
   return `| ${cells.join(' | ')} |\n`;
 }
@@ -69,14 +88,23 @@ function measure(workload: string, instructions: number, repetitions: number): s
 const { values } = parseArgs({
   options: {
     instructions: { type: 'string', default: '1000000000' },
-    repetitions: { type: 'string', default: '3' },
-    workloads: { type: 'string', default: 'a_int,f_vmx' },
+    repetitions: { type: 'string', default: '5' },
+    workloads: { type: 'string', default: 'a_int,f_vmx,b_chase,c_string' },
     help: { type: 'boolean', default: false },
   },
 });
 if (values.help) process.stdout.write(HELP);
 else {
-  const head = ['workload', 'without', 'with history', 'cost', 'checkpoints', 'step back, median', 'longest'];
+  const head = [
+    'workload',
+    'without',
+    'with history',
+    'cost',
+    'checkpoints',
+    'first step back',
+    'further ones, median',
+    'longest',
+  ];
   process.stdout.write(`| ${head.join(' | ')} |\n|${' --- |'.repeat(head.length)}\n`);
   for (const workload of values.workloads.split(',')) {
     process.stdout.write(measure(workload, Number(values.instructions), Number(values.repetitions)));

@@ -80,7 +80,8 @@ export class Target {
     const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
     this.recorded = recorded;
     if (!enabled && !recorded) return;
-    const options = { maxMemory: maxMemoryMB * MEBIBYTE, ...(recorded ? { future: recorded } : {}) };
+    const clock = (): number => performance.now();
+    const options = { maxMemory: maxMemoryMB * MEBIBYTE, clock, ...(recorded ? { future: recorded } : {}) };
     this.history = new History(machine.rewindable, options);
   }
 

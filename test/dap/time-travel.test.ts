@@ -160,6 +160,26 @@ describe('time travel', function () {
     assert.equal(await evaluate(`u64(${rsp})`), pushed);
   });
 
+  it('goes back to the last change of a register, and of an EPT entry', async () => {
+    await start({ stopOn: 'firstExit' });
+    const now = await evaluate('cr3');
+    const { body } = await client.run('vmxray/lastChange', { ...THREAD, expression: 'cr3' });
+    assert.match(body.text ?? '', new RegExp(`^cr3 is about to change from 0x\\w+ to ${now}$`));
+    assert.notEqual(await evaluate('cr3'), now);
+    await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
+    assert.equal(await evaluate('cr3'), now);
+    await client.run('vmxray/travel', { ...THREAD, to: 'present' });
+    const address = (await evaluate('guest.rip')) ?? '';
+    const walk = await client.request('vmxray/translate', { address, space: 'guestLinear', access: 'execute' });
+    const entry = walk.body.steps.filter(({ level }) => level === 'ept').at(-1);
+    assert.ok(entry);
+    const expression = `u64(hpa:${entry.address})`;
+    await client.run('vmxray/lastChange', { ...THREAD, expression });
+    assert.notEqual(await evaluate(expression), entry.value, 'the write is still to come');
+    await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
+    assert.equal(await evaluate(expression), entry.value);
+  });
+
   it('asks before a change in the past, which then makes another future', async () => {
     await start({ stopOn: 'vmlaunch' });
     await client.run('next');

@@ -53,6 +53,23 @@ function straightTo(boot: () => Machine, at: Position): Machine {
 }
 
 describe('time travel', () => {
+  it('takes checkpoints where repeating takes long by the clock of the host, and comes to the same states', () => {
+    const machine = bootSample();
+    let now = 0;
+    let slow = false;
+    // Each run takes as long as it takes to ask twice.
+    const history = withHistory(machine, { clock: () => (now += slow ? 200 : 0) });
+    history.run(100_000);
+    assert.equal(history.usage.checkpoints, 1, 'quick stretches need none');
+    slow = true;
+    for (let i = 0; i < 10; i++) history.run(1000);
+    const { checkpoints } = history.usage;
+    assert.ok(checkpoints > 1 && checkpoints < 10, `${checkpoints}: fewer than runs, as taking one takes as long here`);
+    assert.deepEqual(differences(machine, straightTo(bootSample, history.position)), []);
+    history.goTo({ instructions: 105_500, events: 0 });
+    assert.deepEqual(differences(machine, straightTo(bootSample, history.position)), []);
+  });
+
   for (const seed of [1, 2]) {
     it(`leads through the sample to the same states, seed ${seed}`, () => {
       const random = randomNumbers(seed);

@@ -20,6 +20,11 @@ export interface HistoryOptions {
   readonly maxMemory?: number;
   /** Cycles between checkpoints, about. Default 100 million. */
   readonly interval?: number;
+  /**
+   * Milliseconds of some clock of the host. With it checkpoints come also after a stretch that takes long to repeat.
+   * The machine does the same with and without.
+   */
+  readonly clock?: () => number;
   /** What is known to happen, when a recorded run is repeated: the machine begins in the past. */
   readonly future?: { readonly events: readonly LoggedEvent[]; readonly end: Position };
 }
@@ -53,6 +58,10 @@ export interface PastStop {
 
 const MEBIBYTE = 2 ** 20;
 const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 100_000_000 } as const;
+/** Milliseconds that a stretch between checkpoints takes to run, about; less often where checkpoints are dear. */
+const LONGEST_STRETCH = 150;
+/** A checkpoint may take this part of the time of the stretch before it. */
+const CHECKPOINT_SHARE = 1 / 40;
 /** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
 const NEAR = [1_000_000, 30_000, 1000] as const;
 /** Instructions between two looks at whether a checkpoint is due. */
@@ -79,6 +88,10 @@ export class History {
   private end: Position;
   /** The cycle at which the next checkpoint is due. */
   private nextCheckpoint = 0;
+  private readonly clock: (() => number) | undefined;
+  /** Milliseconds that the machine has run since the last checkpoint, and after which another one is due. */
+  private spent = 0;
+  private stretch = LONGEST_STRETCH;
   /** Told while the machine repeats what it has done before: output must not be shown again. */
   onReplaying: ((replaying: boolean) => void) | undefined;
 
@@ -86,6 +99,7 @@ export class History {
     this.machine = machine;
     this.maxMemory = options.maxMemory ?? DEFAULTS.maxMemory;
     this.interval = options.interval ?? DEFAULTS.interval;
+    this.clock = options.clock;
     this.memory = new MemoryHistory(machine.state, machine.physical);
     this.log.push(...(options.future?.events ?? []));
     this.end = options.future?.end ?? machine.position;
@@ -145,12 +159,19 @@ export class History {
       this.checkpointIfDue();
       const portion = Math.min(left, this.piece, this.untilNextEvent());
       // At an event's instruction, but before others that no instruction separates from it.
-      const reason = portion === 0 ? this.machine.advance() : this.machine.run(portion, goesOn);
+      const reason = portion === 0 ? this.machine.advance() : this.runFor(portion, goesOn);
       this.arrived();
       // A processor that waits uses its portion up, too.
       left -= Math.max(1, portion);
       if (reason.kind !== 'limit' || left <= 0) return reason;
     }
+  }
+
+  private runFor(instructions: number, goesOn: boolean): StopReason {
+    const begun = this.clock?.() ?? 0;
+    const reason = this.machine.run(instructions, goesOn);
+    this.spent += (this.clock?.() ?? 0) - begun;
+    return reason;
   }
 
   /** As `Machine.step`. */
@@ -178,7 +199,11 @@ export class History {
   }
 
   private checkpointIfDue(): void {
-    if (this.machine.cycles >= this.nextCheckpoint) this.checkpoint();
+    if (this.machine.cycles < this.nextCheckpoint && this.spent < this.stretch) return;
+    const begun = this.clock?.() ?? 0;
+    this.checkpoint();
+    const taken = (this.clock?.() ?? 0) - begun;
+    this.stretch = Math.max(LONGEST_STRETCH, taken / CHECKPOINT_SHARE);
   }
 
   private applyDue(): void {
@@ -211,6 +236,7 @@ export class History {
   private checkpoint(): void {
     const at = this.machine.position;
     this.nextCheckpoint = this.machine.cycles + this.interval;
+    this.spent = 0;
     const last = this.checkpoints.at(-1);
     if (last && same(last.at, at)) return;
     this.memory.mark();
