@@ -1,44 +1,7 @@
 // Expected values: what Debian's kernel prints on QEMU (-machine q35, the same command line); arithmetic.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createMachine } from '../../sim-core/machine/machine.ts';
-import type { CpioEntry } from './cpio.ts';
-import { type DebianFiles, debianFiles } from './debian.ts';
-import { makeInitramfs, program } from './initramfs.ts';
-import { Terminal } from './terminal.ts';
-
-const PROMPT = 'guest# ';
-const MEMORY = 256 * 2 ** 20;
-/** 24 December 2025, 18:30 UTC. */
-const START_TIME = 1_766_601_000;
-
-/** A static program of ours that is a user of /dev/kvm. */
-function compileGuest(): Uint8Array {
-  const folder = mkdtempSync(join(tmpdir(), 'vmxray-kvm-'));
-  try {
-    const source = new URL('kvm-guest.c', import.meta.url).pathname;
-    execFileSync('gcc', ['-static', '-O1', '-o', join(folder, 'kvm-guest'), source], { stdio: 'pipe' });
-    return readFileSync(join(folder, 'kvm-guest'));
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
-
-/** @param programs further files of the initial RAM file system */
-function boot(files: DebianFiles, cpus: number, programs: readonly CpioEntry[] = []): Terminal {
-  const machine = createMachine({ memory: MEMORY, startTime: START_TIME, cpus });
-  const initramfs = makeInitramfs(files.busybox, programs);
-  machine.boot({
-    name: 'vmlinuz',
-    image: files.kernel,
-    commandLine: 'console=ttyS0',
-    modules: [{ name: 'initramfs', bytes: initramfs, commandLine: '' }],
-  });
-  return new Terminal(machine);
-}
+import { PROMPT, type Session, sessionsOrSkip } from './sessions.ts';
+import type { Terminal } from './terminal.ts';
 
 /** Types a command. @returns its output */
 function run(terminal: Terminal, command: string): string {
@@ -48,26 +11,19 @@ function run(terminal: Terminal, command: string): string {
   return terminal.waitFor(PROMPT).slice(0, -PROMPT.length);
 }
 
-function filesOrSkip(test: Mocha.Context): DebianFiles {
-  const files = debianFiles();
-  if (typeof files !== 'string') return files;
-  console.log(`      skipped: ${files}`);
-  return test.skip();
-}
-
 describe("Debian's cloud kernel", function () {
   this.timeout(400_000);
+  let session: Session;
   let terminal: Terminal;
   const shell = (command: string): string => run(terminal, command);
 
   before(function () {
-    const files = filesOrSkip(this);
-    const modules = ['irqbypass', 'kvm', 'kvm-intel'].map((name) => program(`lib/${name}.ko`, files.module(name)));
-    terminal = boot(files, 1, [program('bin/kvm-guest', compileGuest()), ...modules]);
+    session = sessionsOrSkip(this).shared(1);
+    terminal = session.terminal;
   });
 
   it('boots to a shell on the serial port, and finds the devices by the ACPI tables', () => {
-    const log = terminal.waitFor(PROMPT);
+    const { log } = session;
     assert.match(log, /IOAPIC\[0\]: apic_id 1, version 32, address 0xfec00000, GSI 0-23/);
     assert.match(log, /ACPI: Using IOAPIC for interrupt routing/);
     assert.match(log, /PCI: MMCONFIG for domain 0000 \[bus 00-ff\] at \[mem 0xe0000000-0xefffffff\]/);
@@ -104,8 +60,8 @@ describe("Debian's cloud kernel on 4 processors", function () {
   this.timeout(400_000);
 
   it('starts all of them, uses them, and powers off', function () {
-    const terminal = boot(filesOrSkip(this), 4);
-    assert.match(terminal.waitFor(PROMPT), /smp: Brought up 1 node, 4 CPUs/);
+    const { terminal, log } = sessionsOrSkip(this).shared(4);
+    assert.match(log, /smp: Brought up 1 node, 4 CPUs/);
     assert.match(run(terminal, 'nproc'), /^4\r\n/m);
     // A process of its own for each processor, which says where it ran.
     const placed = run(terminal, 'for i in 0 1 2 3; do taskset -c $i cut -d" " -f39 /proc/self/stat; done');

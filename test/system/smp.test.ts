@@ -5,6 +5,8 @@ import { createHash } from 'node:crypto';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
+
+import { assemble as assembleFlat } from '../support/nasm.ts';
 import { assemble, KERNELS, type Kernel } from './kernels.ts';
 
 const RAM = 16 * 2 ** 20;
@@ -16,6 +18,35 @@ function boot(image: Uint8Array, compile: boolean, quantum = 20_000): Machine {
   machine.boot({ name: kernel.name, image, commandLine: '', modules: [] });
   return machine;
 }
+
+/** Starts all others by INIT and a start-up IPI; each counts in its doubleword of a table, by its APIC ID. */
+const startAll = (table: number): Uint8Array =>
+  assembleFlat(`
+        bits    32
+        org     0x100000
+        mov     esi, others
+        mov     edi, 0x8000
+        mov     ecx, end - others
+        rep     movsb
+        mov     edi, ${table}
+        mov     ecx, 16
+        xor     eax, eax
+        rep     stosd
+        mov     dword [0xfee000f0], 0x1ff
+        mov     dword [0xfee00300], 0xc4500
+        mov     dword [0xfee00300], 0xc4608
+        mov     ebx, ${table}
+count:  inc     dword [ebx]
+        jmp     count
+others: bits    16
+        mov     eax, 1
+        cpuid
+        shr     ebx, 24
+        shl     bx, 2
+        add     bx, ${table}
+.count: inc     dword [bx]
+        jmp     .count
+end:`);
 
 /** Time, every processor's registers, and memory. */
 function describeState(machine: Machine): readonly string[] {
@@ -65,6 +96,20 @@ describe('several processors', function () {
       assert.deepEqual([machine.step().kind, machine.selected], ['limit', 2]);
       assert.notEqual(machine.processors[2]?.rip, before);
     }
+  });
+
+  it('all run when there are 16, and each takes its turn', () => {
+    const table = 0x9000;
+    const machine = createMachine({ memory: RAM, cpus: 16, quantum: 1000 });
+    machine.boot({ name: 'many', image: startAll(table), commandLine: '', modules: [], format: 'flat' });
+    machine.run(2_000_000);
+    const counts = Array.from({ length: 16 }, (_, number) => machine.physical.read(table + 4 * number, 4));
+    const [least, most] = [Math.min(...counts), Math.max(...counts)];
+    assert.ok(least > 20_000 && most - least <= most / 4, counts.join());
+    assert.deepEqual(
+      machine.processors.map(({ activity }) => activity),
+      Array(16).fill('active'),
+    );
   });
 
   it('are as many as a machine may have, or none is built', () => {

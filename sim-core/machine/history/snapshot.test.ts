@@ -56,6 +56,12 @@ const WORKLOADS: readonly Workload[] = [
   },
   { name: 'a million CPUID exits', length: 900_000, image: 'bench/workloads/f_vmx.elf' },
   { name: 'hot integer code', length: 3_000_000, image: 'bench/workloads/a_int.elf' },
+  {
+    name: 'a disk and a CD-ROM drive',
+    length: 20_000,
+    image: 'ata32',
+    devices: ['ide-hd,file=disk', 'ide-cd,file=disc'],
+  },
   { name: 'four processors', length: 300_000, image: 'smp', cpus: 4 },
 ];
 
