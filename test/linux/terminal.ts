@@ -13,12 +13,8 @@ export class Terminal {
   private seen = 0;
   private wanted: string | undefined;
 
-  private readonly slice: number;
-
-  /** @param slice instructions that the machine is given at once */
-  constructor(machine: Machine, slice = SLICE) {
+  constructor(machine: Machine) {
     this.machine = machine;
-    this.slice = slice;
     machine.serial.onOutput = (byte) => {
       this.output += String.fromCharCode(byte);
       if (this.wanted !== undefined && this.output.endsWith(this.wanted)) machine.requestStop();
@@ -30,7 +26,7 @@ export class Terminal {
     this.wanted = text;
     const limit = this.machine.instructions + instructions;
     while (!this.output.includes(text, this.seen)) {
-      const stop = this.machine.run(this.slice);
+      const stop = this.machine.run(SLICE);
       const running = stop.kind === 'limit' || stop.kind === 'paused';
       const spent = this.machine.instructions >= limit;
       assert.ok(
@@ -52,7 +48,7 @@ export class Terminal {
   untilStop(instructions = 2e9): StopReason {
     const limit = this.machine.instructions + instructions;
     for (;;) {
-      const stop = this.machine.run(this.slice);
+      const stop = this.machine.run(SLICE);
       if (stop.kind !== 'limit' && stop.kind !== 'paused') return stop;
       assert.ok(this.machine.instructions < limit, `no end after:\n${this.tail}`);
     }
