@@ -43,7 +43,7 @@ class Cursor {
    */
   locate(cpu: Cpu, segment: number, addressSize: number, size: ElementSize, wanted: number): number {
     const { state, mmu } = cpu;
-    const count = this.setLinear(state, segment, addressSize, size, wanted);
+    const count = this.setLinear(cpu, segment, addressSize, size, wanted);
     if (count === 0) return 0;
     const within = this.elementsOnPage(state, size, count);
     const fast = mmu.tlb.fast;
@@ -62,7 +62,8 @@ class Cursor {
   /**
    * Computes the linear address after the segment's checks. @returns elements that the segment allows; 0 for a fault.
    */
-  private setLinear(state: State, segment: number, addressSize: number, size: ElementSize, wanted: number): number {
+  private setLinear(cpu: Cpu, segment: number, addressSize: number, size: ElementSize, wanted: number): number {
+    const { state, mmu } = cpu;
     const { u32 } = state;
     const mask = addressSize === 2 ? 0xffff : 0xffff_ffff;
     const offset = ((u32[GPR_WORD + 2 * this.register] as number) & mask) >>> 0;
@@ -74,7 +75,7 @@ class Cursor {
       this.low = sum >>> 0;
       this.high = (high + (based ? (u32[base + 1] as number) : 0) + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
       // Pages are either canonical or not: elements on the same page need no check of their own.
-      if ((this.high << 16) >> 16 === (this.high | 0)) return wanted;
+      if (mmu.canReach(this.high)) return wanted;
       fault = exception(segment === SEGMENT.ss ? VECTOR.ss : VECTOR.gp, 0);
       return 0;
     }

@@ -380,6 +380,11 @@ export class Mmu {
     return -1;
   }
 
+  /** Whether the upper half of a linear address is canonical in this paging mode, of 48 or 57 bits. */
+  canReach(high: number): boolean {
+    return this.world.isCanonical(high);
+  }
+
   /** Whether the upper half of a linear address is canonical where that matters; leaves #GP(0) in `fault` otherwise. */
   private isCanonical(high: number): boolean {
     if (this.world.isCanonical(high)) return true;

@@ -187,6 +187,18 @@ canonical:
         lea     rax, [rel .target]
         mov     rcx, UPPER + .target
         check   "5 levels: code runs at a 57-bit address", rax, rcx
+        mov     rsi, UPPER + .target
+        sub     rsp, 16
+        mov     rdi, rsp
+        mov     ecx, 2
+        cld
+        rep     movsd
+        pop     rcx
+        add     rsp, 8
+        mov     rax, [.target]
+        check   "5 levels: REP MOVSD reads at a 57-bit address", rax, rcx
+        mov     rcx, UPPER + .target + 8
+        check   "5 levels: REP MOVSD leaves a 57-bit address", rsi, rcx
         mov     eax, .low
         jmp     rax
 .low:
