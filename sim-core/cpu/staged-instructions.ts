@@ -26,13 +26,16 @@ function cycles(s: Stage): I64 {
 /** Instructions of the slice that have begun, this one included. */
 const begun = (s: Stage): I64 => toInteger('i64', loadF64(ZERO, OFFSET.granted)).sub(s.budget().extendU());
 
-/** Lets time pass; when that makes something due, it is for the slow instruction. @returns the time before */
+/** Lets time pass; when that may make something due, it is for the slow instruction. @returns the time before */
 function spend(s: Stage, cost: number): I64 {
   const now = cycles(s);
-  // No deadline gives the largest integer.
-  s.slowIf(now.add(cost).geS(toInteger('i64', loadF64(ZERO, OFFSET.sliceEnd))));
-  const extra = toInteger('i64', loadF64(ZERO, OFFSET.extraCycles)).add(cost);
-  s.code.store(8, ZERO, toFloat('f64', extra), OFFSET.extraCycles);
+  s.shorten(cost);
+  for (const [offset, change] of [
+    [OFFSET.granted, -cost],
+    [OFFSET.extraCycles, cost],
+  ] as const) {
+    s.code.store(8, ZERO, toFloat('f64', toInteger('i64', loadF64(ZERO, offset)).add(change)), offset);
+  }
   return now;
 }
 

@@ -4,6 +4,7 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import { type Fault, generalProtection } from '../mmu/fault.ts';
 import { CR4 } from '../state/control-bits.ts';
 import { GPR, SEGMENT, type SegmentIndex } from '../state/layout.ts';
+import { spend } from '../state/time.ts';
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { destinationInformation } from './instruction-information.ts';
 import type { InterceptQuery } from './intercepts.ts';
@@ -92,7 +93,7 @@ function waitUntil(cpu: Cpu, deadline: bigint): void {
   const limit = state.get64('msrUmwaitControl') & LIMIT;
   const limited = limit !== 0n && limit < left;
   const wanted = Number(limited ? limit : left);
-  state.setFloat('extraCycles', state.getFloat('extraCycles') + Math.min(wanted, LONGEST_WAIT));
+  spend(state, Math.min(wanted, LONGEST_WAIT));
   if (limited && wanted <= LONGEST_WAIT) writeStatusFlags(state, 1);
   state.set32('attention', 1);
 }

@@ -38,6 +38,7 @@ export abstract class BaseStage implements Stage {
   abstract effectiveAddress(displacement?: I64): I64;
   abstract baseIs(register: number): I32;
   abstract budget(): I32;
+  abstract shorten(instructions: number): void;
   abstract nextRip(): I64;
   abstract branchIf(condition: I32): void;
   abstract branch(): void;

@@ -101,6 +101,11 @@ export class CompiledStage extends BaseStage {
     return this.region.exactBudget(this.unused);
   }
 
+  shorten(instructions: number): void {
+    this.slowIf(this.region.exactBudget(0).ltS(instructions));
+    this.region.shorten(instructions);
+  }
+
   nextRip(): I64 {
     return this.region.codeBase.add(this.u16(RECORD.nextOffset));
   }
@@ -179,8 +184,9 @@ export class CompiledStage extends BaseStage {
     region.stackEntry.tag.set(i64(-1));
     host.set(code.call('i32', this.callee('touch'), args));
     code.if(host.get().leU(TOUCH.interpret), () => {
-      region.leaveUntouched(host.get(), i32(this.instruction.record), this.unused);
+      region.leaveUntouched(host.get(), i32(this.instruction.record));
     });
+    region.reloadBudget(this.unused);
   }
 
   protected commit(): void {}

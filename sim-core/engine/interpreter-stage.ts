@@ -61,6 +61,12 @@ export class InterpreterStage extends BaseStage {
     return load32(ZERO, OFFSET.budget);
   }
 
+  shorten(instructions: number): void {
+    const left = this.code.let(this.budget().sub(instructions));
+    this.slowIf(left.ltS(0));
+    this.code.store(4, ZERO, left, OFFSET.budget);
+  }
+
   nextRip(): I64 {
     return load64(ZERO, OFFSET.codeBase).add(load16(this.record, RECORD.nextOffset).extendU());
   }

@@ -279,11 +279,10 @@ export class RegionBuilder {
   /**
    * Leaves the region because there is no RAM to access.
    * @param why one of TOUCH: the instruction has faulted, or the interpreter is to begin it
-   * @param unused instructions of the block that were counted, after this one
    */
-  leaveUntouched(why: I32, record: I32, unused: number): void {
+  leaveUntouched(why: I32, record: I32): void {
     this.flags.settle();
-    this.budget.set(this.exactBudget(unused).add(why));
+    this.budget.set(load32(ZERO, OFFSET.budget).add(why));
     this.leaveKind.set(why.mul(LEAVE.interpret - LEAVE.fault).add(LEAVE.fault));
     this.leaveRecord.set(record);
     this.leave();
@@ -292,6 +291,16 @@ export class RegionBuilder {
   /** Before calls that may read the instruction count. */
   storeBudget(unused: number): void {
     this.code.store(4, ZERO, this.exactBudget(unused), OFFSET.budget);
+  }
+
+  /** There must be so many: those of the block that are counted already stay. */
+  shorten(instructions: number): void {
+    this.budget.set(this.budget.get().sub(instructions));
+  }
+
+  /** After calls that may let time pass. */
+  reloadBudget(unused: number): void {
+    this.budget.set(load32(ZERO, OFFSET.budget).sub(unused));
   }
 
   /** @param unused instructions of the block that were counted but not begun */

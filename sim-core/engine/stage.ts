@@ -39,6 +39,9 @@ export interface Stage {
   /** Instructions of the slice that are not begun yet: `granted` less these have begun, this one included. */
   budget(): I32;
 
+  /** Takes instructions from the rest of the slice, and leaves the instruction to be slow when too few are left. */
+  shorten(instructions: number): void;
+
   /** RIP of the next instruction, not truncated. */
   nextRip(): I64;
   /** Goes to the near branch target if `condition`, else falls through; the last thing an instruction does. */

@@ -434,11 +434,17 @@ export class Processor {
   private touch(low: number, high: number, what: number): number {
     const { u32 } = this.state;
     u32[OFFSET.codeDropped >>> 2] = 0;
+    const budget = u32[OFFSET.budget >>> 2] as number;
     const host = this.cpu.mmu.touch(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
     if (host < 0) return TOUCH.interpret;
-    if (host === 0) this.fault = this.accessFault(what);
-    else if (u32[OFFSET.codeDropped >>> 2] !== 0) return TOUCH.interpret;
-    return host;
+    if (host === 0) {
+      this.fault = this.accessFault(what);
+      return TOUCH.fault;
+    }
+    if (u32[OFFSET.codeDropped >>> 2] !== 0) return TOUCH.interpret;
+    // A walk has taken time from the slice. The rest of the block, less than a page, is counted already.
+    const left = u32[OFFSET.budget >>> 2] as number;
+    return left !== budget && left < PAGE ? TOUCH.interpret : host;
   }
 
   /** @param what ACCESS_FLAGS of the access that faulted */

@@ -2,7 +2,7 @@
  * Page walks: the guest's paging structures and, under them, EPT. One walker serves the machine and its explanations.
  */
 
-import { OFFSET } from '../state/layout.ts';
+import { spend } from '../state/time.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { mayWriteSubPages, type SubPageTable } from './sub-page.ts';
@@ -317,8 +317,7 @@ export class Walker {
     }
     this.tlb.countReference(ept);
     this.watch?.read(at);
-    const state = physical.state;
-    state.f64[OFFSET.extraCycles >>> 3] = (state.f64[OFFSET.extraCycles >>> 3] as number) + CYCLES_PER_REFERENCE;
+    spend(physical.state, CYCLES_PER_REFERENCE);
     this.low = physical.read(at, 4);
     this.high = narrow ? 0 : physical.read(at + 4, 4);
   }

@@ -9,10 +9,18 @@ export const PAUSE_CYCLES = 64;
 /** What an access to a device costs beyond one cycle, through an I/O port or through memory. */
 export const DEVICE_CYCLES = 250;
 
-/** Lets time pass beyond the one cycle of each instruction; what that makes due is looked at after the instruction. */
+/**
+ * Lets time pass beyond the one cycle of each instruction. The running slice gets shorter by it, so that it ends at the
+ * first instruction boundary at which something is due, wherever it began.
+ */
 export function spend(state: State, cycles: number): void {
   const extra = state.getFloat('extraCycles') + cycles;
   state.setFloat('extraCycles', extra);
-  const begun = state.getFloat('retired') + state.getFloat('granted') - state.get32('budget');
-  if (begun + extra >= state.getFloat('sliceEnd')) state.set32('attention', 1);
+  const budget = state.get32('budget');
+  const granted = state.getFloat('granted');
+  const now = state.getFloat('retired') + granted - budget + extra;
+  const left = Math.max(0, Math.ceil(state.getFloat('sliceEnd') - now));
+  if (left >= budget) return;
+  state.setFloat('granted', granted - (budget - left));
+  state.set32('budget', left);
 }

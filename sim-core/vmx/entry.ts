@@ -12,6 +12,7 @@ import type { Fault } from '../mmu/fault.ts';
 import { BLOCKING, CR0, DR6, EFER, RFLAGS } from '../state/control-bits.ts';
 import { ACTIVITY, EPT_CONTROL, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { spend } from '../state/time.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import type { EntryCheck } from './entry-check.ts';
@@ -32,7 +33,7 @@ import { EXIT } from './exit-reasons.ts';
 import { FIELD_OFFSET as F } from './fields.ts';
 import { describeMsrFailure, loadMsrList } from './msr-lists.ts';
 import type { VmEntryFailure } from './records.ts';
-import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
+import { TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
 import { type CurrentVmcs, wordOf } from './vmcs.ts';
 
 /** How VMLAUNCH or VMRESUME ends: as an instruction that jumped, or with VMfail(7) or VMfail(8). */
@@ -59,7 +60,7 @@ export function enterGuest(unit: VmxUnit, launch: boolean): EntryOutcome {
     return NEXT.jumped;
   }
   if (launch) vmcs.setLaunched();
-  addCycles(state, TRANSITION_CYCLES);
+  spend(state, TRANSITION_CYCLES);
   startTimer(unit);
   unit.entries++;
   countExitCycles(unit);

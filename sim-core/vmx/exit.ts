@@ -10,6 +10,7 @@ import { MAPPING } from '../mmu/tlb.ts';
 import { BLOCKING, CR0, CR4, EFER, RFLAGS, RIGHTS } from '../state/control-bits.ts';
 import { ACTIVITY, MONITOR_TRAP, OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
+import { spend } from '../state/time.ts';
 import { abortVmx } from './abort.ts';
 import { MISC } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
@@ -17,7 +18,7 @@ import { EXIT } from './exit-reasons.ts';
 import { FIELD_OFFSET as F } from './fields.ts';
 import { describeMsrFailure, loadMsrList, storeMsrList } from './msr-lists.ts';
 import type { VmExitRecord } from './records.ts';
-import { addCycles, TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
+import { TRANSITION_CYCLES, type VmxUnit } from './unit.ts';
 import { type CurrentVmcs, wordOf } from './vmcs.ts';
 
 const VALID = 0x8000_0000;
@@ -57,7 +58,7 @@ export const secondaryControls = (vmcs: CurrentVmcs): number =>
 export function exitToHost(unit: VmxUnit, details: ExitDetails): void {
   const { state, vmcs, cpu } = unit;
   unit.callbacks.onExiting?.();
-  addCycles(state, TRANSITION_CYCLES);
+  spend(state, TRANSITION_CYCLES);
   recordInformation(vmcs, details.reason, details);
   saveGuest(unit, details);
   const record = makeRecord(unit, details, details.reason);

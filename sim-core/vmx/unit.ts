@@ -1,7 +1,6 @@
 /** What the parts of the VMX unit share. */
 
 import type { Cpu } from '../cpu/cpu.ts';
-import { OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { EntryFacts } from './entry-check.ts';
 import type { KnownVmcses } from './known-vmcses.ts';
@@ -43,8 +42,3 @@ export interface VmxUnit {
 
 /** What VM entries and VM exits cost in the machine's cycles, beside the instruction. */
 export const TRANSITION_CYCLES = 500;
-
-export function addCycles(state: State, cycles: number): void {
-  const at = OFFSET.extraCycles >>> 3;
-  state.f64[at] = (state.f64[at] as number) + cycles;
-}

@@ -5,6 +5,8 @@ import { type Session, type Sessions, sessionsOrSkip } from './sessions.ts';
 
 /** Instructions: the decompressor and the kernel's first messages. */
 const BEGINNING = 60_000_000;
+/** Instructions that the second machine is given at once: another number than the first one's. */
+const OTHER_SLICE = 7_654_321;
 
 const essence = ({ hash, instructions, output }: Session) => ({ hash, instructions, output });
 
@@ -17,20 +19,17 @@ describe("The same boot of Debian's kernel, twice", function () {
   });
 
   for (const cpus of [1, 4]) {
-    it(`ends in the same state with ${cpus} processor${cpus > 1 ? 's' : ''} and what is typed`, () => {
+    it(`ends in the same state with ${cpus} processor${cpus > 1 ? 's' : ''} and what is typed, in other slices`, () => {
       // The first is the one that linux.test.ts goes on with.
       const first = essence(sessions.shared(cpus));
-      assert.deepEqual(essence(sessions.run(cpus)), first);
+      assert.deepEqual(essence(sessions.run(cpus, OTHER_SLICE)), first);
     });
   }
 
-  it('begins in the same way compiled, interpreted and in slices', () => {
-    const machines = [sessions.boot({}), sessions.boot({ compile: false }), sessions.boot({})] as const;
-    const [compiled, interpreted, sliced] = machines;
-    compiled.run(BEGINNING);
-    interpreted.run(BEGINNING);
-    while (sliced.instructions < BEGINNING) sliced.run(Math.min(1_234_567, BEGINNING - sliced.instructions));
-    const hashes = machines.map(stateHash);
-    assert.deepEqual(hashes, [hashes[0], hashes[0], hashes[0]]);
+  it('begins in the same way compiled and interpreted', () => {
+    const machines = [sessions.boot({}), sessions.boot({ compile: false })];
+    for (const machine of machines) machine.run(BEGINNING);
+    const [compiled, interpreted] = machines.map(stateHash);
+    assert.equal(interpreted, compiled);
   });
 });

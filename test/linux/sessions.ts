@@ -67,10 +67,10 @@ export class Sessions {
     return machine;
   }
 
-  /** A session of its own. */
-  run(cpus: number): Session {
+  /** A session of its own. @param slice instructions that the machine is given at once */
+  run(cpus: number, slice?: number): Session {
     const machine = this.boot({ cpus });
-    const terminal = new Terminal(machine);
+    const terminal = new Terminal(machine, slice);
     const log = terminal.waitFor(PROMPT);
     terminal.type(FIRST_COMMAND);
     terminal.waitFor('\r\n');

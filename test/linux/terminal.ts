@@ -13,8 +13,12 @@ export class Terminal {
   private seen = 0;
   private wanted: string | undefined;
 
-  constructor(machine: Machine) {
+  private readonly slice: number;
+
+  /** @param slice instructions that the machine is given at once */
+  constructor(machine: Machine, slice = SLICE) {
     this.machine = machine;
+    this.slice = slice;
     machine.serial.onOutput = (byte) => {
       this.output += String.fromCharCode(byte);
       if (this.wanted !== undefined && this.output.endsWith(this.wanted)) machine.requestStop();
@@ -26,7 +30,7 @@ export class Terminal {
     this.wanted = text;
     const limit = this.machine.instructions + instructions;
     while (!this.output.includes(text, this.seen)) {
-      const stop = this.machine.run(SLICE);
+      const stop = this.machine.run(this.slice);
       const running = stop.kind === 'limit' || stop.kind === 'paused';
       const spent = this.machine.instructions >= limit;
       assert.ok(
@@ -48,7 +52,7 @@ export class Terminal {
   untilStop(instructions = 2e9): StopReason {
     const limit = this.machine.instructions + instructions;
     for (;;) {
-      const stop = this.machine.run(SLICE);
+      const stop = this.machine.run(this.slice);
       if (stop.kind !== 'limit' && stop.kind !== 'paused') return stop;
       assert.ok(this.machine.instructions < limit, `no end after:\n${this.tail}`);
     }
