@@ -144,8 +144,29 @@ describe("Debian's KVM debugged", function () {
     await session.run('vmxray/runTo', { event: 'vmEntry' });
     await session.waitFor('guest sent 55\r\n');
     assert.deepEqual((await session.names()).slice(0, 3), ['0x100b', 'VMM, entered by VM exits', '__vmx_vcpu_run']);
-    assert.equal(await session.number('rip'), HLT);
+    // And all of it backwards: to the VM exit, before it, into the guest's loop.
+    const back = await session.run('vmxray/runBackTo', { event: 'vmExit' });
+    assert.equal(back.description, 'VM exit: I/O instruction (in the past)');
+    assert.deepEqual(await session.names(), names);
+    await session.run('stepBack', { granularity: 'instruction' });
+    assert.equal(await session.number('rip'), OUT);
+    const breakpoints = [{ instructionReference: `guest:0x${ADD.toString(16)}` }];
+    await session.client.request('setInstructionBreakpoints', { breakpoints });
+    for (const count of [1, 2, 3]) {
+      await session.run('reverseContinue');
+      assert.equal(await session.number('rip'), ADD);
+      assert.equal(await session.number('cx'), count);
+      assert.equal(await session.number('ax'), SUM - (count * (count + 1)) / 2);
+    }
+    await session.run('next', { granularity: 'instruction' });
+    assert.equal(await session.number('ax'), SUM - 3);
+    await session.client.request('setInstructionBreakpoints', { breakpoints: [] });
+    assert.equal((await session.run('continue')).description?.replace(/ \(.*/, ''), 'VM exit: I/O instruction');
+    assert.deepEqual(await session.names(), names);
+
     // A step into HLT enters KVM's handling of its VM exit.
+    await session.run('vmxray/runTo', { event: 'vmEntry' });
+    assert.equal(await session.number('rip'), HLT);
     await session.run('stepIn', { granularity: 'instruction' });
     assert.deepEqual((await session.names()).slice(-2), ['VM exit: HLT', '0x100b']);
     await session.client.request('vmxray/setVmExitStops', { reasons: [] });
@@ -154,7 +175,6 @@ describe("Debian's KVM debugged", function () {
     await session.waitFor(PROMPT);
 
     // Another guest, stopped at an address of its own: it adds 10, 9, 8 and so on.
-    const breakpoints = [{ instructionReference: `guest:0x${ADD.toString(16)}` }];
     await session.client.request('setInstructionBreakpoints', { breakpoints });
     assert.equal((await session.typeUntilStop('kvm-guest')).reason, 'breakpoint');
     for (const [count, sum] of [
