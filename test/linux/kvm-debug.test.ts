@@ -203,10 +203,14 @@ describe("Debian's KVM debugged", function () {
     const linked = readFileSync(file('System.map'), 'latin1').match(/^([0-9a-f]+) T _text$/m)?.[1];
     assert.equal(linked, 'ffffffff81000000');
     assert.notEqual(kernel?.addressRange, `0x${linked}`);
-    // All of the kernel's start-up is called by start_kernel, which head_64.S jumps to by way of C code.
-    const names = await session.names();
-    assert.ok(names.includes('start_kernel'), names.join(', '));
-    await session.client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'kernel_init' }] });
+    // start_kernel ends in rest_init, which makes the thread of kernel_init (init/main.c).
+    await session.client.request('setFunctionBreakpoints', {
+      breakpoints: [{ name: 'rest_init' }, { name: 'kernel_init' }],
+    });
+    await session.run('continue');
+    const [innermost, ...callers] = await session.names();
+    assert.equal(innermost, 'rest_init');
+    assert.ok(callers.includes('start_kernel'), callers.join(', '));
     await session.run('continue');
     assert.deepEqual(await session.names(), ['kernel_init', 'ret_from_fork']);
   });
