@@ -62,6 +62,7 @@ describe('a boot sector, started by firmware', function () {
       symbols: [file('boot.elf')],
       machine: { memory: '64M', devices: [`virtio-blk,file=${file('disk.img')}`] },
       stopOn: 'none',
+      stopAtEnd: 'never',
     });
     assert.equal(launched.message, undefined);
     const breakpoints = [{ line: lineOf('call greet') }];
