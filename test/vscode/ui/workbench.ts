@@ -8,6 +8,8 @@ import { launchBrowser, remoteUri, workbenchUrl } from '../browser.ts';
 
 /** How long anything may take to appear, in milliseconds. */
 const WAIT = 30_000;
+/** A context menu ignores clicks for so many milliseconds, so that the one that opened it chooses nothing. */
+const MENU_DELAY = 500;
 
 /** Without a GPU the terminal's text is in the page, where tests can read it. */
 const SETTINGS = { 'terminal.integrated.gpuAcceleration': 'off' };
@@ -247,10 +249,14 @@ export class Workbench {
     return this.page.frameLocator('iframe.webview').frameLocator('#active-frame');
   }
 
-  /** Chooses a command of a row's context menu. */
+  /** Chooses a command of a row's context menu, which takes no click right after it has opened. */
   async menu(row: Locator, command: string): Promise<void> {
+    const item = this.page.getByRole('menuitem', { name: command });
     await row.click({ button: 'right' });
-    await this.page.getByRole('menuitem', { name: command }).click();
+    await item.hover();
+    await this.page.waitForTimeout(MENU_DELAY);
+    await item.click();
+    await item.waitFor({ state: 'hidden' });
   }
 
   /** A thread of the call stack whose text contains this. */
