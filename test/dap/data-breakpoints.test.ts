@@ -17,11 +17,7 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
   });
   after(() => adapter.close());
   beforeEach(async () => {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const ready = client.event('initialized');
-    await client.request('launch', firstVmm({ stopOn: 'entry' }));
-    await ready;
+    client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'entry' }));
     await client.run('configurationDone', {});
   });
   afterEach(() => client.close());
@@ -39,8 +35,6 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     return (body as { breakpoints: Answer[] }).breakpoints;
   }
   const go = (): Promise<Stopped> => client.run('continue');
-  const evaluate = async (expression: string): Promise<string> =>
-    (await client.request('evaluate', { expression, context: 'watch' })).body.result;
 
   it('stop behind the write of a variable, with its values', async () => {
     const { dataId } = await info({ name: 'exit_total' });
@@ -56,7 +50,7 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
       /^(?:linear|vmm):0x11c008 written: 1 → 2, by 0x[0-9a-f]+ <\w+\+0x[0-9a-f]+> of the VMM$/,
     );
     assert.equal(body.hitBreakpointIds?.length, 1);
-    assert.equal(await evaluate('u32(exit_total)'), '2');
+    assert.equal(await client.value('u32(exit_total)'), '2');
   });
 
   it('are on fields, MSRs, ports, registers and page-table entries', async () => {
@@ -122,10 +116,7 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     assert.equal(body.reason, 'breakpoint');
     // One operand of VMWRITE is the encoding of GUEST_RIP (SDM Vol. 3D, appendix B).
     const [line] = (
-      await client.request('disassemble', {
-        memoryReference: (await evaluate('rip')).split(' ')[0],
-        instructionCount: 1,
-      })
+      await client.request('disassemble', { memoryReference: await client.value('rip'), instructionCount: 1 })
     ).body.instructions;
     assert.match(line?.instruction ?? '', /^vmwrite/);
     assert.notEqual((await go()).event, undefined);
@@ -157,8 +148,8 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     );
     const stopped = await go();
     assert.equal(stopped.body.description, 'VM exit: CR access');
-    assert.equal(await evaluate('qualification.control_register'), '4');
-    assert.equal(await evaluate('qualification.data_write'), '0');
+    assert.equal(await client.value('qualification.control_register'), '4');
+    assert.equal(await client.value('qualification.data_write'), '0');
   });
 
   it('stop backwards, too, where they stopped forwards', async () => {
@@ -169,7 +160,7 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     );
     const forwards: string[] = [];
     const place = async ({ body }: Stopped): Promise<string> =>
-      `${await evaluate('instructions')} ${body.reason} ${body.text}`;
+      `${await client.value('instructions')} ${body.reason} ${body.text}`;
     for (let i = 0; i < 8; i++) forwards.push(await place(await go()));
     const backwards: string[] = [];
     for (let i = 0; i < 7; i++) backwards.push(await place(await client.run('reverseContinue')));

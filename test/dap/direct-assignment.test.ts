@@ -2,15 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { PlainClient } from './plain-client.ts';
-import { ROOT } from './sample.ts';
+import { directAssignment } from './sample.ts';
 
-const FOLDER = join(ROOT, 'examples/direct-assignment');
-const PROGRAM = join(FOLDER, 'direct-assignment.elf');
-const GUEST = join(FOLDER, 'guest.elf');
+const { program: PROGRAM, modules: [GUEST = ''] = [] } = directAssignment();
 /** Where the VMM keeps the guest's memory: at the first 2 MiB behind itself (first-vmm/vmm.ld). */
 const GUEST_MEMORY = 0x20_0000;
 /** assignment.h */
@@ -72,10 +69,7 @@ describe('A DMA fault', () => {
 
   before(async () => {
     adapter = await listen(0);
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const machine = { devices: ['edu'], iommu: true, memory: '64M' };
-    await client.request('launch', { program: PROGRAM, modules: [GUEST], machine, stopOn: 'none' });
+    client = await PlainClient.launch(adapter.port, directAssignment({ stopOn: 'none' }));
     await client.request('setExceptionBreakpoints', { filters: ['dmaFault'] });
   });
   after(async () => {
@@ -134,11 +128,7 @@ describe('A DMA fault', () => {
   });
 
   it('refuses devices that do not exist, with those that do', async () => {
-    const other = await PlainClient.connect(adapter.port);
-    await other.request('initialize', { adapterID: 'vmxray' });
-    const { success, message } = await other.request('launch', { program: PROGRAM, machine: { devices: ['e1000'] } });
-    assert.equal(success, false);
-    assert.match(message ?? '', /machine\.devices.*choose from edu/);
-    other.close();
+    const launch = PlainClient.launch(adapter.port, directAssignment({ machine: { devices: ['e1000'] } }));
+    await assert.rejects(launch, /launch: .*machine\.devices.*choose from edu/);
   });
 });

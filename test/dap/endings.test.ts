@@ -43,10 +43,7 @@ describe('how a machine can end', () => {
   ): Promise<Message<EventBody<'stopped'>>> {
     const program = join(folder, 'program.elf');
     writeFileSync(program, elf64(code));
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const response = await client.request('launch', { program, stopOn: 'none', ...more });
-    assert.equal(response.success, true, response.message);
+    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', ...more });
     if (filters) await client.request('setExceptionBreakpoints', { filters });
     return client.run('configurationDone', {});
   }
@@ -66,7 +63,7 @@ describe('how a machine can end', () => {
     assert.match(story, /IDT entry 8 at 0x80: not read/);
     // Error code of the third fault: index 8, IDT and EXT bits.
     assert.match(story, /error code 0x43.*error code: IDT entry 8, during the delivery of an event/);
-    assert.equal((await client.request('evaluate', { expression: 'rip', context: 'watch' })).success, true);
+    await client.value('rip');
     assert.equal((await client.run('continue')).body.description, 'Triple fault');
   });
 
@@ -102,9 +99,7 @@ describe('how a machine can end', () => {
       [stop.body.reason, stop.body.description, stop.body.text],
       ['exit', 'The machine has ended', 'The guest wrote 5 to the debug-exit port'],
     );
-    const value = async (expression: string) =>
-      (await client.request('evaluate', { expression, context: 'watch' })).body.result?.split(' ')[0];
-    const end = await value('rip');
+    const end = await client.value('rip');
     for (const command of ['continue', 'next', 'stepIn', 'stepOut']) {
       const { success, message } = await client.request(command, { threadId: 1 });
       assert.equal(success, false);
@@ -116,11 +111,11 @@ describe('how a machine can end', () => {
     const step = { threadId: 1, granularity: 'instruction' };
     await client.run('stepBack', step);
     // mov al, 5 is behind, out 0xf4, al (2 bytes) is next.
-    assert.equal(await value('rip'), `0x${(Number(end) - 2).toString(16)}`);
-    assert.equal(Number(await value('al')), 5);
+    assert.equal(await client.value('rip'), `0x${(Number(end) - 2).toString(16)}`);
+    assert.equal(Number(await client.value('al')), 5);
     await client.run('stepBack', step);
     assert.equal((await client.run('continue')).body.reason, 'exit');
-    assert.equal(await value('rip'), end);
+    assert.equal(await client.value('rip'), end);
     assert.match((await client.run('reverseContinue')).body.description ?? '', /^Start of the history/);
     await client.run('vmxray/travel', { threadId: 1, to: 'present' });
     assert.match((await client.request('continue', { threadId: 1 })).message ?? '', /the machine has ended/);

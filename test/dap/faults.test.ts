@@ -72,14 +72,9 @@ describe('A step onto an instruction that faults', () => {
   for (const command of ['next', 'stepIn'] as const) {
     for (const granularity of ['instruction', 'line'] as const) {
       it(`ends in the handler (${command}, ${granularity})`, async () => {
-        const client = await PlainClient.connect(adapter.port);
-        await client.request('initialize', { adapterID: 'vmxray' });
-        await client.request('launch', { program, stopOn: 'entry' });
+        const client = await PlainClient.launch(adapter.port, { program, stopOn: 'entry' });
         await client.run('configurationDone', {});
-        const rip = async (): Promise<bigint> => {
-          const { body } = await client.request('evaluate', { expression: 'rip', context: 'watch' });
-          return BigInt(body.result.split(' ')[0] ?? '');
-        };
+        const rip = async (): Promise<bigint> => BigInt(await client.value('rip'));
         for (const place of [labels.undefined, labels.notMapped]) {
           const instructionReference = `0x${place.toString(16)}`;
           await client.request('setInstructionBreakpoints', { breakpoints: [{ instructionReference }] });

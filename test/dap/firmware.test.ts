@@ -54,9 +54,7 @@ describe('a boot sector, started by firmware', function () {
   });
 
   it('stops at a line of its source in real mode, steps into a call, and ends with its status', async () => {
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const launched = await client.request('launch', {
+    const client = await PlainClient.launch(adapter.port, {
       program: SEABIOS,
       format: 'firmware',
       symbols: [file('boot.elf')],
@@ -64,7 +62,6 @@ describe('a boot sector, started by firmware', function () {
       stopOn: 'none',
       stopAtEnd: 'never',
     });
-    assert.equal(launched.message, undefined);
     const breakpoints = [{ line: lineOf('call greet') }];
     const set = await client.request('setBreakpoints', { source: { path: file('boot.asm') }, breakpoints });
     assert.equal(set.body.breakpoints[0]?.verified, true);

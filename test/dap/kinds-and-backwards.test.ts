@@ -7,7 +7,7 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { PlainClient } from './plain-client.ts';
-import { firstVmm, ROOT } from './sample.ts';
+import { directAssignment, firstVmm, ROOT } from './sample.ts';
 
 const example = (name: string): string => join(ROOT, 'examples', name, `${name}.elf`);
 const THREAD = { threadId: 1 };
@@ -33,18 +33,7 @@ describe('stops of every kind, forwards and backwards', function () {
   after(() => adapter.close());
   afterEach(() => client.close());
 
-  async function launch(args: LaunchArguments): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const { message } = await client.request('launch', { ...args });
-    assert.equal(message, undefined);
-  }
-  async function numberOf(expression: string): Promise<bigint> {
-    const { body } = await client.request('evaluate', { expression, context: 'watch' });
-    const [digits] = /0x[0-9a-f]+/.exec(body.result) ?? [];
-    assert.ok(digits, `${expression} is ${body.result}`);
-    return BigInt(digits);
-  }
+  const numberOf = async (expression: string): Promise<bigint> => BigInt(await client.value(expression));
   const place = async () => ({ instructions: await numberOf('instructions'), rip: await numberOf('rip') });
   async function breakOn(name: string, more: { condition?: string } = {}): Promise<void> {
     const { body } = await client.request('setFunctionBreakpoints', { breakpoints: [{ name, ...more }] });
@@ -65,7 +54,7 @@ describe('stops of every kind, forwards and backwards', function () {
   for (const { name, mnemonic } of KINDS) {
     it(`${name}: in front of such an instruction, by condition, and backwards`, async () => {
       const known = addressesOf(firstVmm().program, mnemonic);
-      await launch(firstVmm({ stopOn: 'entry' }));
+      client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'entry' }));
       await client.run('configurationDone');
       await breakOn(name);
       assert.equal((await client.run('continue')).body.reason, 'breakpoint');
@@ -90,17 +79,12 @@ describe('stops of every kind, forwards and backwards', function () {
     { filter: 'staleTranslation', args: { program: example('stale-tlb'), stopOn: 'none' } },
     {
       filter: 'dmaFault',
-      args: {
-        program: example('direct-assignment'),
-        modules: [join(ROOT, 'examples/direct-assignment/guest.elf')],
-        machine: { devices: ['edu'], iommu: true, memory: '64M' },
-        stopOn: 'none',
-      },
+      args: directAssignment({ stopOn: 'none' }),
     },
   ];
   for (const { filter, args } of FILTERS) {
     it(`${filter}: a run backwards finds it where the run forwards has`, async () => {
-      await launch(args);
+      client = await PlainClient.launch(adapter.port, args);
       await client.request('setExceptionBreakpoints', { filters: [filter] });
       assert.equal((await client.run('configurationDone')).body.reason, 'exception');
       const found = await place();

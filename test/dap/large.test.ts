@@ -25,9 +25,7 @@ describe('much of everything', function () {
     folder = mkdtempSync(join(tmpdir(), 'vmxray-large-'));
     const program = join(folder, 'large.elf');
     execFileSync('gcc', [...OPTIONS.split(' '), join(import.meta.dirname, 'large.c'), '-o', program]);
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', { program });
+    client = await PlainClient.launch(adapter.port, { program });
     await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'descend', hitCondition: `${CALLS}` }] });
     await client.run('configurationDone', {});
     await client.run('continue');

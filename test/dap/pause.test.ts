@@ -42,9 +42,7 @@ describe('pause while the machine spins', () => {
     it(`stops within ${PROMISE} ms in ${name}`, async () => {
       const program = join(folder, 'spin.elf');
       writeFileSync(program, elf64(code));
-      const client = await PlainClient.connect(adapter.port);
-      await client.request('initialize', { adapterID: 'vmxray' });
-      await client.request('launch', { program, stopOn: 'none' });
+      const client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
       await client.request('configurationDone');
       const latencies: number[] = [];
       for (let round = 0; round < TRIES; round++) {
@@ -64,12 +62,10 @@ describe('pause while the machine spins', () => {
   }
 
   it(`stops within ${PROMISE} ms when a guest spins under EPT`, async () => {
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', firstVmm({ stopOn: 'vmlaunch' }));
+    const client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'vmlaunch' }));
     await client.run('configurationDone', {});
     const jumpToItself = Buffer.from([0xeb, 0xfe]).toString('base64');
-    const rip = (await client.request('evaluate', { expression: 'rip' })).body.result.split(' ')[0];
+    const rip = await client.value('rip');
     const written = await client.request('writeMemory', { memoryReference: `guest:${rip}`, data: jumpToItself });
     assert.equal(written.success, true, written.message);
     const latencies: number[] = [];
@@ -92,9 +88,7 @@ describe('pause while the machine spins', () => {
   it('answers other requests while the machine runs', async () => {
     const program = join(folder, 'spin.elf');
     writeFileSync(program, elf64([0xeb, 0xfe]));
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', { program, stopOn: 'none' });
+    const client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
     await client.request('configurationDone');
     assert.equal((await client.request('threads')).success, true);
     const stack = await client.request('stackTrace', { threadId: 1 });
@@ -111,18 +105,15 @@ describe('pause while the machine spins', () => {
   it('stops an idle guest, whose clock has not run ahead of the computer’s by more than the second that flies', async () => {
     const program = join(folder, 'idle.bin');
     writeFileSync(program, idleImage(HALT));
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', { program, format: 'flat', stopOn: 'none' });
+    const client = await PlainClient.launch(adapter.port, { program, format: 'flat', stopOn: 'none' });
     const begun = performance.now();
     await client.request('configurationDone');
     await wait(400);
     const stop = await client.run('pause');
     const elapsed = performance.now() - begun;
     assert.equal(stop.body.reason, 'pause');
-    const { result } = (await client.request('evaluate', { expression: 'cycles', context: 'watch' })).body;
-    const guest = Number(/0x\w+/.exec(result)?.[0]) / 1e6;
-    assert.ok(guest > 1000 && guest < 1000 + elapsed + 3 * TICK, `the guest is at ${result} ms after ${elapsed} ms`);
+    const guest = Number(await client.value('cycles')) / 1e6;
+    assert.ok(guest > 1000 && guest < 1000 + elapsed + 3 * TICK, `the guest is at ${guest} ms after ${elapsed} ms`);
     client.close();
   });
 });

@@ -35,9 +35,8 @@ describe('a DAP client that is no editor', () => {
   });
 
   it('is told when memory that it shows has changed, by the reference that it used', async () => {
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'x', supportsMemoryEvent: true, supportsInvalidatedEvent: true });
-    await client.request('launch', firstVmm());
+    const supported = { supportsMemoryEvent: true, supportsInvalidatedEvent: true };
+    const client = await PlainClient.launch(adapter.port, firstVmm(), supported);
     await client.run('configurationDone', {});
     const memoryReference = 'hpa:0x200000';
     await client.request('readMemory', { memoryReference, offset: 16, count: 32 });
@@ -55,14 +54,9 @@ describe('a DAP client that is no editor', () => {
   });
 
   it('serves several clients at once and one after another', async () => {
-    const clients = await Promise.all([PlainClient.connect(adapter.port), PlainClient.connect(adapter.port)]);
-    const reasons = await Promise.all(
-      clients.map(async (client) => {
-        await client.request('initialize', { adapterID: 'vmxray' });
-        await client.request('launch', firstVmm());
-        return (await client.run('configurationDone')).body.reason;
-      }),
-    );
+    const clients = await Promise.all([1, 2].map(() => PlainClient.launch(adapter.port, firstVmm())));
+    const stops = await Promise.all(clients.map((client) => client.run('configurationDone')));
+    const reasons = stops.map(({ body }) => body.reason);
     assert.deepEqual(reasons, ['entry', 'entry']);
     clients[0]?.close();
     assert.equal((await clients[1]?.request('threads'))?.success, true);

@@ -3,7 +3,7 @@
 import { connect } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { CustomRequests } from '../../debug-adapter/protocol.ts';
+import type { CustomRequests, LaunchArguments } from '../../debug-adapter/protocol.ts';
 
 /** Bodies of the responses that the tests look into, by command. */
 interface Bodies extends CustomBodies {
@@ -70,6 +70,24 @@ export class PlainClient {
     });
   }
 
+  /**
+   * A session to configure, which begins with the answer to `configurationDone`.
+   * @param more what the client says of itself in `initialize` @throws when the adapter refuses
+   */
+  static async launch(port: number, args: LaunchArguments, more: object = {}): Promise<PlainClient> {
+    const client = await PlainClient.connect(port);
+    const initialized = client.event('initialized');
+    try {
+      await client.body('initialize', { adapterID: 'vmxray', ...more });
+      await client.body('launch', args);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    await initialized;
+    return client;
+  }
+
   private take(chunk: Buffer): void {
     this.buffer = Buffer.concat([this.buffer, chunk]);
     for (;;) {
@@ -108,6 +126,19 @@ export class PlainClient {
     return response as Promise<Message<BodyOf<Command>>>;
   }
 
+  /** The body of the answer. @throws when the request is refused */
+  async body<Command extends string>(command: Command, args?: object): Promise<BodyOf<Command>> {
+    const { success, message, body } = await this.request(command, args);
+    if (!success) throw new Error(`${command}: ${message}`);
+    return body;
+  }
+
+  /** A value as a watch shows it, without what follows its first word (other notations, a name). */
+  async value(expression: string, frameId?: number): Promise<string> {
+    const { result } = await this.body('evaluate', { expression, frameId, context: 'watch' });
+    return result.split(' ')[0] ?? '';
+  }
+
   /** The next event of a name that comes from now on. */
   event<Name extends string>(name: Name): Promise<Message<EventBody<Name>>> {
     const event = this.next((message) => message.type === 'event' && message.event === name);
@@ -117,8 +148,7 @@ export class PlainClient {
   /** A request that makes the machine run, and the stop or end that follows. */
   async run(command: string, args: object = { threadId: 1 }): Promise<Message<EventBody<'stopped'>>> {
     const stop = this.next((message) => message.event === 'stopped' || message.event === 'terminated');
-    const response = await this.request(command, args);
-    if (!response.success) throw new Error(`${command}: ${response.message}`);
+    await this.body(command, args);
     return stop as Promise<Message<EventBody<'stopped'>>>;
   }
 

@@ -21,11 +21,10 @@ describe('threads for processors', function () {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'vmxray-threads-'));
     adapter = await listen(0);
-    client = await PlainClient.connect(adapter.port);
     const program = join(folder, 'smp.elf');
     writeFileSync(program, assemble(KERNELS.find(({ name }) => name === 'smp') as Kernel));
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', { program, stopOn: 'none', machine: { memory: '64M', cpus: 4 } });
+    const machine = { memory: '64M', cpus: 4 };
+    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', machine });
     await client.request('setInstructionBreakpoints', { breakpoints: [{ instructionReference: `vmm:${START}` }] });
   });
   after(async () => {
@@ -42,7 +41,7 @@ describe('threads for processors', function () {
   const frameOf = async (threadId: number): Promise<number> =>
     (await client.request('stackTrace', { threadId })).body.stackFrames[0]?.id ?? 0;
   const read = async (expression: string, frameId: number): Promise<number> =>
-    Number((await client.request('evaluate', { expression, frameId })).body.result.split(' ')[0]);
+    Number(await client.value(expression, frameId));
 
   it('stop where a processor meets a breakpoint, all of them', async () => {
     const { body } = await client.run('configurationDone');

@@ -136,10 +136,7 @@ describe('programs of other compilers and options', () => {
   afterEach(() => client.close());
 
   async function launch(program: string, functions: readonly string[]): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const response = await client.request('launch', { program, stopOn: 'none' });
-    assert.equal(response.success, true, response.message);
+    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
     await client.request('setFunctionBreakpoints', { breakpoints: functions.map((name) => ({ name })) });
     await client.run('configurationDone', {});
   }
@@ -148,8 +145,6 @@ describe('programs of other compilers and options', () => {
     return stackFrames.map(({ name, line }: { name: string; line: number }) => `${name}:${line}`);
   };
   const functions = async (): Promise<string[]> => (await frames()).map((frame) => frame.split(':')[0] ?? '');
-  const evaluate = async (expression: string): Promise<string> =>
-    (await client.request('evaluate', { expression, context: 'watch' })).body.result;
 
   const OPTIONS: Readonly<Record<string, readonly string[]>> = {
     'gcc -O0 without call-frame information': ['-O0', '-fno-omit-frame-pointer', '-fno-dwarf2-cfi-asm', '-g1'],
@@ -185,7 +180,7 @@ describe('programs of other compilers and options', () => {
     assert.deepEqual((await frames())[0], 'depth:7');
     await client.run('next');
     assert.deepEqual(await frames(), ['depth:8', 'main:17', '_start:4']);
-    assert.equal(await evaluate('u32(calls)'), '3');
+    assert.equal(await client.value('u32(calls)'), '3');
     await client.run('stepIn');
     assert.deepEqual(await frames(), ['leaf:12', 'depth:8', 'main:17', '_start:4']);
     await client.run('next');
@@ -210,13 +205,13 @@ describe('programs of other compilers and options', () => {
     await client.run('next');
     assert.deepEqual(await frames(), ['again:9']);
     await client.run('next');
-    assert.equal(await evaluate('rbx'), '2');
+    assert.equal(await client.value('rbx'), '2');
     const source = { path: file('program.asm') };
     const set = await client.request('setBreakpoints', { source, breakpoints: [{ line: 11, condition: 'ecx == 0' }] });
     assert.deepEqual([set.body.breakpoints[0]?.verified, set.body.breakpoints[0]?.line], [true, 11]);
     await client.run('continue');
     assert.deepEqual(await frames(), ['again:11']);
-    assert.equal(await evaluate('rbx'), '3');
+    assert.equal(await client.value('rbx'), '3');
   });
 
   for (const [motion, where] of [
@@ -229,12 +224,12 @@ describe('programs of other compilers and options', () => {
       execFileSync('nasm', ['-g', '-F', 'dwarf', '-f', 'elf64', '-o', file('interrupt.o'), file('interrupt.asm')]);
       execFileSync('ld', ['-Ttext=0x100000', '-o', program, file('interrupt.o')], { stdio: 'ignore' });
       await launch(program, ['shadow']);
-      assert.equal(await evaluate('rbx'), '0');
+      assert.equal(await client.value('rbx'), '0');
       await client.run('next', { ...THREAD, granularity: 'instruction' });
       assert.deepEqual((await functions())[0], 'interrupted');
       await client.run(motion, { ...THREAD, granularity: 'instruction' });
       assert.deepEqual((await functions())[0], where);
-      assert.equal(await evaluate('rbx'), where === 'behind' ? '1' : '0');
+      assert.equal(await client.value('rbx'), where === 'behind' ? '1' : '0');
     });
   }
 
@@ -245,7 +240,7 @@ describe('programs of other compilers and options', () => {
     execFileSync('gcc', ['-m32', ...LINK, '-o', program, source]);
     execFileSync('strip', [program]);
     await launch(program, []);
-    assert.equal(await evaluate('ecx'), '0');
+    assert.equal(await client.value('ecx'), '0');
     const stack = (await client.request('stackTrace', THREAD)).body.stackFrames;
     const { instructions } = (
       await client.request('disassemble', {

@@ -25,10 +25,8 @@ describe(`clients that send any request at any time (seed ${SEED})`, function ()
   after(() => adapter.close());
 
   async function start(): Promise<PlainClient> {
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { supportsMemoryEvent: true, supportsInvalidatedEvent: true });
-    const launched = await client.request('launch', firstVmm());
-    assert.equal(launched.success, true, launched.message);
+    const supported = { supportsMemoryEvent: true, supportsInvalidatedEvent: true };
+    const client = await PlainClient.launch(adapter.port, firstVmm(), supported);
     await client.request('configurationDone');
     return client;
   }

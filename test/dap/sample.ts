@@ -28,6 +28,16 @@ export const twoGuests = (more: Partial<LaunchArguments> = {}): LaunchArguments 
   ...more,
 });
 
+const DIRECT_ASSIGNMENT = join(ROOT, 'examples/direct-assignment');
+
+/** Debugs the hypervisor whose guest owns a device, on a machine with an IOMMU. */
+export const directAssignment = (more: Partial<LaunchArguments> = {}): LaunchArguments => ({
+  program: join(DIRECT_ASSIGNMENT, 'direct-assignment.elf'),
+  modules: [join(DIRECT_ASSIGNMENT, 'guest.elf')],
+  machine: { devices: ['edu'], iommu: true, memory: '64M' },
+  ...more,
+});
+
 /** Path and number of the first line of a sample's source that contains a text. */
 export function lineWith(file: string, text: string): { path: string; line: number } {
   const path = join(FIRST_VMM, file);

@@ -27,16 +27,9 @@ describe('snapshots in a session', function () {
   afterEach(() => client.close());
 
   async function start(more: Partial<LaunchArguments> = {}): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const initialized = client.event('initialized');
-    const { success, message } = await client.request('launch', firstVmm(more));
-    assert.ok(success, message);
-    await initialized;
+    client = await PlainClient.launch(adapter.port, firstVmm(more));
     await client.run('configurationDone', {});
   }
-  const evaluate = async (expression: string): Promise<string | undefined> =>
-    (await client.request('evaluate', { expression, context: 'watch' })).body.result?.split(' ')[0];
   const takeSnapshot = async () => (await client.request('vmxray/snapshot', {})).body;
   async function save(name: string): Promise<string> {
     const file = join(folder, name);
@@ -51,18 +44,18 @@ describe('snapshots in a session', function () {
   it('are where another session goes on, to the same state', async () => {
     await start({ stopOn: 'firstExit' });
     const snapshot = await save('first-exit.vmxsnap');
-    const here = await evaluate('instructions');
+    const here = await client.value('instructions');
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
     const { instructions, hash } = await takeSnapshot();
     client.close();
     await start({ snapshot, stopOn: 'entry' });
-    assert.equal(await evaluate('instructions'), here);
+    assert.equal(await client.value('instructions'), here);
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
     const { data: _data, ...again } = await takeSnapshot();
     assert.deepEqual(again, { instructions, hash });
     const { body } = await client.run('reverseContinue');
     assert.match(body.description ?? '', /^Start of the history/);
-    assert.equal(await evaluate('instructions'), here);
+    assert.equal(await client.value('instructions'), here);
   });
 
   it('are restored in a session, whose past is forgotten, and it says so', async () => {
@@ -77,7 +70,7 @@ describe('snapshots in a session', function () {
     assert.equal(body.description, `Snapshot restored: instruction ${saved.instructions}`);
     assert.match(outputs(), /Restored .*r15.vmxsnap, instruction \d+. The session's past is forgotten/);
     assert.equal((await takeSnapshot()).hash, saved.hash);
-    assert.equal(await evaluate('r15'), '0x63');
+    assert.equal(await client.value('r15'), '0x63');
     const { body: timeline } = await client.request('vmxray/timeline', {});
     assert.deepEqual([timeline.start, timeline.inPast, timeline.total], [saved.instructions, false, 0]);
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
@@ -97,10 +90,8 @@ describe('snapshots in a session', function () {
     const { body } = await client.run('continue');
     assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
     client.close();
-    client = await PlainClient.connect(adapter.port);
-    const other = await client.request('launch', firstVmm({ replay, snapshot: join(folder, 'r15.vmxsnap') }));
-    assert.match(
-      other.message ?? '',
+    await assert.rejects(
+      PlainClient.launch(adapter.port, firstVmm({ replay, snapshot: join(folder, 'r15.vmxsnap') })),
       /r15.vmxsnap' cannot be restored: the recording began with the one at .*vmlaunch/,
     );
   });
@@ -111,15 +102,14 @@ describe('snapshots in a session', function () {
     const restored = await client.request('vmxray/restoreSnapshot', { ...THREAD, path: firstVmm().program });
     assert.match(restored.message ?? '', /first-vmm.elf' cannot be restored: it is no snapshot of VMXray; make one/);
     client.close();
-    client = await PlainClient.connect(adapter.port);
-    const { program } = firstVmm({});
-    const guest = program.replace('first-vmm.elf', 'guest.elf');
-    const other = await client.request('launch', { program: guest, snapshot });
-    assert.match(
-      other.message ?? '',
+    const { program } = firstVmm();
+    await assert.rejects(
+      PlainClient.launch(adapter.port, { program: program.replace('first-vmm.elf', 'guest.elf'), snapshot }),
       /it is of another image: .*first-vmm.elf with the hash [0-9a-f]{16}, where .*guest/,
     );
-    const none = await client.request('launch', { program, snapshot: join(folder, 'none') });
-    assert.match(none.message ?? '', /The snapshot '.*none' cannot be read/);
+    await assert.rejects(
+      PlainClient.launch(adapter.port, { program, snapshot: join(folder, 'none') }),
+      /The snapshot '.*none' cannot be read/,
+    );
   });
 });

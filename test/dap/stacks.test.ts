@@ -24,14 +24,8 @@ describe('call stacks', () => {
     rmSync(folder, { recursive: true });
   });
 
-  async function launched(more: Partial<LaunchArguments>): Promise<PlainClient> {
-    const client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const initialized = client.event('initialized');
-    await client.request('launch', firstVmm(more));
-    await initialized;
-    return client;
-  }
+  const launched = (more: Partial<LaunchArguments>): Promise<PlainClient> =>
+    PlainClient.launch(adapter.port, firstVmm(more));
 
   /** Names in the guest's stack in its #GP handler. */
   async function inHandler(guest: string): Promise<string[]> {

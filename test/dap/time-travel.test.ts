@@ -22,12 +22,7 @@ describe('time travel', function () {
   afterEach(() => client.close());
 
   async function start(more: Partial<LaunchArguments> = {}): Promise<Message<{ description?: string }>> {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const initialized = client.event('initialized');
-    const { success, message } = await client.request('launch', firstVmm(more));
-    assert.ok(success, message);
-    await initialized;
+    client = await PlainClient.launch(adapter.port, firstVmm(more));
     return client.run('configurationDone', {}) as Promise<Message<{ description?: string }>>;
   }
 
@@ -35,11 +30,9 @@ describe('time travel', function () {
   async function place(): Promise<string> {
     const { body } = await client.request('stackTrace', { ...THREAD, levels: 1 });
     const [frame] = body.stackFrames;
-    return `${frame?.name}:${frame?.line} ${frame?.instructionPointerReference} ${await evaluate('instructions')}`;
+    return `${frame?.name}:${frame?.line} ${frame?.instructionPointerReference} ${await client.value('instructions')}`;
   }
-  const instructions = async (): Promise<number> => Number(await evaluate('instructions'));
-  const evaluate = async (expression: string): Promise<string | undefined> =>
-    (await client.request('evaluate', { expression, context: 'watch' })).body.result?.split(' ')[0];
+  const instructions = async (): Promise<number> => Number(await client.value('instructions'));
   const serialOutput = (): string =>
     client.received
       .filter(({ event }) => event === 'vmxray/serialOutput')
@@ -109,7 +102,7 @@ describe('time travel', function () {
 
   it('stops at data breakpoints backwards, with the values that they had', async () => {
     await start();
-    const breakpoints = [{ dataId: `vmm:${await evaluate('&exit_total')}/4`, accessType: 'write' }];
+    const breakpoints = [{ dataId: `vmm:${await client.value('&exit_total')}/4`, accessType: 'write' }];
     await client.request('setDataBreakpoints', { breakpoints });
     const texts: (string | undefined)[] = [];
     for (let i = 0; i < 4; i++) texts.push((await client.run('continue')).body.text);
@@ -136,48 +129,48 @@ describe('time travel', function () {
     assert.equal(reasons.filter((name) => name === 'CPUID').length, 2);
     const [exit] = timeline.exits;
     await client.run('vmxray/travel', { ...THREAD, to: exit?.to });
-    assert.equal(Number(await evaluate('exits')), 1);
-    assert.equal(Number(await evaluate('reason')), exit?.reason);
+    assert.equal(Number(await client.value('exits')), 1);
+    assert.equal(Number(await client.value('reason')), exit?.reason);
   });
 
   it('goes back to the last change of a field, and of memory', async () => {
     await start({ stopOn: 'firstExit' });
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
-    const now = await evaluate('vmcs.GUEST_RIP');
+    const now = await client.value('vmcs.GUEST_RIP');
     const toField = await client.run('vmxray/lastChange', { ...THREAD, expression: 'vmcs.GUEST_RIP' });
     assert.equal(toField.body.description, 'Last change of vmcs.GUEST_RIP (in the past)');
     assert.match(toField.body.text ?? '', new RegExp(`^vmcs.GUEST_RIP is about to change from .* to ${now}$`));
-    assert.notEqual(await evaluate('vmcs.GUEST_RIP'), now);
+    assert.notEqual(await client.value('vmcs.GUEST_RIP'), now);
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
-    assert.equal(await evaluate('vmcs.GUEST_RIP'), now);
+    assert.equal(await client.value('vmcs.GUEST_RIP'), now);
     await client.run('vmxray/travel', { ...THREAD, to: 'present' });
     for (let i = 0; i < 2; i++) await client.run('next');
     // PUSH instructions have been stepped over: the last one stored at RSP.
-    const [pushed, rsp] = [await evaluate('[rsp]'), await evaluate('rsp')];
+    const [pushed, rsp] = [await client.value('[rsp]'), await client.value('rsp')];
     const memory = await client.run('vmxray/lastChange', { ...THREAD, expression: '[rsp]' });
     assert.match(memory.body.text ?? '', new RegExp(`^.rsp. is about to change from .* to ${pushed}$`));
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
-    assert.equal(await evaluate(`u64(${rsp})`), pushed);
+    assert.equal(await client.value(`u64(${rsp})`), pushed);
   });
 
   it('goes back to the last change of a register, and of an EPT entry', async () => {
     await start({ stopOn: 'firstExit' });
-    const now = await evaluate('cr3');
+    const now = await client.value('cr3');
     const { body } = await client.run('vmxray/lastChange', { ...THREAD, expression: 'cr3' });
     assert.match(body.text ?? '', new RegExp(`^cr3 is about to change from 0x\\w+ to ${now}$`));
-    assert.notEqual(await evaluate('cr3'), now);
+    assert.notEqual(await client.value('cr3'), now);
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
-    assert.equal(await evaluate('cr3'), now);
+    assert.equal(await client.value('cr3'), now);
     await client.run('vmxray/travel', { ...THREAD, to: 'present' });
-    const address = (await evaluate('guest.rip')) ?? '';
+    const address = await client.value('guest.rip');
     const walk = await client.request('vmxray/translate', { address, space: 'guestLinear', access: 'execute' });
     const entry = walk.body.steps.filter(({ level }) => level === 'ept').at(-1);
     assert.ok(entry);
     const expression = `u64(hpa:${entry.address})`;
     await client.run('vmxray/lastChange', { ...THREAD, expression });
-    assert.notEqual(await evaluate(expression), entry.value, 'the write is still to come');
+    assert.notEqual(await client.value(expression), entry.value, 'the write is still to come');
     await client.run('stepIn', { ...THREAD, granularity: 'instruction' });
-    assert.equal(await evaluate(expression), entry.value);
+    assert.equal(await client.value(expression), entry.value);
   });
 
   it('asks before a change in the past, which then makes another future', async () => {
@@ -190,15 +183,15 @@ describe('time travel', function () {
     assert.equal(refused.success, false);
     assert.equal(refused.body.error?.id, CHANGES_THE_PAST);
     assert.equal((await client.request('setExpression', change)).success, true);
-    assert.equal(await evaluate('rbx'), '0x1234');
+    assert.equal(await client.value('rbx'), '0x1234');
     const here = await instructions();
     await client.run('next');
     await client.run('stepBack');
-    assert.equal(await evaluate('rbx'), '0x1234');
+    assert.equal(await client.value('rbx'), '0x1234');
     await client.run('stepBack');
-    assert.notEqual(await evaluate('rbx'), '0x1234');
+    assert.notEqual(await client.value('rbx'), '0x1234');
     await client.run('vmxray/travel', { ...THREAD, to: String(here) });
-    assert.equal(await evaluate('rbx'), '0x1234');
+    assert.equal(await client.value('rbx'), '0x1234');
   });
 
   it('says where it is, and sends no serial output twice', async () => {
@@ -226,7 +219,7 @@ describe('time travel', function () {
     const { body } = await client.request('stackTrace', { ...THREAD, levels: 1 });
     const [frame] = body.stackFrames;
     await client.run('restartFrame', { frameId: frame?.id });
-    assert.equal(await evaluate('rip'), await evaluate(frame?.name ?? ''));
+    assert.equal(await client.value('rip'), await client.value(frame?.name ?? ''));
   });
 
   it('records the session, and replays the recording to the same state', async () => {
@@ -235,20 +228,21 @@ describe('time travel', function () {
       await start({ stopOn: 'vmlaunch' });
       await client.request('setExpression', { expression: 'r15', value: '99' });
       await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
-      const [there, guest] = [await place(), await evaluate('guest.r15')];
+      const [there, guest] = [await place(), await client.value('guest.r15')];
       const replay = join(folder, 'session.vmxtrace');
       writeFileSync(replay, (await client.request('vmxray/recording', {})).body.text);
       client.close();
       await start({ replay });
       const { body } = await client.run('continue');
       assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
-      assert.deepEqual([await place(), await evaluate('guest.r15')], [there, guest]);
+      assert.deepEqual([await place(), await client.value('guest.r15')], [there, guest]);
       await client.run('stepBack');
       client.close();
-      client = await PlainClient.connect(adapter.port);
       const { program } = firstVmm();
-      const wrong = await client.request('launch', { program, modules: [program], replay });
-      assert.match(wrong.message ?? '', /cannot be replayed: the module guest.elf is not the recorded one/);
+      await assert.rejects(
+        PlainClient.launch(adapter.port, { program, modules: [program], replay }),
+        /cannot be replayed: the module guest.elf is not the recorded one/,
+      );
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -69,9 +69,7 @@ describe('variables of a C program', () => {
 
   const lineOf = (text: string): number => SOURCE.split('\n').findIndex((line) => line.includes(text)) + 1;
   beforeEach(async () => {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    await client.request('launch', { program: file('program.elf'), stopOn: 'none' });
+    client = await PlainClient.launch(adapter.port, { program: file('program.elf'), stopOn: 'none' });
     const breakpoints = [{ line: lineOf('sum += (int)'), condition: 'i == 2 && vcpu->registers[1] == 10' }];
     await client.request('setBreakpoints', { source: { path: file('program.c') }, breakpoints });
     await client.run('configurationDone', {});

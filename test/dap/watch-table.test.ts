@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { type EventBody, type Message, PlainClient } from './plain-client.ts';
-import { firstVmm, ROOT } from './sample.ts';
+import { directAssignment, firstVmm } from './sample.ts';
 
 /*
  * Every kind of place, with every access: a data breakpoint stops, and its condition, hit count and log message count
@@ -18,16 +17,8 @@ interface Row {
   readonly place: string;
   /** The accesses that happen in the sample, known from its source. */
   readonly happen: readonly Access[];
-  readonly sample?: () => LaunchArguments;
+  readonly sample?: typeof firstVmm;
 }
-
-const FOLDER = join(ROOT, 'examples/direct-assignment');
-const directAssignment = (): LaunchArguments => ({
-  program: join(FOLDER, 'direct-assignment.elf'),
-  modules: [join(FOLDER, 'guest.elf')],
-  machine: { devices: ['edu'], iommu: true, memory: '64M' },
-  stopOn: 'entry',
-});
 
 const ALL = ACCESSES;
 const ROWS: readonly Row[] = [
@@ -61,11 +52,7 @@ describe('data breakpoints of every kind', () => {
   afterEach(() => client.close());
 
   async function launch(launchArguments: LaunchArguments): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
-    const ready = client.event('initialized');
-    await client.request('launch', launchArguments);
-    await ready;
+    client = await PlainClient.launch(adapter.port, launchArguments);
     await client.run('configurationDone', {});
   }
   const set = async (...breakpoints: object[]): Promise<void> => {
@@ -76,10 +63,7 @@ describe('data breakpoints of every kind', () => {
     }
   };
   /** Where the machine is, and what it says of it. */
-  const place = async ({ body }: Stopped): Promise<string> => {
-    const { result } = (await client.request('evaluate', { expression: 'instructions', context: 'watch' })).body;
-    return `${result} ${body.text}`;
-  };
+  const place = async ({ body }: Stopped): Promise<string> => `${await client.value('instructions')} ${body.text}`;
   const next = async (): Promise<string | undefined> => {
     const stopped = await client.run('continue');
     return stopped.event === 'terminated' ? undefined : place(stopped);
@@ -106,11 +90,11 @@ describe('data breakpoints of every kind', () => {
     );
   });
 
-  for (const { place: dataId, happen, sample = () => firstVmm({ stopOn: 'entry' }) } of ROWS) {
+  for (const { place: dataId, happen, sample = firstVmm } of ROWS) {
     for (const accessType of ACCESSES) {
       it(`${dataId}: ${accessType}`, async function () {
         this.timeout(60_000);
-        await launch(sample());
+        await launch(sample({ stopOn: 'entry' }));
         await set({ dataId, accessType });
         const first = await next();
         assert.equal(first !== undefined, happen.includes(accessType), first);

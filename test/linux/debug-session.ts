@@ -24,14 +24,9 @@ export class DebugSession {
   /** Launches, and lets the machine run. */
   static async launch(launch: LaunchArguments): Promise<DebugSession> {
     const adapter = await listen(0);
-    const session = new DebugSession(adapter, await PlainClient.connect(adapter.port));
-    await session.client.request('initialize', { adapterID: 'vmxray' });
-    const initialized = session.client.event('initialized');
-    const { success, message } = await session.client.request('launch', launch);
-    assert.ok(success, message);
-    await initialized;
-    await session.client.request('configurationDone', {});
-    return session;
+    const client = await PlainClient.launch(adapter.port, launch);
+    await client.body('configurationDone', {});
+    return new DebugSession(adapter, client);
   }
 
   async close(): Promise<void> {
