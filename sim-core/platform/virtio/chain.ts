@@ -50,7 +50,7 @@ export interface RingQueue {
   write16(address: bigint, value: number): boolean;
   /** The queue is not as the specification wants it. */
   fail(problem: string): undefined;
-  /** The table that an indirect descriptor leads to. */
+  /** The table that an indirect descriptor leads to; undefined when it may not, or memory cannot be reached. */
   table(descriptor: Descriptor): DataView | undefined;
 }
 

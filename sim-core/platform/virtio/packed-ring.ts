@@ -77,8 +77,7 @@ export class PackedRing implements Ring {
   /** The descriptors of a table follow each other; of their flags only that for writing counts. */
   private indirect(descriptor: Packed, chain: ChainBuilder): boolean {
     const { queue } = this;
-    if (descriptor.flags & DESCRIPTOR.next) queue.fail('an indirect descriptor that has a next one');
-    const bytes = queue.problem === undefined ? queue.table(descriptor) : undefined;
+    const bytes = queue.table(descriptor);
     if (!bytes) return false;
     for (let at = 0; at < bytes.byteLength; at += DESCRIPTOR.size) {
       const inner = decode(new DataView(bytes.buffer, bytes.byteOffset + at, DESCRIPTOR.size));

@@ -79,7 +79,8 @@ export class Virtqueue implements RingQueue {
   }
 
   /** The table that an indirect descriptor leads to. */
-  table({ address, length }: Descriptor): DataView | undefined {
+  table({ address, length, flags }: Descriptor): DataView | undefined {
+    if (flags & DESCRIPTOR.next) return this.fail('an indirect descriptor that has a next one');
     if (!this.has(QUEUE_FEATURE.indirect)) return this.fail('an indirect descriptor, which was not negotiated');
     const count = length / DESCRIPTOR.size;
     if (count < 1 || count > LARGEST_TABLE || !Number.isInteger(count)) {

@@ -100,10 +100,7 @@ export class SplitRing implements Ring {
 
   private indirect(descriptor: Linked, chain: ChainBuilder, outer: boolean): boolean {
     const { queue } = this;
-    if (!outer) queue.fail('an indirect descriptor inside an indirect table');
-    else if (descriptor.flags & DESCRIPTOR.next) queue.fail('an indirect descriptor that has a next one');
-    if (queue.problem !== undefined) return false;
-    const bytes = queue.table(descriptor);
+    const bytes = outer ? queue.table(descriptor) : queue.fail('an indirect descriptor inside an indirect table');
     if (!bytes) return false;
     const inner: Table = {
       length: bytes.byteLength / DESCRIPTOR.size,
