@@ -95,7 +95,6 @@ function waitUntil(cpu: Cpu, deadline: bigint): void {
   const wanted = Number(limited ? limit : left);
   spend(state, Math.min(wanted, LONGEST_WAIT));
   if (limited && wanted <= LONGEST_WAIT) writeStatusFlags(state, 1);
-  state.set32('attention', 1);
 }
 
 export const WAIT_INSTRUCTIONS: NamedInstructions = {

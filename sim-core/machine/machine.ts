@@ -127,8 +127,7 @@ class SimulatedMachine implements Machine, Rewindable {
   private readonly breakpoints: InstructionBreakpoints;
   /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
   private stop: StopReason | undefined;
-  /** Of the slice that runs: when it must end, and a stop that the delivery of a fault in it has caused. */
-  private deadline = Infinity;
+  /** A stop that the delivery of a fault in the running slice has caused. */
   private outcome: StopReason | undefined;
   /** Inside `run` or `step`. */
   private running = false;
@@ -608,9 +607,9 @@ class SimulatedMachine implements Machine, Rewindable {
     const resume = beginResume(state);
     this.breakpoints.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
     const wasNonRoot = state.get32('nonRoot');
-    this.deadline = this.nextDeadline();
-    state.setFloat('sliceEnd', this.deadline);
-    const untilDeadline = Math.ceil(this.deadline - this.cycles);
+    const deadline = this.nextDeadline();
+    state.setFloat('sliceEnd', deadline);
+    const untilDeadline = Math.ceil(deadline - this.cycles);
     const monitored = isMonitored(state);
     const alone = shadow !== 0 || stepping || resume || monitored;
     const longest = this.onSample ? SAMPLED_SLICE : LONGEST_SLICE;
@@ -650,7 +649,7 @@ class SimulatedMachine implements Machine, Rewindable {
   private deliverInSlice(fault: Fault): boolean {
     this.outcome = this.deliver(fault);
     if (this.outcome || this.state.get32('attention') !== 0) return false;
-    return this.cycles < this.deadline;
+    return this.cycles < this.state.getFloat('sliceEnd');
   }
 
   /** HLT: time passes until the next device event; a stop reason when nothing can wake any processor. */

@@ -425,7 +425,7 @@ export class Processor {
     this.accessing = record;
     const host = mmu.access(low >>> 0, high >>> 0, what & 0xff, (what & ACCESS_FLAGS.write) !== 0);
     if (host === 0) this.fault = this.accessFault(what);
-    // A device has taken its time, and something is due.
+    // What a device has done, or something watched, is to be looked at before the next instruction.
     else if (host === OFFSET.bounce && this.state.get32('attention') !== 0) this.kick();
     return host;
   }
