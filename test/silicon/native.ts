@@ -3,10 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isThere } from '../support/programs.ts';
 import {
   ADDRESS, type Case, decodeOutcomes, encodeCases, MODES, NO_EXCEPTION, type Outcome, type TestMode, YMM_BYTES,
 } from './layout.ts'; // biome-ignore format: a list reads better in rows
-
 import { INITIAL_X87 } from './x87.ts';
 
 const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
@@ -14,7 +14,7 @@ const SOURCE = fileURLToPath(new URL('harness.c', import.meta.url));
 /** Why this machine cannot run the harness; undefined when it can. */
 export function whyNotNative(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'not an x86-64 Linux machine';
-  return spawnSync('gcc', ['--version']).status === 0 ? undefined : 'gcc is not installed';
+  return isThere('gcc') ? undefined : 'gcc is not installed';
 }
 
 /** Name, vendor, family and model of this machine's processor, as Linux tells them. */

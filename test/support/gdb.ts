@@ -1,10 +1,11 @@
 /** `vmxray gdb`, and Debian's gdb connected to it. */
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import path from 'node:path';
+import { isThere } from './programs.ts';
 
 const CLI = path.join(import.meta.dirname, '../../cli/main.ts');
-export const HAS_GDB = spawnSync('gdb', ['--version']).status === 0;
+export const HAS_GDB = isThere('gdb');
 
 export interface GdbServer {
   readonly process: ChildProcess;

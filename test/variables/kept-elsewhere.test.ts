@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { openCompanions } from '../../debug-adapter/symbols/companions.ts';
 import { memoryFile } from '../../debug-adapter/symbols/file-image.ts';
 import { Program } from '../../debug-adapter/symbols/program.ts';
+import { isThere } from '../support/programs.ts';
 import { gdbStops, normalEach, ownStops, type ShownStop } from './against-gdb.ts';
 
 const FLAGS = '-g -O2 -ffreestanding -fno-stack-protector -fcf-protection=none -nostdlib -static -no-pie'.split(' ');
@@ -106,15 +107,6 @@ const forms: readonly Form[] = [
 /** gcc leaves out in split units which variable a pointer without a value points to. */
 const withoutPointees = (stops: readonly ShownStop[]): unknown =>
   JSON.parse(JSON.stringify(stops, (name, value) => (name === '*' ? '' : value)));
-
-const isThere = (program: string): boolean => {
-  try {
-    execFileSync(program, ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-};
 
 /** Reads a program with what belongs to it. */
 async function read(path: string): Promise<Program> {

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isThere } from '../support/programs.ts';
 import { gdbStops, normalEach, ownStops, type ShownStop } from './against-gdb.ts';
 
 const FLAGS = '-g -ffreestanding -fno-stack-protector -fcf-protection=none -nostdlib -static -no-pie'.split(' ');
@@ -70,15 +71,6 @@ function randomSteps(): number[] {
   };
   return [SETTING_UP, ...Array.from({ length: STOPS - 1 }, () => 1 + random(90))];
 }
-
-const isThere = (program: string): boolean => {
-  try {
-    execFileSync(program, ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-};
 
 const inThisFolder = (file: string): string => join(import.meta.dirname, file);
 

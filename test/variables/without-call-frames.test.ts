@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isThere } from '../support/programs.ts';
 import { gdbStops, ownStops, type ShownStop } from './against-gdb.ts';
 
 const FLAGS = '-g -fno-omit-frame-pointer -ffreestanding -fno-stack-protector -fcf-protection=none -nostdlib -static';
@@ -27,11 +28,7 @@ describe('call stacks without call-frame information, by frame pointers and call
       const [compiler = '', level = ''] = build.split(' ');
       const [whole, bare] = [join(folder, 'whole.elf'), join(folder, 'bare.elf')];
       const sources = ['start.S', 'sample.c'].map((file) => join(import.meta.dirname, file));
-      try {
-        execFileSync(compiler, ['--version'], { stdio: 'ignore' });
-      } catch {
-        this.skip();
-      }
+      if (!isThere(compiler)) this.skip();
       execFileSync(compiler, [...FLAGS.split(' '), level, ...LINK, '-o', whole, ...sources], { stdio: 'pipe' });
       execFileSync('objcopy', ['-R', '.eh_frame', '-R', '.debug_frame', whole, bare], { stdio: 'pipe' });
       const expected = gdbStops(whole, STEPS, join(folder, 'gdb.json'));
