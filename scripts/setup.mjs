@@ -4,12 +4,16 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Commands that tests call → the Debian packages that bring them. Chromium draws no text without a font. */
+/**
+ * Commands that tests call, and files that they read → the Debian packages that bring them. gcc brings ld, nm, objcopy and
+ * the like; Chromium draws no text without a font. What is large and only adds to what others test is not here: clang
+ * and Rust's compiler. Tests that need them are skipped where they are missing.
+ */
 const DEBIAN_PACKAGES = {
   gcc: ['gcc', 'libc6-dev'],
   'g++': ['g++'],
@@ -18,7 +22,13 @@ const DEBIAN_PACKAGES = {
   make: ['make'],
   nasm: ['nasm'],
   chromium: ['chromium', 'fonts-dejavu-core'],
+  'grub-mkrescue': ['grub-common'],
+  '/usr/lib/grub/i386-pc': ['grub-pc-bin'],
+  xorriso: ['xorriso'],
+  '/usr/share/seabios/bios-256k.bin': ['seabios'],
 };
+/** All of them. */
+export const TEST_NEEDS = Object.keys(DEBIAN_PACKAGES);
 
 /** A set-up step that cannot go on: the message says what is missing and what to do. */
 export class SetupError extends Error {}
@@ -78,20 +88,22 @@ export function installPackages() {
   }
 }
 
-function onPath(command) {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
+/** @param {string} needed a command, or the whole path of a file */
+function isThere(needed) {
+  if (isAbsolute(needed)) return existsSync(needed);
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, needed)));
 }
 
 /**
- * @param {readonly string[]} commands keys of DEBIAN_PACKAGES
+ * @param {readonly string[]} needs keys of DEBIAN_PACKAGES
  * @throws {SetupError} naming what is missing when it cannot be installed from here
  */
-export function installCommands(commands) {
-  const missing = commands.filter((command) => !onPath(command));
+export function installNeeds(needs) {
+  const missing = needs.filter((needed) => !isThere(needed));
   if (missing.length === 0) return;
-  const packages = missing.flatMap((command) => DEBIAN_PACKAGES[command]);
+  const packages = missing.flatMap((needed) => DEBIAN_PACKAGES[needed]);
   const isRoot = process.getuid?.() === 0;
-  if (!isRoot || !onPath('apt-get')) {
+  if (!isRoot || !isThere('apt-get')) {
     throw new SetupError(
       `Missing: ${missing.join(', ')}. On Debian: sudo apt-get install ${packages.join(' ')}. Then start this again.`,
     );

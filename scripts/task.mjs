@@ -1,12 +1,12 @@
 /** `node scripts/task.mjs TASK ARGUMENTS…`: installs what the task needs, then runs it under Node 24. */
 import { spawnSync } from 'node:child_process';
 import { delimiter, join } from 'node:path';
-import { installCommands, installPackages, node24, ROOT, SetupError } from './setup.mjs';
+import { installNeeds, installPackages, node24, ROOT, SetupError, TEST_NEEDS } from './setup.mjs';
 
-/** Task → the command that does it (a lone .ts or .mjs file is run by Node 24), and the commands that it calls. */
+/** Task → the command that does it (a lone .ts or .mjs file is run by Node 24), and what must be installed for it. */
 const TASKS = {
   start: { run: ['scripts/start.ts'], needs: [] },
-  test: { run: ['scripts/test.ts'], needs: ['gcc', 'gdb', 'make', 'nasm', 'chromium'] },
+  test: { run: ['scripts/test.ts'], needs: TEST_NEEDS },
   build: { run: ['esbuild.mjs'], needs: [] },
   'build:examples': { run: ['make', '-C', 'examples'], needs: ['gcc', 'make', 'nasm'] },
   oracle: { run: ['test/silicon/oracle.ts'], needs: ['gcc'] },
@@ -17,7 +17,7 @@ function runTask(name, args) {
   const task = TASKS[name];
   if (!task) throw new SetupError(`No task "${name}". There are: ${Object.keys(TASKS).join(', ')}.`);
   installPackages();
-  installCommands(task.needs);
+  installNeeds(task.needs);
   const path = [join(ROOT, 'node_modules/.bin'), process.env.PATH].join(delimiter);
   const [command, ...own] = task.run.length === 1 ? [node24(), join(ROOT, task.run[0])] : task.run;
   const options = { cwd: ROOT, stdio: 'inherit', env: { ...process.env, PATH: path } };
