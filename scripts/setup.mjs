@@ -10,9 +10,9 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /**
- * Commands that tests call, and files that they read → the Debian packages that bring them. gcc brings ld, nm, objcopy and
- * the like; Chromium draws no text without a font. What is large and only adds to what others test is not here: clang
- * and Rust's compiler. Tests that need them are skipped where they are missing.
+ * Commands that tests call, and files that they read → the Debian packages that bring them. gcc brings ld, nm, objcopy
+ * and the like; Chromium draws no text without a font. What is large and only adds to what others test is not here:
+ * clang and Rust's compiler. Tests that need them are skipped where they are missing.
  */
 const DEBIAN_PACKAGES = {
   gcc: ['gcc', 'libc6-dev'],
