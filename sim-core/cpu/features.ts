@@ -87,6 +87,7 @@ export const FEATURES = {
   la57: row(7, 'ecx', 16, CR4.la57),
   rdpid: row(7, 'ecx', 22),
   serialize: row(7, 'edx', 14),
+  archCapabilities: row(7, 'edx', 29),
   xsaveopt: row(0xd, 'eax', 0),
   xsavec: row(0xd, 'eax', 1),
   xgetbv1: row(0xd, 'eax', 2),

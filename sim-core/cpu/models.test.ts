@@ -4,7 +4,7 @@ import { cpuid } from './cpuid.ts';
 import { FEATURES, type FeatureName, featureBits } from './features.ts';
 import { featuresOf, meaningOn } from './instruction-features.ts';
 import { findModel, MODEL_NAMES } from './models.ts';
-import { readMsr } from './msrs.ts';
+import { readMsr, writeMsr } from './msrs.ts';
 import { newCpu } from './test-cpu.ts';
 
 const NAMES = Object.keys(FEATURES) as FeatureName[];
@@ -17,6 +17,7 @@ const CODES = Object.values(Code).filter(
 const WITHOUT_INSTRUCTIONS: ReadonlySet<FeatureName> = new Set([
   'de', 'pse', 'pae', 'mce', 'apic', 'mtrr', 'pge', 'mca', 'pat', 'pse36', 'pdcm', 'pcid', 'x2apic', 'tscDeadline',
   'tscAdjust', 'smep', 'erms', 'umip', 'la57', 'xgetbv1', 'lahf', 'nx', 'gigabytePages', 'longMode', 'invariantTsc',
+  'archCapabilities',
 ]); // biome-ignore format: a table reads better in rows
 
 describe('Processor models', () => {
@@ -67,6 +68,16 @@ describe('Processor models', () => {
       assert.equal(readMsr(cpu, 0xc1 + general), undefined);
       assert.equal(readMsr(cpu, 0x309 + fixed - 1), 0n);
       assert.equal(readMsr(cpu, 0x309 + fixed), undefined);
+    });
+
+    it(`${name}: IA32_ARCH_CAPABILITIES says that nothing is speculated on, and can only be read`, () => {
+      const cpu = newCpu(name);
+      const capabilities = readMsr(cpu, 0x10a) ?? 0n;
+      // SDM Vol. 4: RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO.
+      assert.equal(capabilities & 0x1ffn, 0x179n);
+      // IBRS_ALL (1), RSBA (2) and the bits that promise further MSRs (7, 10, 11, 18, 23, 25) are clear.
+      assert.equal(capabilities & 0x284_0c86n, 0n);
+      assert.equal(writeMsr(cpu, 0x10a, capabilities), false);
     });
 
     it(`${name}: encodings mean something where their features are, LZCNT and TZCNT always`, () => {

@@ -13,6 +13,7 @@ const WESTMERE: readonly FeatureName[] = [
   'fpu', 'de', 'pse', 'tsc', 'msr', 'pae', 'mce', 'cx8', 'apic', 'sep', 'mtrr', 'pge', 'mca', 'cmov', 'pat', 'pse36',
   'clflush', 'mmx', 'fxsr', 'sse', 'sse2', 'sse3', 'ssse3', 'sse41', 'sse42', 'aes', 'pclmulqdq', 'monitor', 'vmx',
   'cx16', 'pdcm', 'pcid', 'x2apic', 'popcnt', 'lahf', 'syscall', 'nx', 'gigabytePages', 'rdtscp', 'longMode', 'invariantTsc',
+  'archCapabilities',
 ]; // biome-ignore format: a table reads better in rows
 
 const SKYLAKE: readonly FeatureName[] = [

@@ -153,6 +153,16 @@ export const DEBUGCTL_WRITABLE = 0x3n | FREEZE_ON_PMI;
 /** C0.2 disabled, and the longest wait in bits 31:2. */
 const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
 
+/**
+ * What IA32_ARCH_CAPABILITIES can say of a processor that speculates on nothing (SDM Vol. 4, table of architectural MSRs;
+ * Intel's guidance on CPUID enumeration): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
+ * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO.
+ */
+const ARCH_CAPABILITIES = [0n, 3n, 4n, 5n, 6n, 8n, 13n, 14n, 15n, 20n, 24n, 26n, 27n, 62n].reduce(
+  (mask, bit) => mask | (1n << bit),
+  0n,
+);
+
 export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x10, { name: 'IA32_TIME_STAMP_COUNTER', read: readTimeStampCounter, write: writeTimeStampCounter }],
   [0x17, constant('IA32_PLATFORM_ID', 0n)],
@@ -175,6 +185,7 @@ export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   ],
   [0xe2, inert('MSR_PKG_CST_CONFIG_CONTROL')],
   [0xfe, constant('IA32_MTRRCAP', MTRR_CAPABILITY)],
+  [0x10a, { ...constant('IA32_ARCH_CAPABILITIES', ARCH_CAPABILITIES), feature: 'archCapabilities' }],
   [0x130, inert('MSR_CPUID_OVERRIDE_LEAF1')],
   [0x131, inert('MSR_CPUID_OVERRIDE_LEAF80000001')],
   [0x174, stored('IA32_SYSENTER_CS', 'msrSysenterCs', within(0xffff_ffffn))],
