@@ -140,41 +140,6 @@ describe('IRET', () => {
     assert.equal(cpu.state.get32('attention'), 1);
   });
 
-  /** IRETQ to the same segments, whether it asked for a look at what is pending. */
-  const returnInPlace = (cpu: TestCpu, flags: bigint): boolean => {
-    stack64(cpu, 0x1234n, 8n, flags, BigInt(AT.stack), 0x10n);
-    cpu.state.set64('gpr', BigInt(AT.stack), GPR.rsp);
-    cpu.state.set32('attention', 0);
-    assert.equal(run(cpu, '48 cf'), undefined);
-    assert.equal(cpu.state.get64('rip'), 0x1234n);
-    assert.equal(rsp(cpu), AT.stack);
-    assert.equal(BigInt(readRflags(cpu.state)), flags);
-    return cpu.state.get32('attention') === 1;
-  };
-
-  it('stays in the run when it returns to the segments at hand and nothing waits', () => {
-    const cpu = enter64(newCpu());
-    assert.equal(returnInPlace(cpu, 0x46n), true, 'the first loads the segments');
-    assert.equal(returnInPlace(cpu, 0x246n), false);
-    assert.equal(returnInPlace(cpu, 0x8d7n), false);
-    cpu.state.set32('interruptRequest', 1);
-    assert.equal(returnInPlace(cpu, 0x2n), false, 'IF is clear');
-    assert.equal(returnInPlace(cpu, 0x202n), true);
-  });
-
-  it('loads a segment again whose descriptor has changed', () => {
-    const cpu = enter64(newCpu());
-    returnInPlace(cpu, 0x2n);
-    for (const selector of [SELECTOR.code0, SELECTOR.data0]) {
-      const descriptor = cpu.mmu.physical.read64(AT.gdt + selector);
-      // AVL, bit 52, is bit 12 of the access rights.
-      cpu.mmu.physical.write64(AT.gdt + selector, descriptor | (1n << 52n));
-      assert.equal(returnInPlace(cpu, 0x2n), true);
-      const segment = selector === SELECTOR.code0 ? SEGMENT.cs : SEGMENT.ss;
-      assert.equal(cpu.state.get32('segmentRights', segment) & 0x1000, 0x1000);
-    }
-  });
-
   it('returns to CPL 3 and lets only CPL 0 change IOPL', () => {
     const cpu = enter64(newCpu());
     stack64(cpu, 0x1234n, 0x1bn, 0x3202n, 0x7_0000n, 0x23n);

@@ -16,7 +16,6 @@ import {
 import { type Cpu, NEXT, type Next } from './cpu.ts';
 import { hasRealSegments, in64BitMode, inLongMode, inProtectedMode, inVirtual8086, isCanonical } from './modes.ts';
 import { readMemoryOperand } from './operands.ts';
-import { returnInPlace } from './return-in-place.ts';
 import { ioPrivilegeLevel, readRflags, writeRflags } from './rflags.ts';
 import {
   type Descriptor,
@@ -291,7 +290,6 @@ const iret =
   (width: 2 | 4 | 8) =>
   (cpu: Cpu, instruction: DecodedInstruction): Next | Fault => {
     const { state } = cpu;
-    if (width === 8 && returnInPlace(cpu)) return NEXT.jumped;
     if (inVirtual8086(state) && ioPrivilegeLevel(state) < 3) return generalProtection();
     const fault = hasRealSegments(state) ? iretReal(cpu, width) : iretProtected(cpu, width, instruction);
     const unblocks = unblockNmi(cpu);

@@ -5,14 +5,18 @@
 
 import { Mnemonic } from 'iced-x86';
 import type { Semantics, Stage } from '../engine/stage.ts';
-import { type I32, type I64, i32, i64, load32, load64, loadF64 } from '../engine/value.ts';
-import { toFloat, toInteger } from '../engine/vector.ts';
+import { type I32, type I64, i32, i64, load32, load64, loadF64, select } from '../engine/value.ts';
+import { integerLane, replaceLane, splat, toFloat, toInteger } from '../engine/vector.ts';
+import { requireSse } from '../isa/sse-operands.ts';
 import { dropStack, push, top } from '../isa/transfer.ts';
 import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
 import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
 import { PAUSE_CYCLES, TIME_STAMP_CYCLES } from '../state/time.ts';
+import { MXCSR_MASK } from './fpu-instructions.ts';
+import { returnInPlace } from './staged-return.ts';
 
 const ZERO = i32(0);
+const GENERAL_PROTECTION = 13;
 
 /** In the guest a VM exit may take the place of the instruction. */
 const slowInGuest = (s: Stage): void => s.slowIf(load32(ZERO, OFFSET.nonRoot));
@@ -97,6 +101,27 @@ const popfq: Semantics = (s) => {
   s.flags.unpack(image);
 };
 
+/** CMPXCHG16B: the memory is written in any case, as the locked bus cycle does. */
+const compareExchange: Semantics = (s) => {
+  const place = s.vector(0, 'modify', true);
+  const old = place.read();
+  const [low, high] = [s.code.let(integerLane('i64x2', old, 0)), s.code.let(integerLane('i64x2', old, 1))];
+  const half = (register: number): I64 => s.gpr(register, 8).read().extendU();
+  const equal = s.code.let(low.eq(half(GPR.rax)).and(high.eq(half(GPR.rdx))));
+  const pair = splat('i64x2', select(equal, half(GPR.rbx), low));
+  place.write(replaceLane('i64x2', pair, 1, select(equal, half(GPR.rcx), high)));
+  s.gpr(GPR.rax, 8).write(low);
+  s.gpr(GPR.rdx, 8).write(high);
+  s.flags.setZero(equal);
+};
+
+const ldmxcsr: Semantics = (s) => {
+  requireSse(s);
+  const value = s.operand(0, 'read').read().wrap();
+  s.faultIf(value.and(~MXCSR_MASK).ne(0), GENERAL_PROTECTION);
+  s.code.store(4, ZERO, value, OFFSET.mxcsr);
+};
+
 /** @param alone the machine has no other processor, to which PAUSE would give the turn */
 export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantics> =>
   new Map([
@@ -106,5 +131,8 @@ export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantic
     [Mnemonic.Sti, sti],
     [Mnemonic.Pushfq, pushfq],
     [Mnemonic.Popfq, popfq],
+    [Mnemonic.Iretq, returnInPlace],
+    [Mnemonic.Cmpxchg16b, compareExchange],
+    [Mnemonic.Ldmxcsr, ldmxcsr],
     ...(alone ? ([[Mnemonic.Pause, pause]] as const) : []),
   ]);

@@ -47,7 +47,7 @@ export abstract class BaseStage implements Stage {
   abstract slowIf(condition: I32): void;
   /** Register or immediate operand `i`. */
   protected abstract place(i: number, form: OperandForm): Place;
-  /** Linear-memory address of vector register operand `i`. */
+  /** Linear-memory address of register operand `i`. */
   protected abstract vectorAddress(i: number): I32;
   /** Segment number × 8 of the memory operand. */
   protected abstract segmentOffset(): I32;
@@ -81,6 +81,7 @@ export abstract class BaseStage implements Stage {
 
   operand(i: number, intent: Intent, displacement?: I64): Place {
     const form = this.operandForm(i);
+    if (form.kind === 'segment') return this.selector(i);
     if (form.kind !== 'memory') return this.place(i, form);
     const linear = this.linearOperand(form.size, intent !== 'read', displacement);
     return this.placeAt(linear, integerSize(form.size), intent, this.stackFlag());
@@ -99,6 +100,26 @@ export abstract class BaseStage implements Stage {
     if (aligned) this.faultIf(linear.and(form.size - 1).ne(0), 13);
     const probe = this.lazyProbe(linear, form.size, intent, this.stackFlag());
     return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
+  }
+
+  private selector(i: number): Place {
+    const read = (): I32 => this.code.let(load32(this.vectorAddress(i)));
+    return {
+      size: 2,
+      read,
+      write: () => {
+        throw new TypeError(`${this.form.name} loads a segment register: that is no staged instruction`);
+      },
+    };
+  }
+
+  bytesAt(linear: I64, length: I64, write: boolean): I32 {
+    const { code } = this;
+    const entry = this.tlbEntry(linear);
+    const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
+    const last = linear.add(length).sub(1).and(-4096).or(this.tlbContext());
+    this.slowIf(tag.ne(last));
+    return code.let(linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)));
   }
 
   /** Writes to MMX registers set sign and exponent of the x87 register, as which it looks like a NaN. */
@@ -203,6 +224,7 @@ export abstract class BaseStage implements Stage {
       linear
         .wrap()
         .shrU(shift)
+        .add(this.tlbOffset())
         .and((FAST_TLB.entries - 1) << FAST_TLB.entryShift),
     );
   }
@@ -222,6 +244,10 @@ export abstract class BaseStage implements Stage {
 
   protected tlbContext(): I64 {
     return load64(ZERO, OFFSET.tlbContext);
+  }
+
+  protected tlbOffset(): I32 {
+    return load32(ZERO, OFFSET.tlbOffset);
   }
 
   // ---- faults

@@ -9,8 +9,13 @@ const MODES = 8;
 /** Writes to a page's code after which all of it is dropped at the next: it is being replaced, not patched. */
 const MOST_PATCHES = 32;
 
+/** Bytes of the longest instruction. */
+const LONGEST = 15;
+
 interface CodePage {
-  records: number[];
+  readonly records: Set<number>;
+  /** Those that cover bytes of the page, but that none of its tables leads to. */
+  readonly strays: Set<number>;
   /** A flag for each byte of the page that was decoded. */
   readonly decoded: Uint8Array;
   patches: number;
@@ -64,19 +69,33 @@ export class CodeCache {
   record(page: number, offset: number, length: number): number {
     const record = this.allocate(RECORD.size);
     this.state.u32[(record + RECORD.page) >>> 2] = page;
-    this.cover(record, page, offset, length);
+    const info = this.page(page);
+    info.records.add(record);
+    if (length > 0) this.hold(page, info, offset, length);
     return record;
   }
 
-  /** Makes `record` depend on bytes of another page, too: an instruction that crosses into it. */
+  /**
+   * Makes a record that the tables do not lead to depend on bytes of a page: an instruction that crosses from one page
+   * into another depends on both.
+   */
   cover(record: number, page: number, offset: number, length: number): void {
+    const info = this.page(page);
+    info.records.add(record);
+    info.strays.add(record);
+    if (length > 0) this.hold(page, info, offset, length);
+  }
+
+  private page(page: number): CodePage {
     let info = this.pages.get(page);
     if (!info) {
-      info = { records: [], decoded: new Uint8Array(PAGE), patches: 0 };
+      info = { records: new Set(), strays: new Set(), decoded: new Uint8Array(PAGE), patches: 0 };
       this.pages.set(page, info);
     }
-    info.records.push(record);
-    if (length === 0) return;
+    return info;
+  }
+
+  private hold(page: number, info: CodePage, offset: number, length: number): void {
     info.decoded.fill(1, offset, Math.min(offset + length, PAGE));
     if (page >= this.holds.length || this.holds[page] === 1) return;
     this.holds[page] = 1;
@@ -97,19 +116,39 @@ export class CodeCache {
 
   /** Drops the records that cover bytes [from, to) of a page. */
   private patch(page: number, info: CodePage, from: number, to: number): void {
-    const covers = (record: number): boolean => {
-      const [start, end] = this.extent(record, page);
-      return start < to && end > from;
-    };
     const isReplaced = ++info.patches > MOST_PATCHES;
-    const stale = new Set(isReplaced ? info.records : info.records.filter(covers));
-    if (stale.size === info.records.length) return this.drop(page, info, stale);
-    info.records = info.records.filter((record) => !stale.has(record));
-    for (const record of stale) this.retire(record, info, page);
+    const stale = isReplaced ? new Set(info.records) : this.covering(page, info, from, to);
+    if (stale.size === info.records.size) return this.drop(page, info, stale);
+    let [start, end] = [from, to];
+    for (const record of stale) {
+      const extent = this.extent(record, page);
+      start = Math.min(start, extent[0]);
+      end = Math.max(end, extent[1]);
+      this.retire(record, info, page);
+    }
     // What was decoded in two ways is still covered.
-    for (const record of info.records) info.decoded.fill(1, ...this.extent(record, page));
+    for (const record of this.covering(page, info, start, end)) info.decoded.fill(1, ...this.extent(record, page));
     this.state.set32('codeDropped', 1);
     this.onDrop?.(page, stale);
+  }
+
+  /** The records that cover any of the bytes [from, to) of a page. */
+  private covering(page: number, info: CodePage, from: number, to: number): Set<number> {
+    const found = new Set<number>();
+    const consider = (record: number): void => {
+      const [start, end] = this.extent(record, page);
+      if (start < to && end > from) found.add(record);
+    };
+    for (let mode = 0; mode < MODES; mode++) {
+      const table = this.tables.get(page * MODES + mode);
+      if (table === undefined) continue;
+      for (let offset = Math.max(0, from - LONGEST + 1); offset < to; offset++) {
+        const record = this.state.u32[(table >>> 2) + offset] as number;
+        if (record !== 0) consider(record);
+      }
+    }
+    for (const record of info.strays) consider(record);
+    return found;
   }
 
   /** The bytes of a page that a record covers: [start, end). */
@@ -122,6 +161,8 @@ export class CodeCache {
 
   private retire(record: number, info: CodePage, page: number): void {
     const { u16, u32 } = this.state;
+    info.records.delete(record);
+    info.strays.delete(record);
     u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
     info.decoded.fill(0, ...this.extent(record, page));
     const offset = u16[(record + RECORD.offset) >>> 1] as number;

@@ -135,6 +135,18 @@ export class Code {
     this.body.unsigned(offset);
   }
 
+  /** Sets `length` bytes at `address` to the low byte of `value`. */
+  fill(address: I32, value: I32, length: I32): void {
+    for (const part of [address, value, length]) part.emit(this.body);
+    this.body.append([0xfc, 0x0b, 0]);
+  }
+
+  /** Copies `length` bytes, which may overlap. */
+  copy(to: I32, from: I32, length: I32): void {
+    for (const part of [to, from, length]) part.emit(this.body);
+    this.body.append([0xfc, 0x0a, 0, 0]);
+  }
+
   if(condition: I32, then: () => void, otherwise?: () => void): void {
     if (condition.constant !== undefined) {
       if (condition.constant !== 0n) then();

@@ -95,6 +95,10 @@ export class CompiledStage extends BaseStage {
     return this.region.tlbContext;
   }
 
+  protected override tlbOffset(): I32 {
+    return this.region.tlbOffset;
+  }
+
   // ---- control flow
 
   budget(): I32 {

@@ -15,6 +15,8 @@ export interface Form {
   readonly operandSize: 2 | 4 | 8;
   readonly addressSize: 2 | 4 | 8;
   readonly flow: Flow;
+  /** The repeat prefix of a string instruction with string operands. */
+  readonly repeat: 'none' | 'rep' | 'repne';
   /** Whether the encoding has a VEX prefix: a destination of its own, and vector registers cleared above the result. */
   readonly vex: boolean;
 }
@@ -28,6 +30,10 @@ export type OperandForm =
   | { readonly kind: 'memory'; readonly size: number }
   | { readonly kind: 'immediate'; readonly size: 1 | 2 | 4 | 8 }
   | { readonly kind: 'near' }
+  /** The selector of a segment register, which is read. */
+  | { readonly kind: 'segment' }
+  /** What RSI or RDI points to in 64-bit code, in a segment whose base is 0. */
+  | { readonly kind: 'string'; readonly size: 1 | 2 | 4 | 8 }
   /** An operand that only slow instructions understand. */
   | { readonly kind: 'other' };
 

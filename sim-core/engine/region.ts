@@ -55,6 +55,7 @@ export class RegionBuilder {
   readonly callees: HandlerCallees;
   readonly codeBase: I64;
   readonly tlbContext: I64;
+  readonly tlbOffset: I32;
   /** Table index that the region will have. */
   readonly self: number;
   /** The page's table offset → record. */
@@ -74,7 +75,11 @@ export class RegionBuilder {
   private readonly leaveKind: Variable<'i32'>;
   private readonly leaveRecord: Variable<'i32'>;
   private readonly locals;
-  private readonly fixed: { readonly codeBase: Variable<'i64'>; readonly tlbContext: Variable<'i64'> };
+  private readonly fixed: {
+    readonly codeBase: Variable<'i64'>;
+    readonly tlbContext: Variable<'i64'>;
+    readonly tlbOffset: Variable<'i32'>;
+  };
   /** Where the code that is being emitted stands, the innermost sequence of units last. */
   private readonly places: Place[] = [];
   private leave: () => void = () => {};
@@ -96,9 +101,10 @@ export class RegionBuilder {
       b: code.lasting('i64'),
       result: code.lasting('i64'),
     };
-    this.fixed = { codeBase: code.lasting('i64'), tlbContext: code.lasting('i64') };
+    this.fixed = { codeBase: code.lasting('i64'), tlbContext: code.lasting('i64'), tlbOffset: code.lasting('i32') };
     this.codeBase = this.fixed.codeBase.get();
     this.tlbContext = this.fixed.tlbContext.get();
+    this.tlbOffset = this.fixed.tlbOffset.get();
     this.budget = code.lasting('i32');
     this.block = code.lasting('i32');
     this.stackEntry = { tag: code.lasting('i64'), addend: code.lasting('i32') };
@@ -152,6 +158,7 @@ export class RegionBuilder {
     });
     this.fixed.codeBase.set(load64(ZERO, OFFSET.codeBase));
     this.fixed.tlbContext.set(load64(ZERO, OFFSET.tlbContext));
+    this.fixed.tlbOffset.set(load32(ZERO, OFFSET.tlbOffset));
     // The dispatch loop has counted the first instruction already; blocks count all of theirs.
     this.budget.set(load32(ZERO, OFFSET.budget).add(1));
     this.block.set(load16(record, RECORD.entry));

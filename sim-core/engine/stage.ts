@@ -31,6 +31,11 @@ export interface Stage {
   gpr(register: number, size: 1 | 2 | 4 | 8): Place;
   /** Memory that no operand names: stack and string accesses. `offset` is within the segment. */
   memory(segment: number, offset: I64, size: 1 | 2 | 4 | 8, intent: Intent): Place;
+  /**
+   * Where `length` bytes of RAM at a linear address are in linear memory: 1 to 4096 on one page that the fast TLB holds;
+   * else the slow implementation takes the instruction. Segments are not looked at.
+   */
+  bytesAt(linear: I64, length: I64, write: boolean): I32;
   /** The effective address of the memory operand (within its segment), truncated to the address size. */
   effectiveAddress(displacement?: I64): I64;
   /** 1 when the memory operand's base register is this one. */

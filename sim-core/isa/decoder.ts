@@ -1,4 +1,5 @@
 import {
+  Code,
   CodeExt,
   Decoder,
   DecoderError,
@@ -71,6 +72,13 @@ const STRING_ADDRESS_SIZE = new Map<number, 2 | 4 | 8>([
   [OpKind.MemoryESEDI, 4],
   [OpKind.MemoryESRDI, 8],
 ]);
+/** String instructions that are staged. */
+const STAGED_STRINGS: ReadonlySet<number> = new Set([
+  Code.Movsb_m8_m8, Code.Movsw_m16_m16, Code.Movsd_m32_m32, Code.Movsq_m64_m64,
+  Code.Stosb_m8_AL, Code.Stosw_m16_AX, Code.Stosd_m32_EAX, Code.Stosq_m64_RAX,
+]); // biome-ignore format: a table reads better in rows
+/** Instructions that read a segment register: MOV and nothing else is staged. */
+const READS_SELECTOR: ReadonlySet<number> = new Set([Code.Mov_rm16_Sreg, Code.Mov_r32m16_Sreg, Code.Mov_r64m16_Sreg]);
 const FLOW = new Map<number, Flow>([
   [FlowControl.UnconditionalBranch, 'jump'],
   [FlowControl.ConditionalBranch, 'conditional'],
@@ -152,22 +160,37 @@ export class InstructionDecoder {
     return false;
   }
 
-  /** Identifies the form, in 23 bits: two instructions with the same key have the same handler. */
+  /** Identifies the form, in 25 bits: two instructions with the same key have the same handler. */
   formKey(): number {
     const { instruction } = this;
     const key = instruction.code | (this.mode << 13);
     const count = instruction.opCount;
-    for (let i = 0; i < count; i++) if (instruction.opKind(i) === OpKind.Memory) return key | this.addressKey(i);
+    for (let i = 0; i < count; i++) {
+      const kind = instruction.opKind(i);
+      if (kind === OpKind.Memory) return key | this.addressKey(i);
+      const size = STRING_ADDRESS_SIZE.get(kind);
+      if (size !== undefined) return key | this.stringKey(size);
+    }
     return key;
+  }
+
+  private stringKey(addressSize: 2 | 4 | 8): number {
+    const { instruction } = this;
+    const repeat = (instruction.hasRepPrefix ? 1 : 0) | (instruction.hasRepnePrefix ? 2 : 0);
+    return ((addressSize >> 2) << 19) | (this.isBased() << 22) | (repeat << 23);
+  }
+
+  /** 1 when the memory operand's segment has a base in 64-bit mode. */
+  private isBased(): 0 | 1 {
+    const segment = this.instruction.memorySegment;
+    return segment === Register.FS || segment === Register.GS ? 1 : 0;
   }
 
   /** @param i number of the memory operand */
   private addressKey(i: number): number {
     const { instruction } = this;
-    const segment = instruction.memorySegment;
-    const based = segment === Register.FS || segment === Register.GS ? 1 : 0;
     const hasIndex = instruction.memoryIndex === Register.None ? 0 : 1;
-    return ((i + 1) << 16) | ((this.memoryAddressSize() >> 2) << 19) | (hasIndex << 21) | (based << 22);
+    return ((i + 1) << 16) | ((this.memoryAddressSize() >> 2) << 19) | (hasIndex << 21) | (this.isBased() << 22);
   }
 
   form(): Form {
@@ -182,6 +205,7 @@ export class InstructionDecoder {
       address: this.hasMemoryOperand ? this.addressForm() : undefined,
       operandSize: this.operandSize(),
       addressSize: this.addressSize(),
+      repeat: instruction.hasRepnePrefix ? 'repne' : instruction.hasRepPrefix ? 'rep' : 'none',
       flow: FLOW.get(instruction.flowControl) ?? 'next',
       vex: factsOf(instruction.code).encoding === EncodingKind.VEX,
     };
@@ -196,22 +220,29 @@ export class InstructionDecoder {
       const location = REGISTERS.get(instruction.opRegister(i));
       if (location?.kind === 'gpr') return { kind: 'gpr', size: location.size as 1 | 2 | 4 | 8 };
       if (location?.kind === 'mm') return { kind: 'mm' };
+      if (location?.kind === 'segment' && READS_SELECTOR.has(instruction.code)) return { kind: 'segment' };
       return location?.kind === 'xmm' || location?.kind === 'ymm' ? { kind: location.kind } : { kind: 'other' };
     }
     if (kind === OpKind.Memory) return { kind: 'memory', size: MemorySizeExt.size(instruction.memorySize) };
     if (NEAR.has(kind)) return { kind: 'near' };
+    if (STRING_ADDRESS_SIZE.has(kind)) return this.stringForm(kind);
     const size = IMMEDIATE_SIZE.get(kind);
     return size === undefined ? { kind: 'other' } : { kind: 'immediate', size };
   }
 
+  private stringForm(kind: OpKind): OperandForm {
+    const { instruction } = this;
+    const isPlain = STRING_ADDRESS_SIZE.get(kind) === 8 && this.isBased() === 0;
+    if (!isPlain || !STAGED_STRINGS.has(instruction.code)) return { kind: 'other' };
+    return { kind: 'string', size: MemorySizeExt.size(instruction.memorySize) as 1 | 2 | 4 | 8 };
+  }
+
   private addressForm(): AddressForm {
     const { instruction } = this;
-    const segment = instruction.memorySegment;
-    const based = segment === Register.FS || segment === Register.GS;
     return {
       size: this.memoryAddressSize(),
       hasIndex: instruction.memoryIndex !== Register.None,
-      segmentation: this.mode !== CODE_MODE.code64 ? 'checked' : based ? 'based' : 'flat',
+      segmentation: this.mode !== CODE_MODE.code64 ? 'checked' : this.isBased() ? 'based' : 'flat',
     };
   }
 

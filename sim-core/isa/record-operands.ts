@@ -8,6 +8,9 @@ import { REGISTERS } from './registers.ts';
 const ADDRESSES = new Uint16Array(Math.max(...REGISTERS.keys()) + 1);
 for (const [register, { address }] of REGISTERS) ADDRESSES[register] = address;
 
+/** Memory operands of string instructions in 64-bit code, which need nothing told. */
+const IMPLIED: ReadonlySet<number> = new Set([OpKind.MemorySegRSI, OpKind.MemoryESRDI]);
+
 function addressOf(register: number): number {
   const address = ADDRESSES[register] ?? 0;
   if (address === 0) throw new RangeError(`register ${register} is in no staged instruction`);
@@ -26,7 +29,8 @@ export function fillOperands({ view, u16 }: State, record: number, instruction: 
     else if (kind === OpKind.Memory) fillAddress(view, record, instruction);
     else if (kind === OpKind.NearBranch64 || kind === OpKind.NearBranch32 || kind === OpKind.NearBranch16) {
       view.setBigUint64(record + RECORD.immediate, instruction.nearBranchTarget, true);
-    } else view.setBigUint64(record + RECORD.immediate, instruction.immediate(i), true);
+    } else if (IMPLIED.has(kind)) continue;
+    else view.setBigUint64(record + RECORD.immediate, instruction.immediate(i), true);
   }
 }
 

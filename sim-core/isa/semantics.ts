@@ -5,6 +5,7 @@ import { BIT_MANIPULATION } from './bit-manipulation.ts';
 import { withMmx } from './mmx.ts';
 import { SHIFTS } from './shifts.ts';
 import { AVX, SSE } from './sse.ts';
+import { STRINGS } from './strings.ts';
 import { TRANSFER } from './transfer.ts';
 
 /** All staged instructions by name; the rest are slow instructions of `cpu/` and `vmx/`. */
@@ -15,6 +16,8 @@ const ROWS: Readonly<Record<string, Semantics>> = {
   ...SHIFTS,
   ...TRANSFER,
   ...withMmx(SSE),
+  ...STRINGS,
+  Movsd: (s) => (s.form.operands.some(({ kind }) => kind === 'string') ? STRINGS : SSE).Movsd?.(s),
 };
 
 function byMnemonic(): ReadonlyMap<number, Semantics> {

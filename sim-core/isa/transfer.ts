@@ -9,9 +9,8 @@ type Size = 1 | 2 | 4 | 8;
 
 // ---- moves
 
-const mov: Semantics = (s) => s.operand(0, 'write').write(s.operand(1, 'read').read());
-
-const movzx: Semantics = (s) => {
+/** MOV and MOVZX: what is smaller than the target, a selector too, is zero-extended. */
+const mov: Semantics = (s) => {
   const target = s.operand(0, 'write');
   const value = s.operand(1, 'read').read();
   target.write(target.size === 8 ? value.extendU() : value);
@@ -264,7 +263,7 @@ const NOTHING = [
 ]; // biome-ignore format: a table reads better in rows
 
 export const TRANSFER: Readonly<Record<string, Semantics>> = {
-  Mov: mov, Movzx: movzx, Movsx: movsx, Movsxd: movsx, Lea: lea, Xchg: xchg, Bswap: bswap, Movbe: movbe, Movnti: mov,
+  Mov: mov, Movzx: mov, Movsx: movsx, Movsxd: movsx, Lea: lea, Xchg: xchg, Bswap: bswap, Movbe: movbe, Movnti: mov,
   Push: pushOperand, Pop: popOperand, Leave: (s) => leave(s.form.operandSize)(s),
   Pusha: pushAll(2), Pushad: pushAll(4), Popa: popAll(2), Popad: popAll(4),
   Jmp: jmp, Call: call, Ret: ret,

@@ -557,7 +557,8 @@ export class Processor {
     const decoder = new InstructionDecoder(mode, bytes, offset);
     decoder.next();
     const length = Math.max(1, decoder.instruction.length);
-    const record = this.cache.record(page, offset, PAGE - offset);
+    const record = this.cache.record(page, offset, 0);
+    this.cache.cover(record, page, offset, PAGE - offset);
     this.cache.cover(record, Math.floor(second / PAGE), 0, Math.max(0, offset + length - PAGE));
     const { u32, u16 } = this.state;
     u16[(record + RECORD.offset) >>> 1] = offset;

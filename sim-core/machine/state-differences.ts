@@ -16,7 +16,7 @@ export interface Difference {
 /** Fields that say how the engine got here, or hold values in passing; the status flags are compared as RFLAGS. */
 const ENGINE_FIELDS: ReadonlySet<StateField> = new Set([
   'zero', 'codeBase', 'codeTable', 'flagResult', 'flagCarry', 'flagMisc', 'rflagsSystem', 'budget', 'exitCode',
-  'exitRecord', 'codeDropped', 'scratch', 'bounce', 'tlbContext',
+  'exitRecord', 'codeDropped', 'scratch', 'bounce', 'tlbContext', 'tlbOffset',
 ]); // biome-ignore format: a list reads better in rows
 
 export const COMPARED_FIELDS = (Object.keys(OFFSET) as StateField[]).filter((field) => !ENGINE_FIELDS.has(field));

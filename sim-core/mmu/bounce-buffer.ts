@@ -70,7 +70,7 @@ export class BounceBuffer {
   private read(to: number, physical: number, length: number): void {
     if (this.physical.isRam(physical, length)) {
       const from = this.physical.host(physical);
-      this.state.bytes.copyWithin(to, from, from + length);
+      this.copy(to, from, length);
       return;
     }
     spend(this.state, DEVICE_CYCLES);
@@ -85,10 +85,16 @@ export class BounceBuffer {
     }
   }
 
+  /** A loop is several times quicker for some bytes than TypedArray's own `copyWithin`. */
+  private copy(to: number, from: number, length: number): void {
+    const { bytes } = this.state;
+    for (let i = 0; i < length; i++) bytes[to + i] = bytes[from + i] as number;
+  }
+
   private write(from: number, physical: number, length: number): void {
     if (this.physical.isRam(physical, length)) {
       this.beforeWrite(physical, length);
-      this.state.bytes.copyWithin(this.physical.host(physical), from, from + length);
+      this.copy(this.physical.host(physical), from, length);
       return;
     }
     const { view } = this.state;

@@ -29,7 +29,19 @@ export interface ContextFilter {
   readonly ept?: boolean | undefined;
   readonly eptLow?: number | undefined;
   readonly eptHigh?: number | undefined;
+  /** Copies of global translations stay. */
+  readonly keepsGlobal?: boolean | undefined;
 }
+
+/** A context whose id is in use. */
+interface LiveContext extends ContextKey {
+  readonly id: number;
+  /** Index of each entry's first word that was filled with a translation that is not global: at most MOST_LOCAL. */
+  readonly local: number[];
+}
+
+/** With more than these a context is not freed of its translations that are not global, but given up. */
+const MOST_LOCAL = 512;
 
 /**
  * The engine's two direct-mapped translation caches (FAST_TLB, CODE_TLB). They hold copies of the architectural TLB's
@@ -38,7 +50,8 @@ export interface ContextFilter {
  */
 export class FastTlb {
   private readonly state: State;
-  private readonly live: (ContextKey & { readonly id: number })[] = [];
+  private readonly live: LiveContext[] = [];
+  private entered: LiveContext | undefined;
   private next = FIRST_CONTEXT;
   private current: ContextKey = { mode: 0, tags: 0, eptLow: 0, eptHigh: 0, processor: 0 };
 
@@ -56,7 +69,7 @@ export class FastTlb {
     current.eptHigh = key.eptHigh;
     current.processor = key.processor;
     for (let i = this.live.length - 1; i >= 0; i--) {
-      const context = this.live[i] as (typeof this.live)[number];
+      const context = this.live[i] as LiveContext;
       if (
         context.mode === key.mode &&
         context.tags === key.tags &&
@@ -64,7 +77,7 @@ export class FastTlb {
         context.eptHigh === key.eptHigh &&
         context.processor === key.processor
       ) {
-        this.setId(context.id);
+        this.take(context);
         return;
       }
     }
@@ -76,25 +89,42 @@ export class FastTlb {
   }
 
   private allocate(): void {
-    const id = this.next++;
-    this.live.push({ ...this.current, id });
-    this.setId(id);
+    const context = { ...this.current, id: this.next++, local: [] };
+    this.live.push(context);
+    this.take(context);
   }
 
-  private setId(id: number): void {
-    this.state.u32[OFFSET.tlbContext >>> 2] = id;
-    this.state.u32[(OFFSET.tlbContext >>> 2) + 1] = 0;
+  private take(context: LiveContext): void {
+    const { u32 } = this.state;
+    this.entered = context;
+    u32[OFFSET.tlbContext >>> 2] = context.id;
+    u32[(OFFSET.tlbContext >>> 2) + 1] = 0;
+    u32[OFFSET.tlbOffset >>> 2] = (context.id * FAST_TLB.contextStride) << FAST_TLB.entryShift;
+  }
+
+  /** Remembers that an entry of the current context is to go with the next load of CR3. */
+  private noteLocal(at: number): void {
+    const local = this.entered?.local;
+    if (local && local.length <= MOST_LOCAL && local[local.length - 1] !== at) local.push(at);
+  }
+
+  /** The code translation of the page of `low`, about to be cached for the current context, is not global. */
+  noteLocalCode(low: number): void {
+    this.noteLocal(codeEntry(low, this.state.u32[OFFSET.tlbContext >>> 2] as number));
   }
 
   /**
    * Caches the data translation of one 4-KiB page for the current context.
    * @param host linear-memory address of the page's first byte
+   * @param isGlobal whether it stays when CR3 is loaded
    */
-  fill(low: number, high: number, host: number, readable: boolean, writable: boolean): void {
+  fill(low: number, high: number, host: number, readable: boolean, writable: boolean, isGlobal: boolean): void {
     const u32 = this.state.u32;
     const page = (low & ~0xfff) >>> 0;
-    const at = dataEntry(low);
-    const tag = page | (u32[OFFSET.tlbContext >>> 2] as number);
+    const context = u32[OFFSET.tlbContext >>> 2] as number;
+    const at = dataEntry(low, context);
+    if (!isGlobal) this.noteLocal(at);
+    const tag = page | context;
     u32[at] = readable ? tag : 0xffff_ffff;
     u32[at + 1] = readable ? high : 0xffff_ffff;
     u32[at + 2] = writable ? tag : 0xffff_ffff;
@@ -105,9 +135,10 @@ export class FastTlb {
   /** Linear-memory address of the byte at `low`, or 0 when the current context has no such fast translation. */
   probe(low: number, high: number, write: boolean): number {
     const u32 = this.state.u32;
-    const at = dataEntry(low);
+    const context = u32[OFFSET.tlbContext >>> 2] as number;
+    const at = dataEntry(low, context);
     const tag = at + (write ? FAST_TLB.writeTag / 4 : 0);
-    const wanted = ((low & ~0xfff) | (u32[OFFSET.tlbContext >>> 2] as number)) >>> 0;
+    const wanted = ((low & ~0xfff) | context) >>> 0;
     if (u32[tag] !== wanted || u32[tag + 1] !== high) return 0;
     return (low + (u32[at + FAST_TLB.addend / 4] as number)) >>> 0;
   }
@@ -120,44 +151,50 @@ export class FastTlb {
 
   /** Drops `pages` consecutive 4-KiB pages from the one that holds `low` on, in every context. */
   dropPages(low: number, high: number, pages: number): void {
-    const count = Math.min(pages, FAST_TLB.entries);
-    const looksAtAll = count * this.live.length > CODE_TLB.entries;
-    for (let i = 0; i < count; i++) {
-      const page = (low + i * 4096) >>> 0;
-      this.dropAt(dataEntry(page), page, high);
-      this.dropAt(dataEntry(page) + FAST_TLB.writeTag / 4, page, high);
-      if (!looksAtAll) for (const { id } of this.live) this.dropAt(codeEntry(page, id), page, high);
+    if (pages * this.live.length > CODE_TLB.entries) {
+      this.dropBytes((low & ~0xfff) >>> 0, high, 4096 * pages);
+      return;
     }
-    if (looksAtAll) this.dropCode((low & ~0xfff) >>> 0, high, 4096 * count);
+    for (let i = 0; i < pages; i++) {
+      const page = (low + i * 4096) >>> 0;
+      for (const { id } of this.live) {
+        const data = dataEntry(page, id);
+        this.dropAt(data, page, high);
+        this.dropAt(data + FAST_TLB.writeTag / 4, page, high);
+        this.dropAt(codeEntry(page, id), page, high);
+      }
+    }
   }
 
-  /** Drops the code translations of the pages in `bytes` bytes from `low` on, by a look at every entry. */
-  private dropCode(low: number, high: number, bytes: number): void {
+  /** Drops the translations of the pages in `bytes` bytes from `low` on, by a look at every entry. */
+  private dropBytes(low: number, high: number, bytes: number): void {
     const { u32 } = this.state;
-    const code = REGION.codeTlb.start >>> 2;
-    for (let entry = 0; entry < CODE_TLB.entries; entry++) {
-      const at = code + (entry << (CODE_TLB.entryShift - 2)) + CODE_TLB.tag / 4;
+    this.forEachTag((at) => {
       const distance = (((u32[at] as number) & ~0xfff) - low) >>> 0;
       if (distance < bytes && u32[at + 1] === high) u32.fill(0xffff_ffff, at, at + 2);
-    }
+    });
   }
 
   /** The same for a page of 2^order bytes, by a look at everything: for pages with more pieces than entries. */
   dropLarge(low: number, high: number, order: number): void {
     const { u32 } = this.state;
-    const drop = (at: number): void => {
+    this.forEachTag((at) => {
       if ((((u32[at] as number) ^ low) & ~(2 ** order - 1)) === 0 && u32[at + 1] === high)
         u32.fill(0xffff_ffff, at, at + 2);
-    };
+    });
+  }
+
+  /** @param visit given the index of each tag's first word */
+  private forEachTag(visit: (at: number) => void): void {
     const data = REGION.fastTlb.start >>> 2;
     for (let entry = 0; entry < FAST_TLB.entries; entry++) {
       const at = data + (entry << (FAST_TLB.entryShift - 2));
-      drop(at + FAST_TLB.readTag / 4);
-      drop(at + FAST_TLB.writeTag / 4);
+      visit(at + FAST_TLB.readTag / 4);
+      visit(at + FAST_TLB.writeTag / 4);
     }
     const code = REGION.codeTlb.start >>> 2;
     for (let entry = 0; entry < CODE_TLB.entries; entry++) {
-      drop(code + (entry << (CODE_TLB.entryShift - 2)) + CODE_TLB.tag / 4);
+      visit(code + (entry << (CODE_TLB.entryShift - 2)) + CODE_TLB.tag / 4);
     }
   }
 
@@ -181,12 +218,28 @@ export class FastTlb {
     }
   }
 
-  /** Makes every fast translation of the contexts that match unreachable. */
+  /** Makes the fast translations of the contexts that match unreachable. */
   giveUp(filter: ContextFilter): void {
     for (let i = this.live.length - 1; i >= 0; i--) {
-      if (matches(this.live[i] as ContextKey, filter)) this.live.splice(i, 1);
+      const context = this.live[i] as LiveContext;
+      if (!matches(context, filter)) continue;
+      if (filter.keepsGlobal && context.local.length <= MOST_LOCAL) this.dropLocal(context);
+      else this.live.splice(i, 1);
     }
     this.enter({ ...this.current });
+  }
+
+  /** Drops a context's translations that are not global. */
+  private dropLocal({ id, local }: LiveContext): void {
+    const { u32 } = this.state;
+    const isOwn = (tag: number): boolean => ((u32[tag] as number) & 0xfff) === id;
+    for (const at of local) {
+      if (isOwn(at)) u32.fill(0xffff_ffff, at, at + 2);
+      if (at < REGION.fastTlb.start >>> 2) continue;
+      const write = at + FAST_TLB.writeTag / 4;
+      if (isOwn(write)) u32.fill(0xffff_ffff, write, write + 2);
+    }
+    local.length = 0;
   }
 
   /** Empties both caches, forgets all context ids and gives the current context a new one. */
@@ -210,8 +263,9 @@ function matches(key: ContextKey, filter: ContextFilter): boolean {
 }
 
 /** Index of an entry's first word. */
-const dataEntry = (low: number): number =>
-  (REGION.fastTlb.start >>> 2) + (((low >>> 12) & (FAST_TLB.entries - 1)) << (FAST_TLB.entryShift - 2));
+const dataEntry = (low: number, context: number): number =>
+  (REGION.fastTlb.start >>> 2) +
+  ((((low >>> 12) + context * FAST_TLB.contextStride) & (FAST_TLB.entries - 1)) << (FAST_TLB.entryShift - 2));
 const codeEntry = (low: number, context: number): number =>
   (REGION.codeTlb.start >>> 2) +
   ((((low >>> 12) + context * CODE_TLB.contextStride) & (CODE_TLB.entries - 1)) << (CODE_TLB.entryShift - 2));

@@ -204,7 +204,7 @@ export class Mmu {
     const holdsCode = this.holdsCode(physical);
     if (write && holdsCode) {
       this.noteWrite(physical, size);
-    } else if (!implicit && !this.world.alignmentChecks && !this.isWatched(low, high)) {
+    } else if (user === this.world.user && !this.world.alignmentChecks && !this.isWatched(low, high)) {
       this.fillFast(low, high, physical, user, holdsCode);
     }
     return this.physical.host(physical);
@@ -229,7 +229,8 @@ export class Mmu {
     const readable = mayRead && this.allows(rights, ACCESS.read, user, false);
     const mayWrite = !holdsCode && (blocked & (1 << ACCESS.write)) === 0;
     const writable = mayWrite && this.allows(rights, ACCESS.write, user, false);
-    this.tlb.fast.fill(low, high, this.physical.host(physical - (physical % 4096)), readable, writable);
+    const isGlobal = (rights & RIGHT.global) !== 0;
+    this.tlb.fast.fill(low, high, this.physical.host(physical - (physical % 4096)), readable, writable, isGlobal);
   }
 
   /**
@@ -373,6 +374,7 @@ export class Mmu {
   /** `fetch` from a linear address in halves. */
   fetchAt(low: number, high: number): number {
     const physical = this.translate(low, high, ACCESS.execute, this.world.user, false);
+    if (physical >= 0 && (this.rights & RIGHT.global) === 0) this.tlb.fast.noteLocalCode(low);
     if (this.apic === undefined || physical < 0 || physical - (physical % 4096) !== this.apic.page) return physical;
     const exit = this.apic.access(physical % 4096, 1, 'execute');
     if (typeof exit === 'number') return exit;

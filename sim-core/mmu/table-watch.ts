@@ -252,7 +252,7 @@ export class TableWatch implements WriteWatch {
     const known = this.roots.get(key);
     this.roots.set(key, world.root);
     if (known !== undefined && known !== world.root) {
-      this.watched.tlb.fast.giveUp({ vpid: world.tags >>> 16, pcid: world.tags & 0xfff });
+      this.watched.tlb.fast.giveUp({ vpid: world.tags >>> 16, pcid: world.tags & 0xfff, keepsGlobal: true });
     }
   }
 

@@ -387,6 +387,7 @@ export class Tlb {
       // Guest-physical mappings have no VPID, and code without paging runs on them.
       vpid: what.kinds.includes(MAPPING.guestPhysical) ? undefined : what.vpid,
       pcid: what.keepGlobal ? what.pcid : undefined,
+      keepsGlobal: what.keepGlobal,
       ept: onlyEpt,
       eptLow: onlyEpt && root !== undefined ? ((root % 2 ** 32) & ~0xfff) >>> 0 : undefined,
       eptHigh: onlyEpt && root !== undefined ? Math.floor(root / 2 ** 32) : undefined,

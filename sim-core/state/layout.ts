@@ -197,6 +197,8 @@ const FIELDS = {
   vpid: [4, 1],
   /** Context id compared by the engine's fast TLB (low 12 bits); chosen by mmu/context.ts. */
   tlbContext: [8, 1],
+  /** What the context id adds to the address of a fast-TLB entry: FAST_TLB.contextStride entries for each id. */
+  tlbOffset: [4, 1],
   eptp: [8, 1],
   /** EPT_CONTROL bits in force in non-root operation. */
   eptControls: [4, 1],
@@ -303,12 +305,14 @@ export const parkingOf = (ramSize: number, processor: number): number =>
   REGION.ram.start + ramSize + processor * PARKING.size;
 
 /**
- * Entry of the engine's data TLB: entry number = linear page number modulo `entries`. A tag is the linear page address
+ * Entry of the engine's data TLB: entry number = linear page number + context id × contextStride, modulo `entries`. A tag is the linear page address
  * with the low 12 bits replaced by the context id; all ones never matches. Host address = linear address (low 32 bits)
  * + addend, modulo 2^32. An access of size n probes with the page of its *last* byte against the entry of its first, so
  * that page-crossing accesses miss.
  */
-export const FAST_TLB = { entries: 16_384, entryShift: 5, readTag: 0, writeTag: 8, addend: 16 } as const;
+export const FAST_TLB = {
+  entries: 16_384, entryShift: 5, contextStride: 1021, readTag: 0, writeTag: 8, addend: 16,
+} as const; // biome-ignore format: a row
 
 /**
  * Entry of the engine's code TLB: a linear page address with the context id in its low 12 bits, the address of the
