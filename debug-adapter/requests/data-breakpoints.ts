@@ -7,7 +7,7 @@ import { type HandlerTable, handler, shapedPart } from '../handler.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
 import type { Placement } from '../stops/breakpoint-store.ts';
-import { dataIdOf, NotWatchable, parseDataId, variableId } from '../stops/watch-places.ts';
+import { awaitedBy, dataIdOf, NotWatchable, parseDataId, variableId } from '../stops/watch-places.ts';
 import type { Frame } from '../worlds/unwind.ts';
 
 const DATA_BREAKPOINT = {
@@ -37,7 +37,9 @@ function placeData(target: Target, dataId: string, accessType: string): Placemen
   if (!access) return { locations: [], answer: { message: `'${accessType}' is none of ${ACCESSES.join(', ')}.` } };
   const found = orProblem(() => parseDataId(target, dataId));
   if ('message' in found) return { locations: [], answer: found };
-  return { locations: [], watches: [{ ...found, access } as Watch], answer: {} };
+  const watch = { ...found, access } as Watch;
+  const message = awaitedBy(target, watch);
+  return { locations: [], watches: [watch], answer: message === undefined ? {} : { message } };
 }
 
 const frameOf = (session: Session, frameId: number | undefined): Frame | undefined => {

@@ -12,6 +12,7 @@ import {
   DMA_FAULT_FILTER,
   type ExceptionFilters,
   FAILED_ENTRY_FILTER,
+  STALE_USE_FILTER,
   TRIPLE_FAULT_FILTER,
 } from '../stops/exception-filters.ts';
 import { judgeWatches, type WatchStop } from '../stops/watch-judge.ts';
@@ -126,10 +127,15 @@ export class Runner {
       this.watchStop = judgeWatches(target, breakpoints, hits, (output) => this.tell(output));
       return this.watchStop !== undefined;
     };
-    machine.onVmEntryFailure = () => this.filters.has(FAILED_ENTRY_FILTER);
-    machine.onDmaFault = () => this.filters.has(DMA_FAULT_FILTER);
+    machine.onVmEntryFailure = ({ outcome }) =>
+      this.asksFilter(FAILED_ENTRY_FILTER, {
+        error: BigInt('vmInstructionError' in outcome ? outcome.vmInstructionError : 0),
+      });
+    machine.onDmaFault = ({ requester, address, reason = 0 }) =>
+      this.asksFilter(DMA_FAULT_FILTER, { requester: BigInt(requester), address, fault: BigInt(reason) });
     machine.onDeviceComplaint = (text) => this.tell(`${text}\n`);
-    machine.onStaleUse = (use) => this.afterStaleUse(use);
+    machine.onStaleUse = ({ accessed, entry }) =>
+      this.asksFilter(STALE_USE_FILTER, { address: accessed, page: entry.page, vpid: BigInt(entry.vpid) });
     machine.onSample = () => {
       if (performance.now() <= this.sliceEnd) return;
       this.sliceEnd = Number.POSITIVE_INFINITY;
@@ -330,7 +336,7 @@ export class Runner {
       case 'staleUse':
         return { kind: 'staleUse', use: reason.use };
       case 'tripleFault':
-        return this.filters.has(TRIPLE_FAULT_FILTER)
+        return this.asksFilter(TRIPLE_FAULT_FILTER)
           ? { kind: 'tripleFault', story: reason.story }
           : { kind: 'ended', text: 'Triple fault', exitCode: 3 };
       case 'dmaFault':
@@ -379,12 +385,11 @@ export class Runner {
     return verdict.stop || this.exitIsGoal;
   }
 
-  private afterStaleUse(use: StaleUse): boolean {
-    const names = { address: use.accessed, page: use.entry.page, vpid: BigInt(use.entry.vpid) };
-    const verdict = this.filters.judgeStaleUse(
-      (extra) => new TargetEnvironment(this.target, undefined, { ...names, ...extra }),
-      this.target.machine.cycles,
-    );
+  /** @param names of what has happened, for the filter's condition @returns whether it stops the machine */
+  private asksFilter(filter: string, names: Readonly<Record<string, bigint>> = {}): boolean {
+    const environment = (extra: Readonly<Record<string, bigint>>) =>
+      new TargetEnvironment(this.target, undefined, { ...names, ...extra });
+    const verdict = this.filters.judge(filter, environment, this.target.machine.cycles);
     this.tell(verdict.output);
     return verdict.stop;
   }

@@ -24,14 +24,16 @@ export const EXCEPTION_FILTERS: readonly DebugProtocol.ExceptionBreakpointsFilte
     label: 'VM-entry failure',
     description: 'Stops when VMLAUNCH or VMRESUME fails its checks, and names the check, the fields and their values.',
     default: true,
-    supportsCondition: false,
+    supportsCondition: true,
+    conditionDescription: 'Expression that must hold, e.g. error == 7, vpid == 2 && hits > 1',
   },
   {
     filter: TRIPLE_FAULT_FILTER,
     label: 'Triple fault',
     description: 'Stops at a triple fault outside VMX non-root operation and tells how it came about.',
     default: true,
-    supportsCondition: false,
+    supportsCondition: true,
+    conditionDescription: 'Expression that must hold, e.g. cr2 < 0x1000',
   },
   {
     filter: STALE_USE_FILTER,
@@ -49,7 +51,8 @@ export const EXCEPTION_FILTERS: readonly DebugProtocol.ExceptionBreakpointsFilte
     description:
       'Stops when the IOMMU refuses an access or interrupt of a device, or a device accesses addresses without memory.',
     default: false,
-    supportsCondition: false,
+    supportsCondition: true,
+    conditionDescription: 'Expression that must hold, e.g. address >= 0x200000 && requester == 8, hits == 2',
   },
   exitFilter(EVERY_EXIT, 'VM exits: all', 'Stops after every VM exit.'),
   ...Object.entries(EXIT_GROUPS).map(([group, title]) =>
@@ -118,9 +121,9 @@ export class ExceptionFilters {
     return this.active.has(filter);
   }
 
-  /** Whether the use of a stale translation stops the machine. */
-  judgeStaleUse(environment: (extra: Readonly<Record<string, bigint>>) => Environment, now: number): Verdict {
-    return this.active.get(STALE_USE_FILTER)?.judge(environment, now) ?? { stop: false };
+  /** Whether something that a filter of its own is for stops the machine. */
+  judge(filter: string, environment: (extra: Readonly<Record<string, bigint>>) => Environment, now: number): Verdict {
+    return this.active.get(filter)?.judge(environment, now) ?? { stop: false };
   }
 
   /** Whether a VM exit stops the machine. Asked right after every exit: it must be quick. */

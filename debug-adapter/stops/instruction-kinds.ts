@@ -31,13 +31,16 @@ const MNEMONICS = new Map(
   ),
 );
 const MSR_NUMBERS = new Map([...MSRS].map(([index, { name }]) => [name, index]));
+/** The rest of VT-x, and what hypervisors intercept, invalidate and switch rings with. */
+const WITHOUT_ARGUMENT =
+  /^(vm(clear|func|launch|ptrld|ptrst|resume|xoff|xon)|inv(d|lpg)|hlt|rdtscp?|swapgs|syscall|sysenter)$/;
 /** Names of kinds to offer: those that take an argument, the rest of VT-x, registers and events. */
 export const KIND_NAMES: readonly string[] = [
   ...Object.keys(EVENTS),
   ...['write cr0', 'write cr3', 'write cr4', 'read cr3'],
   ...Object.keys(MNEMONIC_GROUPS),
   ...[...MNEMONICS]
-    .filter(([name, value]) => ARGUMENTS.has(value) || /^(vm(?!ov)|inv|hlt|rdtsc|swapgs|sys)/.test(name))
+    .filter(([name, value]) => ARGUMENTS.has(value) || WITHOUT_ARGUMENT.test(name))
     .map(([name]) => name),
 ]
   .map((name) => `@${name}`)

@@ -71,7 +71,7 @@ const KINDS: Readonly<Record<string, Reader>> = {
   },
   register: (_target, rest) => registerWatch(rest),
   pte: (target, rest) => entryWatch(target, parsePlace(rest)),
-  epte: (target, rest) => eptEntryWatch(target, parsePlace(rest)),
+  epte: (_target, rest) => eptEntryWatch(parsePlace(rest)),
 };
 
 /** Registers that are MSRs are watched as those. */
@@ -93,23 +93,22 @@ function entryWatch({ machine }: Target, { space, address }: Place): Watchable {
   if (space !== 'linear' && space !== 'vmm' && space !== 'guest') {
     throw new NotWatchable('A page-table entry is named by the linear address that it maps.');
   }
-  const world = space === 'linear' ? machine.world : space;
-  const watch = { kind: 'tableEntry', of: 'linear', address, world } as const;
-  const { last } = tablePath({ ...watch, access: 'write' }, machine);
-  if (!last) throw new NotWatchable(`No page-table entry leads to ${hex(address)} of the ${worldName(world)} now.`);
-  return watch;
+  return { kind: 'tableEntry', of: 'linear', address, world: space === 'linear' ? machine.world : space };
 }
 
-const worldName = (world: World): string => (world === 'vmm' ? 'VMM' : 'guest');
-
-function eptEntryWatch({ machine }: Target, { space, address }: Place): Watchable {
+function eptEntryWatch({ space, address }: Place): Watchable {
   if (space !== 'gpa' && space !== 'linear') {
     throw new NotWatchable('An EPT entry is named by the guest-physical address that it maps.');
   }
-  const watch = { kind: 'tableEntry', of: 'gpa', address, world: 'guest' } as const;
-  const { last } = tablePath({ ...watch, access: 'write' }, machine);
-  if (!last) throw new NotWatchable('No EPT translates guest-physical addresses now.');
-  return watch;
+  return { kind: 'tableEntry', of: 'gpa', address, world: 'guest' };
+}
+
+/** What a watch waits for before it can see anything; undefined: nothing. */
+export function awaitedBy({ machine }: Target, watch: Watch): string | undefined {
+  if (watch.kind !== 'tableEntry' || tablePath(watch, machine).last) return undefined;
+  const { address, of, world } = watch;
+  if (of === 'gpa') return 'No EPT translates guest-physical addresses now: it waits for that.';
+  return `No page-table entry leads to ${hex(address)} of the ${world === 'vmm' ? 'VMM' : 'guest'} now: it waits for one.`;
 }
 
 /** @throws NotWatchable, or RequestError for a bad address */

@@ -53,10 +53,12 @@ interface Use {
   readonly mayChange?: boolean;
 }
 
-/** An instruction-wise watch or stop. */
-type Rule =
-  | { readonly watch: ValueWatch; readonly use: (instruction: Instruction) => Use }
-  | { readonly stop: InstructionStop; readonly use: (instruction: Instruction) => Use };
+/** An instruction-wise watch or stop, or that an instruction may move the watched table entries. */
+type Rule = { readonly use: (instruction: Instruction) => Use } & (
+  | { readonly watch: ValueWatch }
+  | { readonly stop: InstructionStop }
+  | { readonly movesTables: true }
+);
 
 interface Note {
   readonly hit: Omit<WatchHit, 'before' | 'after'>;
@@ -104,6 +106,16 @@ const VMX_INSTRUCTIONS: ReadonlySet<Mnemonic> = new Set([
   Mnemonic.Invvpid,
   Mnemonic.Vmcall,
 ]);
+
+/** VMX instructions after which the current VMCS may name other tables. */
+const TABLE_MOVERS: ReadonlySet<Mnemonic> = new Set([
+  Mnemonic.Vmptrld,
+  Mnemonic.Vmclear,
+  Mnemonic.Vmwrite,
+  Mnemonic.Vmxon,
+  Mnemonic.Vmxoff,
+]);
+const movesTables = ({ mnemonic }: Instruction): Use => ({ reads: false, writes: TABLE_MOVERS.has(mnemonic) });
 
 const numberIn = (bytes: Uint8Array | undefined): bigint | undefined =>
   bytes === undefined || bytes.length > 64
@@ -223,6 +235,7 @@ export class Watcher {
         const fits = decodesAs(stop);
         return { stop, use: (instruction: Instruction): Use => ({ reads: false, writes: fits(instruction) }) };
       }),
+      ...(this.paths.size > 0 ? [{ movesTables: true, use: movesTables } as const] : []),
     ];
     this.fitting = new WeakMap();
     return had || this.rules.length > 0;
@@ -263,6 +276,10 @@ export class Watcher {
   before(instruction: DecodedInstruction): void {
     for (const { rule, use } of this.rulesFor(instruction)) {
       if ('stop' in rule) continue;
+      if ('movesTables' in rule) {
+        this.noteTables();
+        continue;
+      }
       const here = this.isHere(rule.watch);
       // VMWRITE changes the registers of a world that waits.
       if (!here && rule.watch.kind !== 'register') continue;
@@ -372,6 +389,12 @@ export class Watcher {
     if (this.events.length === 0 && this.paths.size === 0) return;
     this.contextChanged = this.events.length > 0;
     this.pathsChanged = this.paths.size > 0;
+    this.machine.interrupt();
+  }
+
+  /** The roots of the watched table entries may be others behind the instruction in hand. */
+  private noteTables(): void {
+    this.pathsChanged = true;
     this.machine.interrupt();
   }
 
