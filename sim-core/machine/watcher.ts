@@ -437,21 +437,23 @@ export class Watcher {
     if (!meaning || address === undefined) return;
     const { watch } = meaning;
     const from = by === 'instruction' ? by : 'processor';
-    if (watch.kind === 'tableEntry') {
-      this.tableAccessed(watch, meaning.isUpper ?? false, write, from);
-      return;
-    }
-    if (!this.isHere(watch)) return;
-    const alsoReads = write && watch.access === 'read';
-    if (alsoReads && !(by === 'instruction' && this.modifiesMemory())) return;
+    const alsoReads = write && watch.access === 'read' && by === 'instruction' && this.modifiesMemory();
     const access = write && !alsoReads ? 'write' : 'read';
-    this.noteMemory(watch, access, from, address, Number(at.hpa), length);
+    if (watch.kind === 'tableEntry') {
+      if (write) this.pathsChanged = true;
+      this.tableAccessed(watch, meaning.isUpper ?? false, access, from);
+    } else if (this.isHere(watch) && asks(watch, access === 'write')) {
+      this.noteMemory(watch, access, from, address, Number(at.hpa), length);
+    }
   }
 
   /** @param isUpper an entry above the one that is watched: another one may be it afterwards */
-  private tableAccessed(watch: TableEntryWatch, isUpper: boolean, write: boolean, by: WatchHit['by']): void {
-    if (write) this.pathsChanged = true;
-    const access = write ? 'write' : 'read';
+  private tableAccessed(
+    watch: TableEntryWatch,
+    isUpper: boolean,
+    access: WatchHit['access'],
+    by: WatchHit['by'],
+  ): void {
     const { last } = this.paths.get(watch) ?? {};
     const isKnown = this.notes.some(({ hit }) => hit.watch === watch && hit.access === access);
     if (isKnown || !last) return;
@@ -486,7 +488,8 @@ export class Watcher {
     for (const [range, { watch, isUpper = false }] of this.ranges) {
       const touches = hpa < range.address + BigInt(range.length) && range.address < hpa + BigInt(length);
       if (watch.kind === 'tableEntry') {
-        if (touches && (write || range.reads)) this.tableAccessed(watch, isUpper, write, 'device');
+        if (touches && write) this.pathsChanged = true;
+        if (touches && (write || range.reads)) this.tableAccessed(watch, isUpper, write ? 'write' : 'read', 'device');
         continue;
       }
       if (watch.space !== 'hpa' || watch.world !== undefined || !touches || !asks(watch, write)) continue;

@@ -71,18 +71,25 @@ describe('stops of every kind, forwards and backwards', function () {
     });
   }
 
-  const FILTERS: readonly { readonly filter: string; readonly args: LaunchArguments }[] = [
+  /** What holds at the first stop, as examples/ say: error 8 is for the host state, 00:01.0 is the device. */
+  const FILTERS: readonly { readonly filter: string; readonly holds: string; readonly args: LaunchArguments }[] = [
     {
       filter: 'vmEntryFailure',
+      holds: 'error == 8',
       args: { program: example('broken-entry'), modules: [join(ROOT, 'examples/first-vmm/guest.elf')], stopOn: 'none' },
     },
-    { filter: 'staleTranslation', args: { program: example('stale-tlb'), stopOn: 'none' } },
+    {
+      filter: 'staleTranslation',
+      holds: 'page == 0x8000000000',
+      args: { program: example('stale-tlb'), stopOn: 'none' },
+    },
     {
       filter: 'dmaFault',
+      holds: 'requester == 8 && fault > 0',
       args: directAssignment({ stopOn: 'none' }),
     },
   ];
-  for (const { filter, args } of FILTERS) {
+  for (const { filter, holds, args } of FILTERS) {
     it(`${filter}: a run backwards finds it where the run forwards has`, async () => {
       client = await PlainClient.launch(adapter.port, args);
       await client.request('setExceptionBreakpoints', { filters: [filter] });
@@ -94,6 +101,33 @@ describe('stops of every kind, forwards and backwards', function () {
       assert.equal((await client.run('reverseContinue')).body.reason, 'exception');
       assert.deepEqual(await place(), found);
       assert.deepEqual((await client.request('exceptionInfo', THREAD)).body, information);
+    });
+
+    it(`${filter}: by condition, and as a log message`, async () => {
+      const set = async (condition: string): Promise<void> => {
+        const filterOptions = [{ filterId: filter, condition }];
+        const { body } = await client.request('setExceptionBreakpoints', { filters: [], filterOptions });
+        const [answer] = (body as DebugProtocol.SetFunctionBreakpointsResponse['body']).breakpoints;
+        assert.ok(answer?.verified, answer?.message);
+      };
+      client = await PlainClient.launch(adapter.port, { ...args, stopAtEnd: 'always' });
+      await set(`${holds} && hits == 1`);
+      assert.equal((await client.run('configurationDone')).body.reason, 'exception');
+      const found = await place();
+      await client.run('vmxray/travel', { ...THREAD, to: 'start' });
+      await set(`!(${holds}) && hits == 1`);
+      await client.run('continue');
+      assert.notDeepEqual(await place(), found);
+      await client.run('vmxray/travel', { ...THREAD, to: 'start' });
+      const told = client.received.length;
+      await set(`${holds} && hits == 1 log: filter at {instructions}`);
+      await client.run('continue');
+      assert.notDeepEqual(await place(), found);
+      const logged = client.received.slice(told).filter(({ event, body }) => {
+        const output = event === 'output' && body && 'output' in body ? String(body.output) : '';
+        return output === `filter at 0x${found.instructions.toString(16)}\n`;
+      });
+      assert.equal(logged.length, 1);
     });
   }
 });

@@ -98,6 +98,24 @@ const EXITS: Readonly<Record<string, readonly string[]>> = {
   'exits:': ['guest_cpuid', 'guest_hlt', 'vmfunc', 'vmcall'],
 };
 
+const TABLE_WRITES = ['pte_write', 'pte_write_elsewhere', 'pte_walk', 'pte_write_by_guest', 'pte_restore'];
+const EPT_WRITES = ['epte_write', 'epte_write_elsewhere', 'epte_write_by_guest'];
+/** By data id and access: whose accesses stop. OR reads and writes; a page walk writes, and reads nothing. */
+const DATA: Readonly<Record<string, readonly string[]>> = {
+  'pte:vmm:0x40000000 write': TABLE_WRITES,
+  'pte:vmm:0x40000000 change': TABLE_WRITES,
+  'pte:vmm:0x40000000 read': ['pte_write', 'pte_write_elsewhere', 'pte_read', 'pte_write_by_guest'],
+  // The guest has the same tables.
+  'pte:guest:0x40000000 write': TABLE_WRITES,
+  'epte:0xc00000 write': EPT_WRITES,
+  'epte:0xc00000 change': EPT_WRITES,
+  'epte:0xc00000 read': EPT_WRITES,
+};
+
+interface Answer {
+  readonly verified: boolean;
+  readonly message?: string;
+}
 type Stopped = Message<EventBody<'stopped'>>;
 interface Options {
   readonly condition?: string;
@@ -116,11 +134,9 @@ describe('every kind of stop', function () {
     folder = mkdtempSync(join(tmpdir(), 'vmxray-kinds-'));
     labels = assembleKernel(folder);
     adapter = await listen(0);
-    client = await PlainClient.connect(adapter.port);
-    await client.request('initialize', { adapterID: 'vmxray' });
     const machine = { memory: '64M', cpuModel: 'max' };
-    const launched = await client.request('launch', { program: join(folder, 'kinds.elf'), machine, stopOn: 'entry' });
-    assert.equal(launched.message, undefined);
+    const program = join(folder, 'kinds.elf');
+    client = await PlainClient.launch(adapter.port, { program, machine, stopOn: 'entry' });
     await client.run('configurationDone', {});
     await client.request('setInstructionBreakpoints', {
       breakpoints: [{ instructionReference: `0x${addressOf('done').toString(16)}` }],
@@ -134,6 +150,7 @@ describe('every kind of stop', function () {
   beforeEach(async () => {
     await client.request('setFunctionBreakpoints', { breakpoints: [] });
     await client.request('setExceptionBreakpoints', { filters: [] });
+    await client.request('setDataBreakpoints', { breakpoints: [] });
     await toStart();
   });
 
@@ -147,9 +164,11 @@ describe('every kind of stop', function () {
   const labelsAt = (address: number): string[] =>
     [...labels].filter(([, each]) => each === address).map(([label]) => label);
 
-  async function evaluate(expression: string): Promise<number> {
-    const { body } = await client.request('evaluate', { expression, context: 'watch' });
-    return Number(body.result.split(' ')[0]);
+  const evaluate = async (expression: string): Promise<number> => Number(await client.value(expression));
+  async function set(command: string, args: object): Promise<Answer> {
+    const { breakpoints } = (await client.body(command, args)) as { breakpoints: readonly Answer[] };
+    assert.ok(breakpoints[0]?.verified, breakpoints[0]?.message);
+    return breakpoints[0];
   }
   /** @returns instruction counts and addresses of all stops up to the kernel's end */
   async function toEnd(place: () => Promise<number>): Promise<Place[]> {
@@ -185,27 +204,27 @@ describe('every kind of stop', function () {
    * condition; and a log message tells of all of them once.
    */
   async function check(
-    set: (options: Options) => Promise<void>,
+    setWith: (options: Options) => Promise<unknown>,
     perRound: readonly string[],
     place: () => Promise<number>,
   ): Promise<void> {
     const expected = Array.from({ length: ROUNDS }, () => perRound).flat();
-    await set({ condition: inRounds() });
+    await setWith({ condition: inRounds() });
     const places = await toEnd(place);
     const found = places.map(({ address }, i) => labelsAt(address).find((label) => label === expected[i]) ?? address);
     assert.deepEqual(found, expected);
     assert.deepEqual(await backwards(places.length, place), places, 'backwards');
     const second = places[1] as Place;
     await toStart();
-    await set({ condition: inRounds(), hitCondition: '2' });
+    await setWith({ condition: inRounds(), hitCondition: '2' });
     assert.deepEqual(await toEnd(place), [second], 'hit count');
     assert.deepEqual(await backwards(1, place), [second], 'hit count backwards');
     await toStart();
-    await set({ condition: `instructions == ${second.instructions}` });
+    await setWith({ condition: `instructions == ${second.instructions}` });
     assert.deepEqual(await toEnd(place), [second], 'condition');
     await toStart();
     const told = client.received.length;
-    await set({ condition: inRounds(), logMessage: 'log {instructions}' });
+    await setWith({ condition: inRounds(), logMessage: 'log {instructions}' });
     assert.deepEqual(await toEnd(place), [], 'log point');
     await toStart();
     assert.deepEqual(
@@ -214,6 +233,11 @@ describe('every kind of stop', function () {
       'log message',
     );
   }
+  /** What the last stop said. */
+  const lastText = (): string => {
+    const last = client.received.findLast(({ event }) => event === 'stopped') as Stopped | undefined;
+    return last?.body.text ?? '';
+  };
   const rip = (): Promise<number> => evaluate('rip');
 
   it('has an occasion here', () => {
@@ -227,36 +251,38 @@ describe('every kind of stop', function () {
 
   for (const [name, perRound] of Object.entries(KINDS)) {
     it(name, () =>
-      check(
-        async (options) => {
-          const { body } = await client.request('setFunctionBreakpoints', { breakpoints: [{ name, ...options }] });
-          const [answer] = (body as { breakpoints: { verified: boolean; message?: string }[] }).breakpoints;
-          assert.ok(answer?.verified, answer?.message);
-        },
-        perRound,
-        rip,
-      ),
+      check((options) => set('setFunctionBreakpoints', { breakpoints: [{ name, ...options }] }), perRound, rip),
     );
   }
 
   for (const [filterId, perRound] of Object.entries(EXITS)) {
     it(filterId, () =>
       check(
-        async ({ condition, hitCondition, logMessage }) => {
+        ({ condition, hitCondition, logMessage }) => {
           // Filters have no hit counts of their own, and their log messages are in their conditions.
           const counted = hitCondition === undefined ? condition : `hits == ${hitCondition}`;
           const whole = logMessage === undefined ? counted : `log: ${logMessage}`;
           const wanted = whole === inRounds() ? '1' : whole;
-          const { body } = await client.request('setExceptionBreakpoints', {
-            filters: [],
-            filterOptions: [{ filterId, condition: wanted }],
-          });
-          const [answer] = (body as { breakpoints: { verified: boolean; message?: string }[] }).breakpoints;
-          assert.ok(answer?.verified, answer?.message);
+          return set('setExceptionBreakpoints', { filters: [], filterOptions: [{ filterId, condition: wanted }] });
         },
         perRound,
         () => evaluate('vmcs.GUEST_RIP'),
       ),
     );
+  }
+
+  for (const [what, perRound] of Object.entries(DATA)) {
+    it(what, () => {
+      const [dataId, accessType] = what.split(' ');
+      return check(
+        async (options) => {
+          const breakpoints = [{ dataId, accessType, ...options }];
+          const answer = await set('setDataBreakpoints', { breakpoints });
+          assert.match(answer.message ?? '', / now: it waits for /);
+        },
+        perRound,
+        async () => Number(/, (?:by|by the processor, during) (0x[0-9a-f]+) /.exec(lastText())?.[1]),
+      );
+    });
   }
 });

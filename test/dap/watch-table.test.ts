@@ -73,7 +73,7 @@ describe('data breakpoints of every kind', () => {
     assert.notEqual((await client.run('reverseContinue')).event, 'terminated');
   }
 
-  it('on page-table entries are refused before there is paging, and on registers that nothing names', async () => {
+  it('on page-table entries wait for paging, and on registers that nothing names are refused', async () => {
     await launch(firstVmm({ stopOn: 'entry' }));
     const breakpoints = ['pte:vmm:0x100000', 'epte:0x1000', 'pte:gpa:0x1000', 'register:rip'].map((dataId) => ({
       dataId,
@@ -82,8 +82,8 @@ describe('data breakpoints of every kind', () => {
     assert.deepEqual(
       (body as { breakpoints: { verified: boolean; message?: string }[] }).breakpoints.map(({ message }) => message),
       [
-        'No page-table entry leads to 0x100000 of the VMM now.',
-        'No EPT translates guest-physical addresses now.',
+        'No page-table entry leads to 0x100000 of the VMM now: it waits for one.',
+        'No EPT translates guest-physical addresses now: it waits for that.',
         'A page-table entry is named by the linear address that it maps.',
         'rip cannot be watched: it changes without instructions that name it.',
       ],
