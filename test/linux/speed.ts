@@ -1,6 +1,7 @@
 /**
  * Boots Debian's kernel to a shell on VMXray and on QEMU's TCG, in turns, with the same kernel, initial RAM file system
- * and command line: `node test/linux/speed.ts [RUNS]`. Times are from the start of the process, and from its first output.
+ * and command line: `npm run build`, then `node test/linux/speed.ts [RUNS]`. Times are from the start of the process, and
+ * from its first output.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -14,7 +15,7 @@ import { makeInitramfs } from './initramfs.ts';
 const PROMPT = 'guest# ';
 const COMMAND_LINE = 'console=ttyS0';
 const MEMORY = 256;
-const CLI = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
+const CLI = fileURLToPath(new URL('../../cli/vmxray.mjs', import.meta.url));
 
 interface Boot {
   /** Seconds. */
