@@ -12,7 +12,8 @@ const CODE: readonly (readonly number[])[] = [
   [0xb8, 5, 0, 0, 0], // mov eax, 5
   [0xa3, 0, 0, 0x20, 0], // mov [200000h], eax
   [0x8b, 0x1d, 0, 0, 0x20, 0], // mov ebx, [200000h]
-  [0x8b, 0x0d, 0x20, 0, 0xe0, 0xfe], // mov ecx, [FEE00020h]: the local APIC's identification
+  [0xa3, 0x80, 0, 0xe0, 0xfe], // mov [FEE00080h], eax: the local APIC's task priority
+  [0x8b, 0x0d, 0x80, 0, 0xe0, 0xfe], // mov ecx, [FEE00080h]
   [0xe6, 0xf4], // out F4h, al: isa-debug-exit
   [0xeb, 0xfe], // jmp to itself
 ];
@@ -51,7 +52,7 @@ describe('vmxray trace', function () {
       (line) => /^\d+ 0{8}([0-9a-f]{8}) {2}((?:[0-9a-f]{2} )+)/.exec(line)?.slice(1) ?? [],
     );
     let address = 0x10_0000;
-    const expected = CODE.slice(0, 5).flatMap((bytes) => {
+    const expected = CODE.slice(0, 6).flatMap((bytes) => {
       const at = address.toString(16).padStart(8, '0');
       address += bytes.length;
       return [at, `${bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(' ')} `];
@@ -59,12 +60,18 @@ describe('vmxray trace', function () {
     assert.deepEqual(encodings, expected);
     assert.ok(lines.includes('2 write 0x200000, 4 bytes = 0x5'), stdout);
     assert.ok(lines.includes('3 read 0x200000, 4 bytes = 0x5'), stdout);
+    for (const [count, access] of [
+      [4, 'write'],
+      [5, 'read'],
+    ]) {
+      const told = new RegExp(`^${count} memory ${access} 0xfee00080, 4 bytes = 0x5 .*APIC`, 'i');
+      assert.ok(
+        lines.some((line) => told.test(line)),
+        stdout,
+      );
+    }
     assert.ok(
-      lines.some((line) => /^4 memory read 0xfee00020, 4 bytes .*APIC/i.test(line)),
-      stdout,
-    );
-    assert.ok(
-      lines.some((line) => line.startsWith('5 port write 0xf4, 1 bytes = 0x5')),
+      lines.some((line) => line.startsWith('6 port write 0xf4, 1 bytes = 0x5')),
       stdout,
     );
     assert.match(stdout, /\nend: debugExit, cycle \d+\n$/);

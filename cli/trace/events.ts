@@ -31,7 +31,7 @@ export type TraceEvent = TraceEventBase &
         /** Linear for the processor's accesses, the device's own address for DMA. */
         readonly address: bigint;
         readonly length: number;
-        /** What is there after the access; undefined where reading would disturb a device. */
+        /** What is there after the access, or what a device gave or got; undefined where neither is known. */
         readonly value: bigint | undefined;
         readonly by: string;
       }

@@ -181,6 +181,7 @@ class SimulatedMachine implements Machine, Rewindable {
     this.breakpoints = new InstructionBreakpoints(surroundings);
     this.platform.dma.onAccess = (requester, address, physical, length, write) =>
       this.watcher.deviceAccessed({ requester, address, physical, length, write });
+    this.physical.onDeviceAccess = (physical, size, value) => this.watcher.deviceMemory(physical, size, value);
     const { quantum = DEFAULT_QUANTUM } = config;
     if (!(quantum >= 1)) throw new RangeError(`a quantum of ${quantum} cycles: give 1 or more`);
     const all = states.map((state) => this.makeProcessor(state, model, clock));

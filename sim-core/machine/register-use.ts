@@ -8,6 +8,11 @@ export interface RegisterUse {
   readonly writes: boolean;
 }
 
+/** Instructions that store the vector registers and MXCSR, as far as their masks say. */
+const SAVES: readonly Mnemonic[] = [
+  ...[Mnemonic.Fxsave, Mnemonic.Fxsave64, Mnemonic.Xsave, Mnemonic.Xsave64, Mnemonic.Xsaveopt, Mnemonic.Xsaveopt64],
+  ...[Mnemonic.Xsavec, Mnemonic.Xsavec64, Mnemonic.Xsaves, Mnemonic.Xsaves64],
+];
 /** Registers that iced-x86 does not count among those that an instruction uses. */
 const HIDDEN: Readonly<Record<string, { readonly reads: readonly Mnemonic[]; readonly writes: readonly Mnemonic[] }>> =
   {
@@ -16,8 +21,9 @@ const HIDDEN: Readonly<Record<string, { readonly reads: readonly Mnemonic[]; rea
     ldtr: { reads: [Mnemonic.Sldt], writes: [Mnemonic.Lldt] },
     tr: { reads: [Mnemonic.Str], writes: [Mnemonic.Ltr] },
     mxcsr: {
-      reads: [Mnemonic.Stmxcsr, Mnemonic.Vstmxcsr, Mnemonic.Fxsave, Mnemonic.Fxsave64, Mnemonic.Xsave],
-      writes: [Mnemonic.Ldmxcsr, Mnemonic.Vldmxcsr, Mnemonic.Fxrstor, Mnemonic.Fxrstor64, Mnemonic.Xrstor],
+      reads: [Mnemonic.Stmxcsr, Mnemonic.Vstmxcsr, ...SAVES],
+      // FXRSTOR and XRSTOR are intricate.
+      writes: [Mnemonic.Ldmxcsr, Mnemonic.Vldmxcsr],
     },
     cpl: { reads: [], writes: [] },
     xcr0: { reads: [Mnemonic.Xgetbv], writes: [Mnemonic.Xsetbv] },
@@ -101,7 +107,8 @@ function useOf(instruction: Instruction, register: Register): RegisterUse {
   for (const use of used) use.free();
   info.free();
   factory.free();
-  return { reads: ways.some((way) => READS.has(way)), writes: ways.some((way) => WRITES.has(way)) };
+  const isSaved = RegisterExt.isVectorRegister(register) && SAVES.includes(instruction.mnemonic);
+  return { reads: isSaved || ways.some((way) => READS.has(way)), writes: ways.some((way) => WRITES.has(way)) };
 }
 
 /** Whether an instruction reads memory that it writes. */

@@ -16,7 +16,7 @@ const MEMORY = 8 * 2 ** 20;
 const SAMPLE = join(import.meta.dirname, '../../examples/first-vmm');
 const LIMIT = 3_000_000;
 
-function boot(source: string, options: { compile?: boolean } = {}): Machine {
+function boot(source: string, options: { compile?: boolean; cpuModel?: string } = {}): Machine {
   const machine = createMachine({ memory: MEMORY, ...options });
   const code = assemble(`bits 64\norg ${ORIGIN}\n${source}`);
   machine.boot({ name: 'test', image: elf64([...code]), commandLine: '', modules: [] });
@@ -280,6 +280,22 @@ describe('watched registers, MSRs and ports', () => {
     );
   });
 
+  it('tells that FXSAVE and XSAVE read vector registers', () => {
+    const source = `
+      mov rax, cr4
+      or eax, 0x40200            ; OSFXSR, OSXSAVE
+      mov cr4, rax
+      mov edi, 0x400000
+      fxsave [rdi]
+      movaps xmm1, xmm3
+      mov eax, 3
+      xor edx, edx
+      xsave [rdi]
+      hlt`;
+    const hits = hitsOf(boot(source, { cpuModel: 'skylake' }), [{ kind: 'register', name: 'xmm3', access: 'read' }]);
+    assert.equal(hits.length, 3);
+  });
+
   it('tells reads of a register, and changes only where the value changes', () => {
     const machine = boot('mov rax, cr3\nmov cr3, rax\nmov rbx, cr4\nor rbx, 0x80\nmov cr4, rbx\nmov cr4, rbx\nhlt');
     const hits = hitsOf(machine, [
@@ -322,6 +338,35 @@ describe('watched registers, MSRs and ports', () => {
     const hits = hitsOf(machine, [{ kind: 'port', port: 0x3fa, ports: 2, access: 'readWrite' }]);
     assert.deepEqual(hits.map(line), ['instruction write - 3', 'instruction read - 3']);
     assert.deepEqual([hits[0]?.address, hits[0]?.length], [0x3fbn, 1]);
+  });
+});
+
+describe('watched device memory', () => {
+  // The local APIC's task-priority register (SDM Vol. 3A, "Task and Processor Priorities") keeps bits 7:0.
+  const TPR = 0xfee0_0080n;
+  const source = `
+    mov edi, 0xfee00080
+    mov dword [rdi], 0x123
+    mov eax, [rdi]
+    add dword [rdi], 4
+    hlt`;
+
+  for (const space of ['linear', 'hpa'] as const) {
+    it(`tells what the device gave and got, by ${space} address`, () => {
+      const hits = hitsOf(boot(source), [memory(TPR, 4, 'readWrite', space)]);
+      assert.deepEqual(hits.map(line), ['instruction write - 123', 'instruction read - 23', 'instruction write - 27']);
+    });
+  }
+
+  it('tells of a wider watch what was accessed', () => {
+    const hits = hitsOf(boot(source), [memory(TPR - 4n, 6, 'write')]);
+    assert.deepEqual(
+      hits.map(({ address, length, after }) => [address, length, after]),
+      [
+        [TPR, 2, 0x123n],
+        [TPR, 2, 0x27n],
+      ],
+    );
   });
 });
 

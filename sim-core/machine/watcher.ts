@@ -13,10 +13,12 @@ import type { CodeMode } from '../state/layout.ts';
 import { fieldByEncoding } from '../vmx/fields.ts';
 import type { VmxView } from '../vmx/records.ts';
 import type { World } from './api.ts';
+import { DeviceBytes } from './device-bytes.ts';
 import { ARGUMENTS, decodesAs, stopsNow } from './instruction-stops.ts';
 import { isIntricate, modifiesMemory, registerUse } from './register-use.ts';
 import { type TableEntryWatch, type TablePath, tablePath } from './table-path.ts';
 import type { InstructionStop, Watch, WatchHit } from './watch.ts';
+import { accessedPart, shownPart } from './watched-part.ts';
 import { bytesOf, isValueWatch, keepsItsValue, readWatched, type ValueWatch } from './watched-values.ts';
 
 /** What the watcher asks and tells the machine; everything is the selected processor's. */
@@ -78,9 +80,6 @@ interface RangeMeaning {
   readonly isUpper?: boolean;
 }
 
-const PAGE = 4096n;
-/** Watches up to this many bytes are shown as a whole. */
-const SHOWN = 16;
 const NONE: Use = { reads: false, writes: false };
 /** Instructions beside WRMSR that write MSRs, by MSR index. */
 const MSR_WRITERS: ReadonlyMap<number, readonly Mnemonic[]> = new Map([
@@ -169,6 +168,7 @@ export class Watcher {
   /** Rules that fit decoded instructions. */
   private fitting = new WeakMap<DecodedInstruction, readonly { readonly rule: Rule; readonly use: Use }[]>();
   private notes: Note[] = [];
+  private readonly deviceBytes = new DeviceBytes();
   /** Watched fields at the last VM entry, by processor. */
   private readonly entered = new Map<number, readonly (bigint | undefined)[]>();
   /** CPL and CR3 when a processor was last seen in a world. */
@@ -416,7 +416,7 @@ export class Watcher {
 
   /** State was put back, or watching begins: what is known of the past is forgotten, the present is taken as it is. */
   forgetState(): void {
-    this.notes = [];
+    this.forgetNotes();
     this.entered.clear();
     this.contexts.clear();
     this.contextChanged = false;
@@ -497,6 +497,11 @@ export class Watcher {
     }
   }
 
+  /** Device registers in memory are accessed, with this value. */
+  deviceMemory(physical: number, size: number, value: number): void {
+    if (this.notes.length > 0) this.deviceBytes.take(physical, size, value);
+  }
+
   /** @param address of the access in the watch's space, at host-physical address `physical` */
   private noteMemory(
     watch: WatchOf<'memory' | 'dma'>,
@@ -506,17 +511,24 @@ export class Watcher {
     physical: number,
     length: number,
   ): void {
-    const shown = shownPart(watch, address, length);
-    const start = physical + Number(shown.address - address);
     const memory = this.machine.cpu.mmu.physical;
+    const isRam = memory.isRam(physical, length);
+    const shown = isRam ? shownPart(watch, address, length) : accessedPart(watch, address, length);
+    const start = physical + Number(shown.address - address);
     const read = (): Uint8Array | undefined =>
-      memory.isRam(start, shown.length) ? memory.peek(start, shown.length) : undefined;
+      isRam ? memory.peek(start, shown.length) : this.deviceBytes.read(start, shown.length);
     const known = this.notes.some(
       ({ hit }) => hit.watch === watch && hit.access === access && hit.address === shown.address,
     );
     if (known) return;
     const hit = { watch, access, by, ...this.here(), ...shown };
-    this.note({ hit, before: read(), read, onlyChanges: false, ofInstruction: by === 'instruction' });
+    this.note({
+      hit,
+      before: isRam ? read() : undefined,
+      read,
+      onlyChanges: false,
+      ofInstruction: by === 'instruction',
+    });
   }
 
   /** Ports were accessed, with this value. */
@@ -567,13 +579,18 @@ export class Watcher {
       if (hit.watch.kind !== 'event' && !asks(hit.watch, hit.access === 'write')) return [];
       return [{ ...hit, before: numberIn(before), after: numberIn(after) }];
     });
-    this.notes = [];
+    this.forgetNotes();
     return [...hits, ...events];
+  }
+
+  private forgetNotes(): void {
+    this.notes = [];
+    this.deviceBytes.clear();
   }
 
   /** Forgets what has happened: in replays, and when the debugger itself did it. */
   discard(): void {
-    this.notes = [];
+    this.forgetNotes();
     if (this.pathsChanged) this.followTables();
     if (this.contextChanged) this.judgeContext();
   }
@@ -595,14 +612,3 @@ const isUse = ({ reads, writes, mayChange }: Use): boolean => reads || writes ||
 
 const readsCount = ({ access }: Watch): boolean => access === 'read' || access === 'readWrite';
 const asks = (watch: Watch, write: boolean): boolean => (write ? watch.access !== 'read' : readsCount(watch));
-
-/** What to show of a watch: what of it lies in the accessed page, or of that what was accessed if it is much. */
-function shownPart(watch: WatchOf<'memory' | 'dma'>, address: bigint, length: number) {
-  const page = address - (address % PAGE);
-  const end = (a: bigint, b: bigint): bigint => (a < b ? a : b);
-  const start = (a: bigint, b: bigint): bigint => (a > b ? a : b);
-  const [first, last] = [start(watch.address, page), end(watch.address + BigInt(watch.length), page + PAGE)];
-  if (last - first <= BigInt(SHOWN)) return { address: first, length: Number(last - first) };
-  const from = start(first, address);
-  return { address: from, length: Number(end(last, address + BigInt(length)) - from) };
-}

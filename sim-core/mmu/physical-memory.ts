@@ -40,6 +40,8 @@ export class PhysicalMemory {
   readonly state: State;
   /** The decode cache, so that code written from outside is decoded anew. */
   onWrite: RamWriteListener | undefined;
+  /** Told what is read where there is no RAM, and what is about to be written there. */
+  onDeviceAccess: ((physical: number, size: number, value: number) => void) | undefined;
   /** Empty unless somebody debugs. */
   readonly writeWatches: WriteWatch[] = [];
 
@@ -113,8 +115,9 @@ export class PhysicalMemory {
       return size === 4 ? view.getUint32(at, true) : size === 2 ? view.getUint16(at, true) : view.getUint8(at);
     }
     const region = this.device(physical);
-    if (region) return region.device.read(physical - region.start, size) >>> 0;
-    return size === 4 ? 0xffff_ffff : 2 ** (8 * size) - 1;
+    const value = region ? region.device.read(physical - region.start, size) >>> 0 : 2 ** (8 * size) - 1;
+    this.onDeviceAccess?.(physical, size, value);
+    return value;
   }
 
   write(physical: number, size: number, value: number): void {
@@ -128,6 +131,7 @@ export class PhysicalMemory {
       else view.setUint8(at, value);
       return;
     }
+    this.onDeviceAccess?.(physical, size, value);
     const region = this.device(physical);
     region?.device.write(physical - region.start, size, value >>> 0);
   }
