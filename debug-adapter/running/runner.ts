@@ -23,7 +23,8 @@ export type Stop =
   | { readonly kind: 'entry' | 'step' | 'goto' | 'paused' | 'halted' }
   | { readonly kind: 'breakpoint'; readonly ids: readonly number[] }
   | ({ readonly kind: 'dataBreakpoint' } & WatchStop)
-  | { readonly kind: 'vmExit'; readonly exit: VmExitRecord }
+  /** `watch`: data breakpoints on what the VM exit, or the instruction that caused it, has done. */
+  | { readonly kind: 'vmExit'; readonly exit: VmExitRecord; readonly watch?: WatchStop }
   | { readonly kind: 'vmEntry' }
   | { readonly kind: 'vmEntryFailure'; readonly failure: VmEntryFailure }
   | { readonly kind: 'staleUse'; readonly use: StaleUse }
@@ -328,7 +329,7 @@ export class Runner {
       case 'breakpoint':
         return stopsAtBreakpoints ? this.atBreakpoint() : undefined;
       case 'vmExit':
-        return this.exitIsGoal ? 'reached' : { kind: 'vmExit', exit: reason.exit };
+        return this.atVmExit(reason.exit);
       case 'vmEntry':
         return 'reached';
       case 'vmEntryFailure':
@@ -356,6 +357,12 @@ export class Runner {
     }
   }
 
+  private atVmExit(exit: VmExitRecord): Stop | 'reached' {
+    const watch = this.watchStop;
+    if (this.exitIsGoal) return watch ? { kind: 'dataBreakpoint', ...watch } : 'reached';
+    return { kind: 'vmExit', exit, ...(watch ? { watch } : {}) };
+  }
+
   private atBreakpoint(): Stop | 'reached' | undefined {
     const view = this.target.view();
     const { pc, world } = view;
@@ -376,6 +383,8 @@ export class Runner {
 
   private afterVmExit(exit: VmExitRecord): boolean {
     const { machine } = this.target;
+    // What is watched is judged at the boundary behind the VM exit.
+    this.watchStop = undefined;
     this.target.timeline.add(exit, machine.rewindable.position, machine.selected);
     const names = (extra: Readonly<Record<string, bigint>>) => new TargetEnvironment(this.target, undefined, extra);
     const verdict = this.filters.judgeExit(exit, names, machine.cycles);

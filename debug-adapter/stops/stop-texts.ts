@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { type FaultStep, stepLines } from '../../sim-core/cpu/fault-step.ts';
-import type { WatchedEvent } from '../../sim-core/machine/watch.ts';
+import type { WatchedEvent, WatchHit } from '../../sim-core/machine/watch.ts';
 import { explainStaleUse, type NameCode } from '../../sim-core/mmu/explain-stale.ts';
 import type { TranslationStep } from '../../sim-core/mmu/translation.ts';
 import type { DmaFault } from '../../sim-core/platform/dma.ts';
@@ -22,7 +22,7 @@ import type { Stop } from '../running/runner.ts';
 import type { Target } from '../running/target.ts';
 import { decodeStep } from '../views/translation-views.ts';
 import { hex } from '../worlds/memory-reference.ts';
-import { describeHit } from './watch-judge.ts';
+import { describeHit, type WatchStop } from './watch-judge.ts';
 
 type StoppedBody = Pick<DebugProtocol.StoppedEvent['body'], 'reason' | 'description' | 'text' | 'hitBreakpointIds'>;
 
@@ -40,6 +40,10 @@ export function stoppedBody(stop: Stop, target: Target): StoppedBody {
 }
 
 const PLAIN_REASONS: Readonly<Record<string, string>> = { step: 'Step', pause: 'Paused', breakpoint: 'Breakpoint' };
+
+const NO_WATCH: WatchStop = { ids: [], hits: [] };
+const describeHits = (target: Target, hits: readonly WatchHit[]): string =>
+  hits.map((hit) => describeHit(target, hit)).join('\n');
 
 function presentBody(stop: Stop, target: Target): StoppedBody {
   switch (stop.kind) {
@@ -64,7 +68,7 @@ function presentBody(stop: Stop, target: Target): StoppedBody {
       return {
         reason: isEvent ? 'function breakpoint' : 'data breakpoint',
         description: isEvent ? EVENT_TITLES[hit.watch.event] : 'Data breakpoint',
-        text: stop.hits.map((each) => describeHit(target, each)).join('\n'),
+        text: describeHits(target, stop.hits),
         hitBreakpointIds: [...stop.ids],
       };
     }
@@ -74,7 +78,10 @@ function presentBody(stop: Stop, target: Target): StoppedBody {
       return { reason: 'entry', description: 'Stopped after VM entry' };
     default: {
       const { id, title, text } = explainStop(stop, target);
-      return { reason: 'exception', description: title, text: text === '' ? id : text };
+      const body = { reason: 'exception', description: title, text: text === '' ? id : text };
+      const { ids, hits } = (stop.kind === 'vmExit' ? stop.watch : undefined) ?? NO_WATCH;
+      if (hits.length === 0) return body;
+      return { ...body, text: [body.text, describeHits(target, hits)].join('\n'), hitBreakpointIds: [...ids] };
     }
   }
 }

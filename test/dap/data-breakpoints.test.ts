@@ -152,6 +152,21 @@ describe('data breakpoints and kinds of instructions over DAP', () => {
     assert.equal(await client.value('qualification.data_write'), '0');
   });
 
+  it('are told with the VM exit that a filter stops for, in both directions', async () => {
+    await set({ dataId: 'vmcs:EXIT_REASON', accessType: 'change' }, { dataId: 'vmcs:GUEST_RIP', accessType: 'change' });
+    await client.request('setExceptionBreakpoints', { filters: ['exit:EPT_VIOLATION'] });
+    let stopped = await go();
+    while (stopped.body.reason !== 'exception') stopped = await go();
+    assert.equal(stopped.body.description, 'VM exit: EPT violation');
+    assert.equal(stopped.body.hitBreakpointIds?.length, 2);
+    // 30h is the basic exit reason of EPT violations (SDM Vol. 3D, appendix C).
+    assert.match(stopped.body.text ?? '', /\nEXIT_REASON written: 0x\w+ → 0x30 \(48\), by the VM exit to /);
+    const { text } = stopped.body;
+    await client.run('stepIn', { threadId: 1, granularity: 'instruction' });
+    const back = await client.run('reverseContinue');
+    assert.deepEqual([back.body.reason, back.body.text], ['exception', text]);
+  });
+
   it('stop backwards, too, where they stopped forwards', async () => {
     await setKinds({ name: '@address-space' }, { name: '@vmwrite GUEST_RIP' });
     await set(
