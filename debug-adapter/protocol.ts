@@ -123,6 +123,15 @@ export interface VmcsGroup {
   fields: VmcsFieldBody[];
 }
 
+export interface VmcsBitBody {
+  /** 'HLT exiting (7)'. */
+  name: string;
+  value: Hex;
+  set: boolean;
+  /** What a control does, in a sentence. */
+  documentation?: string;
+}
+
 export interface VmcsFieldBody {
   /** As in the SDM's Appendix B in capitals, e.g. GUEST_RIP. */
   name: string;
@@ -135,7 +144,7 @@ export interface VmcsFieldBody {
   changed: boolean;
   /** The value in words where bits have names: 'CPUID', 'PE PG NE'. */
   text?: string;
-  bits?: { name: string; value: Hex; set: boolean }[];
+  bits?: VmcsBitBody[];
   /** VM-entry checks that the field's value fails: told after a VM entry has failed or the checks were asked for. */
   failing?: string[];
   /** What the field is, in a sentence. */

@@ -55,7 +55,7 @@ describe('hover in assembly', () => {
   });
 
   it('names the bits of control fields', () => {
-    assert.match(hover('mov edx, 0x40▮02') ?? '', /- 7: HLT exiting/);
+    assert.match(hover('mov edx, 0x40▮02') ?? '', /- 7: HLT exiting\. HLT causes a VM exit\./);
   });
 
   it('tells MSRs beside ECX and by name, with their bits in the MSR bitmaps', () => {

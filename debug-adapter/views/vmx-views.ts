@@ -2,7 +2,8 @@ import { storyLines } from '../../sim-core/mmu/explain-stale.ts';
 import { type Staleness, stalenessOf } from '../../sim-core/mmu/stale.ts';
 import { KIND_NAMES } from '../../sim-core/mmu/tlb.ts';
 import { citeInFull } from '../../sim-core/sdm.ts';
-import { decodeField, describeField } from '../../sim-core/vmx/describe.ts';
+import type { DecodedBits } from '../../sim-core/vmx/bits.ts';
+import { controlDocumentation, decodeField, describeField } from '../../sim-core/vmx/describe.ts';
 import { EXIT_REASONS, exitReason, exitTitle } from '../../sim-core/vmx/exit-reasons.ts';
 import { FIELD_GROUPS, type FieldName, fieldByName, VMCS_FIELDS } from '../../sim-core/vmx/fields.ts';
 import type { FailedCheck, VmExitRecord, VmxView } from '../../sim-core/vmx/records.ts';
@@ -11,7 +12,7 @@ import { TargetEnvironment } from '../expressions/environment.ts';
 import { evaluate } from '../expressions/evaluate.ts';
 import { parseExpression } from '../expressions/parser.ts';
 import { type HandlerTable, handler } from '../handler.ts';
-import type { CheckBody, StaleBody, TlbBody, VmcsBody, VmcsFieldBody, VmExitsBody } from '../protocol.ts';
+import type { CheckBody, StaleBody, TlbBody, VmcsBitBody, VmcsBody, VmcsFieldBody, VmExitsBody } from '../protocol.ts';
 import { fieldWords, setField } from '../requests/variables.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
@@ -29,11 +30,7 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
       const value = vmx.read(field.encoding);
       if (value === undefined) return [];
       const text = fieldWords(target, field, value);
-      const bits = decodeField(field.name, value).map((part) => ({
-        name: `${part.name} (${part.bits})`,
-        value: hex(part.value),
-        set: part.value !== 0n,
-      }));
+      const bits = decodeField(field.name, value).map((part) => bitBody(field.name, part));
       const previous = session.previousFields.get(field.encoding);
       const failing = failures.get(field.name);
       return [
@@ -55,6 +52,16 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
   }));
   const { currentVmcs, launchState } = vmx;
   return { address: hex(currentVmcs), ...(launchState ? { launchState } : {}), groups };
+}
+
+function bitBody(field: FieldName, { name, bits, value }: DecodedBits): VmcsBitBody {
+  const documentation = controlDocumentation(field, name);
+  return {
+    name: `${name} (${bits})`,
+    value: hex(value),
+    set: value !== 0n,
+    ...(documentation === undefined ? {} : { documentation }),
+  };
 }
 
 function lastExit(target: Target, exit: VmExitRecord): NonNullable<VmExitsBody['last']> {

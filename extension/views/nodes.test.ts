@@ -42,7 +42,7 @@ describe('the VMCS tree', () => {
     readOnly: true,
     changed: false,
     text: 'CPUID',
-    bits: [{ name: 'VM-entry failure', value: '0', set: false }],
+    bits: [{ name: 'VM-entry failure', value: '0', set: false, documentation: 'The entry failed.' }],
   };
   const nodes = vmcsNodes({
     address: '0x5000',
@@ -70,7 +70,9 @@ describe('the VMCS tree', () => {
     const [field] = await childrenOf(nodes[2]);
     assert.equal(field?.description, '0xa  CPUID');
     assert.equal(field && contextValue(field), 'value changes');
-    assert.deepEqual(lines(await childrenOf(field)), ['VM-entry failure | 0']);
+    const bits = await childrenOf(field);
+    assert.deepEqual(lines(bits), ['VM-entry failure | 0']);
+    assert.equal(bits[0]?.tooltip, 'The entry failed.');
   });
 
   it('has ids that do not repeat', () => assertUniqueIds(nodes));

@@ -1,4 +1,4 @@
-import type { VmcsBody, VmcsFieldBody, VmcsGroup } from '../../debug-adapter/protocol.ts';
+import type { VmcsBitBody, VmcsBody, VmcsFieldBody, VmcsGroup } from '../../debug-adapter/protocol.ts';
 import { padded } from './hex.ts';
 import { note, type ViewNode } from './node.ts';
 
@@ -86,13 +86,14 @@ function fieldTooltip(field: VmcsFieldBody): string {
   return lines.join('\n\n');
 }
 
-function bitNode(fieldName: string, bit: { name: string; value: string; set: boolean }): ViewNode {
+function bitNode(fieldName: string, bit: VmcsBitBody): ViewNode {
   return {
     id: `bit ${fieldName} ${bit.name}`,
     label: bit.name,
     description: bit.value,
     accessibleLabel: `${bit.name} ${bit.value}`,
     icon: bit.set ? 'circle-filled' : 'circle-outline',
+    ...(bit.documentation === undefined ? {} : { tooltip: bit.documentation }),
     value: bit.value,
   };
 }

@@ -48,7 +48,8 @@ export function fieldMarkdown(field: VmcsField, high = false): string {
 
 function bitLines(field: VmcsField): string[] {
   const control = controlField(field.name);
-  if (control) return [control.bits.map(({ bit, title }) => `- ${bit}: ${title}`).join('\n')];
+  if (control)
+    return [control.bits.map(({ bit, title, documentation }) => `- ${bit}: ${title}. ${documentation}`).join('\n')];
   const rows = field.layout.map(
     ({ name, low, width = 1 }) => `- ${width > 1 ? `${low + width - 1}:` : ''}${low}: ${name}`,
   );

@@ -2,22 +2,8 @@
 
 import { bits, extract, flag } from '../vmx/bits.ts';
 import type { Caches } from './caches.ts';
-import { INVALIDATION_COMPLETE, LARGEST_MASK, QUEUE, type RegisterFile } from './registers.ts';
+import { INVALIDATION_COMPLETE, LARGEST_MASK, QUEUE, QUEUE_ERROR, type RegisterFile } from './registers.ts';
 import type { TableMemory } from './walk.ts';
-
-/** Why the queue stopped: IQERCD_REG.IQEI. */
-export const QUEUE_ERROR = {
-  tail: 1, fetch: 2, type: 3, reserved: 4, width: 5, unaligned: 6,
-} as const; // biome-ignore format: a table reads better in rows
-const QUEUE_ERROR_WORDS: Readonly<Record<number, string>> = {
-  [QUEUE_ERROR.tail]: 'the tail is beyond the queue',
-  [QUEUE_ERROR.fetch]: 'the queue is at an address without memory',
-  [QUEUE_ERROR.type]: 'a descriptor of a type that does not exist',
-  [QUEUE_ERROR.reserved]: 'reserved bits are set in a descriptor',
-  [QUEUE_ERROR.width]: 'a descriptor of 256 bits in a queue of 128-bit ones',
-  [QUEUE_ERROR.unaligned]: 'the tail is not at the start of a descriptor',
-};
-export const describeQueueError = (error: number): string => QUEUE_ERROR_WORDS[error] ?? '';
 
 const GRANULARITY = { global: 1, domain: 2, selective: 3 } as const;
 

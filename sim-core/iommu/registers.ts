@@ -64,6 +64,18 @@ const GLOBAL_FIELDS: readonly BitField[] = [
   flag('CFI', 23),
 ];
 
+/** Why the invalidation queue has stopped: IQERCD_REG.IQEI. */
+export const QUEUE_ERROR = {
+  tail: 1, fetch: 2, type: 3, reserved: 4, width: 5, unaligned: 6,
+} as const; // biome-ignore format: a table reads better in rows
+const QUEUE_ERROR_WORDS: Readonly<Record<number, string>> = {
+  [QUEUE_ERROR.tail]: 'the tail is beyond the queue',
+  [QUEUE_ERROR.fetch]: 'the queue is at an address without memory',
+  [QUEUE_ERROR.type]: 'a descriptor of a type that does not exist',
+  [QUEUE_ERROR.reserved]: 'reserved bits are set in a descriptor',
+  [QUEUE_ERROR.width]: 'a descriptor of 256 bits in a queue of 128-bit ones',
+  [QUEUE_ERROR.unaligned]: 'the tail is not at the start of a descriptor',
+};
 export const FAULT_STATUS = { overflow: 0x1, pending: 0x2, queueError: 0x10 } as const;
 /** Of FECTL_REG and IECTL_REG. */
 export const EVENT_CONTROL = { mask: 0x8000_0000, pending: 0x4000_0000 } as const;
@@ -128,7 +140,7 @@ export const REGISTERS = {
   IEDATA: row(0xa4, 4, 0n, 0xffffn),
   IEADDR: row(0xa8, 4, 0n, 0xffff_fffcn),
   IEUADDR: row(0xac, 4, 0n, 0xffff_ffffn),
-  IQERCD: row(0xb0, 8, 0n, 0n, [bits('IQEI', 3, 0)]),
+  IQERCD: row(0xb0, 8, 0n, 0n, [bits('IQEI', 3, 0, QUEUE_ERROR_WORDS)]),
   IRTA: row(0xb8, 8, 0n, ADDRESS_BITS | INTERRUPT_TABLE.extended | INTERRUPT_TABLE.size, [
     flag('EIME', 11),
     bits('S', 3, 0),
@@ -165,11 +177,6 @@ export class RegisterFile {
         this.clearable[(offset + i) / 4] = Number(BigInt.asUintN(32, clearable >> BigInt(8 * i)));
       }
     }
-    this.reset();
-  }
-
-  reset(): void {
-    this.words.fill(0);
     for (const [name, { reset }] of Object.entries(REGISTERS)) this.set(name as RegisterName, reset);
   }
 

@@ -13,9 +13,9 @@ export const decodeField = (name: FieldName, value: bigint): DecodedBits[] => de
 /** One line of words; empty when nothing is named. */
 export const describeField = (name: FieldName, value: bigint): string => describeBits(layoutOf(name), value);
 
-/** The documentation of one bit of a control field; undefined elsewhere. */
-export const controlDocumentation = (name: FieldName, title: string): string | undefined =>
-  controlField(name)?.bits.find((bit) => bit.title === title)?.documentation;
+/** What a control does; undefined for other bits. */
+export const controlDocumentation = (field: FieldName, title: string): string | undefined =>
+  controlField(field)?.bits.find((control) => control.title === title)?.documentation;
 
 /** A control's state with its place: '“HLT exiting” (bit 7 of PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS) is 1'. */
 export function controlState(field: FieldName, mask: number, state: 0 | 1): string {

@@ -386,6 +386,8 @@ describe('debugging the sample hypervisor', () => {
     const vmcs = (await client.customRequest('vmxray/vmcs')).body;
     assert.equal(vmcs.launchState, 'launched');
     assert.ok(vmcs.groups.every((group: { fields: unknown[] }) => group.fields.length > 0));
+    const bits = (vmcs as VmcsBody).groups.flatMap(({ fields }) => fields.flatMap((field) => field.bits ?? []));
+    assert.equal(bits.find(({ name }) => name === 'HLT exiting (7)')?.documentation, 'HLT causes a VM exit.');
     const root = (await client.customRequest('vmxray/eptTable', {})).body;
     assert.equal(root.level, 4);
     const [entry] = root.entries;
