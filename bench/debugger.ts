@@ -33,7 +33,7 @@ const timed = async (work: () => Promise<unknown>): Promise<number> => {
 };
 
 /** The time that so many of a hundred do not exceed. */
-export function percentile(times: Times, percent: number): number {
+function percentile(times: Times, percent: number): number {
   const sorted = [...times].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.ceil((percent / 100) * sorted.length) - 1)] ?? Number.NaN;
 }

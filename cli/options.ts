@@ -64,7 +64,7 @@ export interface DapOptions {
   readonly port: number | undefined;
 }
 
-export const TRACE_FORMATS = ['text', 'perfetto'] as const;
+const TRACE_FORMATS = ['text', 'perfetto'] as const;
 
 export interface TraceOptions {
   readonly run: RunOptions;

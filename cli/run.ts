@@ -167,7 +167,7 @@ export async function saveSnapshot({ run: options, output }: SnapshotOptions): P
 }
 
 /** @throws UsageError when the file cannot be written */
-export async function writeSnapshot(output: string, machine: Machine, boot: RecordedBoot): Promise<void> {
+async function writeSnapshot(output: string, machine: Machine, boot: RecordedBoot): Promise<void> {
   const snapshot = takeSnapshot(machine, boot);
   const bytes = await formatSnapshot(snapshot);
   try {

@@ -45,7 +45,7 @@ export function cHover(text: string, line: number, column: number): HoverText | 
 const isAfterPrefix = (line: string, word: Word): boolean =>
   /\b(lock|repn?[ez]?|bnd|notrack|xacquire|xrelease)\s+$/i.test(line.slice(0, word.start));
 
-export function instructionHover(written: string, operands: string): string | undefined {
+function instructionHover(written: string, operands: string): string | undefined {
   const mnemonic = mnemonicOf(written);
   const forms = mnemonic === undefined ? undefined : instructionForms().get(mnemonic);
   if (mnemonic === undefined || !forms) return undefined;

@@ -60,7 +60,7 @@ function npmInstall(folder: string, args: readonly string[]): void {
  * Installs the server unless the cache has it. Its native modules are optional, so no install script runs.
  * @returns the folder of the VS Code inside
  */
-export function installServer(): string {
+function installServer(): string {
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'vmxray');
   const folder = join(cache, `code-server-${installedVersion()}`);
   const vscode = 'node_modules/code-server/lib/vscode';

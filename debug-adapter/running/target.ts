@@ -217,7 +217,7 @@ export class Target {
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: MEBIBYTE, g: 2 ** 30 };
 
 /** Reads '512M', '0x10000000', '1G'. @throws badLaunchValue. */
-export function parseSize(name: string, text: string): number {
+function parseSize(name: string, text: string): number {
   const match = /^\s*(0x[0-9a-f]+|\d+)\s*([kmg]?)(?:i?b)?\s*$/i.exec(text);
   const size = match ? Number(match[1]) * (UNITS[(match[2] ?? '').toLowerCase()] ?? 1) : Number.NaN;
   if (!Number.isFinite(size)) throw errors.badLaunchValue(name, `'${text}' is no size such as 256M or 1G`);

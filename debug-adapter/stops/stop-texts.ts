@@ -233,7 +233,7 @@ function eptLines({ access, entry, reason, steps }: EptStory): string[] {
 }
 
 /** One table entry that a walk has read, in a line. */
-export function walkLine(step: TranslationStep): string {
+function walkLine(step: TranslationStep): string {
   const guest = step.entryGuestPhysical === undefined ? '' : ` (guest-physical ${hex(step.entryGuestPhysical)})`;
   const decoded = decodeStep(step);
   const problem = step.problem === undefined ? '' : `: ${step.problem}`;

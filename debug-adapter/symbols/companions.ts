@@ -193,7 +193,7 @@ const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.to
 const BUILD_ID_NOTE = 3;
 
 /** What the linker has made of a program's contents, in hexadecimal. */
-export function buildIdentifier(elf: ElfFile): string | undefined {
+function buildIdentifier(elf: ElfFile): string | undefined {
   const note = elf.sections.find(({ name }) => name === '.note.gnu.build-id');
   if (!note || note.content.size === 0) return undefined;
   const reader = new ByteReader(note.content.read(0, note.content.size));

@@ -2,7 +2,7 @@
 
 const ABSOLUTE = /^(\/|\\|[a-zA-Z]:[\\/]|[a-zA-Z][a-zA-Z0-9+.-]+:\/\/)/;
 
-export const isAbsolute = (path: string): boolean => ABSOLUTE.test(path);
+const isAbsolute = (path: string): boolean => ABSOLUTE.test(path);
 
 export function directoryOf(path: string): string {
   const at = Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\'));

@@ -2,13 +2,13 @@ import { errors } from '../errors.ts';
 import { MemoryStorage, NoStorage, type Storage, ValueStorage } from '../worlds/storage.ts';
 import { ENCODING } from './dwarf/constants.ts';
 import { bitsOfFloat, floatOf } from './dwarf/float.ts';
-import { bytesOf, numberOf, OPTIMISED_OUT, Unavailable } from './dwarf/location-expressions.ts';
-import { arrayOf, type Member, pointerTo, strip, type Type, type TypeOfKind } from './dwarf/types.ts';
+import { bytesOf, numberOf, Unavailable } from './dwarf/location-expressions.ts';
+import { type Member, pointerTo, strip, type Type, type TypeOfKind } from './dwarf/types.ts';
 
 const SIGNED: readonly number[] = [ENCODING.signed, ENCODING.signedChar];
 
 /** How a compiler-made pointer's target is found: by its entry in the debug information. */
-export type FindPointee = (entry: number) => TypedValue | undefined;
+type FindPointee = (entry: number) => TypedValue | undefined;
 
 interface Options {
   /** Bytes into the storage. */
@@ -186,11 +186,6 @@ export class TypedValue {
     return madeValue(pointerTo(this.type, 8), address, this.storage);
   }
 
-  /** Some elements of the memory that begins here, as an array. */
-  asArray(count: number): TypedValue {
-    return this.part(arrayOf(this.type, count), { offset: this.offset, expression: this.expression });
-  }
-
   /** @throws RequestError, Unavailable. */
   assign(number: bigint): void {
     if (this.isFloat) {
@@ -234,5 +229,3 @@ export function madeValue(type: Type, number: bigint, like: Pick<Storage, 'memor
 
 /** What stands in the place of a value that is not there. */
 export const missing = (why: string): string => `<${why}>`;
-export const isOptimisedOut = (value: TypedValue): boolean =>
-  value.storage instanceof NoStorage && value.storage.why === OPTIMISED_OUT;

@@ -363,7 +363,7 @@ function staticContext(
  * The activations of a frame that a person sees, the innermost first: at an inlined function's first instruction the
  * call is still to come, as in gdb.
  */
-export function visibleActivations(program: Program, frame: Frame): readonly Activation[] {
+function visibleActivations(program: Program, frame: Frame): readonly Activation[] {
   const all = program.activationsAt(frame.lookupPc);
   if (frame.depth > 0) return all;
   const at = frame.pc - program.offset;

@@ -27,7 +27,7 @@ const NOTHING: IommuBody = {
 };
 
 /** The IOMMU as a tree shows it. */
-export function iommuBody({ machine }: Target): IommuBody {
+function iommuBody({ machine }: Target): IommuBody {
   const { iommu } = machine;
   if (!iommu) return NOTHING;
   return {

@@ -1,4 +1,3 @@
-import { GPR } from '../../sim-core/state/layout.ts';
 import type { Target } from '../running/target.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
 import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbols/call-frames.ts';
@@ -343,6 +342,3 @@ function followsCall(view: WorldView, pc: bigint): boolean {
   if (before[2] === 0xe8 || before[4] === 0xe8) return true;
   return [0, 1, 2, 3, 4, 5].some((at) => before[at] === 0xff && (((before[at + 1] ?? 0) >> 3) & 7) === 2);
 }
-
-/** The general registers that a debugger lists first, in encoding order. */
-export const GENERAL_NAMES: readonly string[] = Object.keys(GPR);

@@ -4,7 +4,7 @@ const URI = /^[a-z][a-z0-9+.-]+:\/\//i;
 
 export const isUri = (path: string): boolean => URI.test(path);
 
-export const isAbsolute = (path: string): boolean =>
+const isAbsolute = (path: string): boolean =>
   isUri(path) || path.startsWith('/') || path.startsWith('\\\\') || /^[a-z]:[\\/]/i.test(path);
 
 /** `path` itself when it is absolute, else below `folder`. */

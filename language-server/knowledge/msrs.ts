@@ -56,10 +56,8 @@ const BY_NUMBER = new Map<number, string>([
 ]);
 const BY_NAME = new Map(Array.from(BY_NUMBER, ([number, name]) => [name, number]));
 
-export const msrName = (number: number): string | undefined => BY_NUMBER.get(number);
-
 /** A register by its name as headers write it: IA32_EFER, MSR_IA32_EFER, MSR_EFER. */
-export function msrNumber(word: string): number | undefined {
+function msrNumber(word: string): number | undefined {
   const bare = word.toUpperCase().replace(/^\$/, '').replace(/^MSR_/, '');
   return BY_NAME.get(bare) ?? BY_NAME.get(`IA32_${bare}`) ?? BY_NAME.get(`MSR_${bare}`);
 }

@@ -145,7 +145,7 @@ function combine(first: VectoredEvent, second: ExceptionFault): VectoredEvent | 
 }
 
 /** An event in words: '#PF, error code 0x2, at linear address 0x1000'. */
-export function describeEvent(event: VectoredEvent): string {
+function describeEvent(event: VectoredEvent): string {
   const isException = event.type === 3 || event.type === 5 || event.type === 6;
   const name = isException ? MNEMONICS[event.vector] || `exception ${event.vector}` : `interrupt ${event.vector}`;
   const code = event.errorCode === undefined ? '' : `, error code 0x${event.errorCode.toString(16)}`;

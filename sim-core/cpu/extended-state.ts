@@ -39,7 +39,7 @@ const vectorCount = (state: State): number => (in64BitMode(state) ? 16 : 8);
 const indices = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
 
-export const COMPONENTS: readonly Component[] = [
+const COMPONENTS: readonly Component[] = [
   {
     number: 2,
     bit: BIT.avx,

@@ -2,7 +2,7 @@
 
 import { exception, type Fault, generalProtection, VECTOR } from '../mmu/fault.ts';
 import { checkSegmentAccess } from '../mmu/segmentation.ts';
-import { RIGHTS, SYSTEM_TYPE } from '../state/control-bits.ts';
+import { RIGHTS } from '../state/control-bits.ts';
 import { OFFSET, SEGMENT, type SegmentIndex } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { Cpu } from './cpu.ts';
@@ -232,10 +232,3 @@ export function dropInnerSegments(state: State): void {
     setSegment(state, index, 0, state.get64('segmentBase', index), 0, RIGHTS.unusable);
   }
 }
-
-/** Whether a system descriptor is an available or busy TSS of 16 or 32 (64) bits. */
-export const isTss = (type: number): boolean =>
-  type === SYSTEM_TYPE.tss16 ||
-  type === SYSTEM_TYPE.tss32 ||
-  type === SYSTEM_TYPE.busyTss16 ||
-  type === SYSTEM_TYPE.busyTss32;

@@ -45,7 +45,7 @@ export function takeSignals(cpu: Cpu): 'started' | 'reset' | undefined {
 }
 
 /** The state after an INIT signal: that of an application processor, which waits for a start-up IPI. */
-export function initialize(cpu: Cpu): void {
+function initialize(cpu: Cpu): void {
   const { state, mmu, model } = cpu;
   for (const field of CLEARED) for (let i = 0; i < countOf(field); i++) state.set64(field, 0n, i);
   for (const field of CLEARED32) state.set32(field, 0);

@@ -317,7 +317,7 @@ function setCompareFlags(state: State, size: ElementSize): void {
 }
 
 /** CF, PF, AF, ZF, SF, OF of a - b, for operands of `bits` bits. */
-export function subtractionFlags(a: bigint, b: bigint, bits: bigint): number {
+function subtractionFlags(a: bigint, b: bigint, bits: bigint): number {
   const result = BigInt.asUintN(Number(bits), a - b);
   let ones = 0;
   for (let rest = Number(result & 0xffn); rest !== 0; rest >>>= 1) ones += rest & 1;

@@ -102,7 +102,7 @@ export function newCpu(modelName = 'westmere', ramSize = 4 * 2 ** 20): TestCpu {
   return cpu;
 }
 
-export const DATA_SEGMENTS: readonly SegmentIndex[] = [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs];
+const DATA_SEGMENTS: readonly SegmentIndex[] = [SEGMENT.es, SEGMENT.ss, SEGMENT.ds, SEGMENT.fs, SEGMENT.gs];
 
 /** Addresses that the set-ups below use. */
 export const AT = { gdt: 0x1000, idt: 0x2000, tss: 0x3000, tables: 0x4000, code: 0x1_0000, stack: 0x2_0000 } as const;

@@ -13,7 +13,7 @@ import { type I32, type I64, i32, type Word } from './value.ts';
  * What the locals `a`, `b`, `result` mean; numbered in order from 0. `memory`: nothing, the cells in memory are
  * current.
  */
-export const PRODUCER = {
+const PRODUCER = {
   memory: 0,
   add: 1,
   sub: 2,

@@ -74,8 +74,7 @@ export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
 };
 
 /** RIP of the record's instruction. */
-export const recordRip = (record: I32): I64 =>
-  load64(ZERO, OFFSET.codeBase).add(load16(record, RECORD.offset).extendU());
+const recordRip = (record: I32): I64 => load64(ZERO, OFFSET.codeBase).add(load16(record, RECORD.offset).extendU());
 
 /** Where a truncated RIP ends up: outside 64-bit mode IP is 32 bits wide. */
 export function storeRip(code: Code, rip: I64): void {

@@ -134,12 +134,6 @@ export class Caches implements Snapshotted<CachesState> {
     forget(this.interrupts, (_, key) => order === undefined || key >> order === index >> order);
   }
 
-  clear(): void {
-    this.forgetContexts();
-    this.forgetMappings();
-    this.forgetInterruptEntries();
-  }
-
   snapshot(): CachesState {
     return {
       contexts: [...this.contexts],

@@ -17,8 +17,8 @@ export interface EntryFormat {
 }
 
 const TRANSLATION_TYPES = { 0: 'second stage', 1: 'with device TLB', 2: 'pass-through' };
-export const ADDRESS_WIDTHS: Readonly<Record<number, string>> = { 1: '39-bit (3 levels)', 2: '48-bit (4 levels)' };
-export const PASID_TRANSLATION: Readonly<Record<number, string>> = {
+const ADDRESS_WIDTHS: Readonly<Record<number, string>> = { 1: '39-bit (3 levels)', 2: '48-bit (4 levels)' };
+const PASID_TRANSLATION: Readonly<Record<number, string>> = {
   1: 'first stage',
   2: 'second stage',
   3: 'nested',

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { describeBits } from '../vmx/bits.ts';
 import { FAULT_ROWS } from './fault-reasons.ts';
 import { GLOBAL, REGISTERS } from './registers.ts';
 import { DEVICE, READ_WRITE, TABLE, TestIommu } from './test-iommu.ts';
@@ -355,6 +356,7 @@ describe('queued invalidation', () => {
     beyond.queue();
     beyond.write('IQT', 0x2000n);
     assert.equal(beyond.read('IQERCD'), 1n);
+    assert.equal(describeBits(REGISTERS.IQERCD.fields, 1n), 'the tail is beyond the queue');
     const nowhere = new TestIommu().legacy();
     nowhere.write('IQA', 0x7000_0000n);
     nowhere.write('GCMD', BigInt(GLOBAL.queuedInvalidation));
@@ -563,10 +565,12 @@ describe('the IOMMU as a whole', () => {
   });
 
   it('is restored from a snapshot: registers, and what it remembers', () => {
-    const test = new TestIommu().legacy();
+    const test = new TestIommu();
+    const initial = structuredClone(test.iommu.snapshot());
+    test.legacy();
     test.translate(PAGE);
     const saved = structuredClone(test.iommu.snapshot());
-    test.iommu.reset();
+    test.iommu.restore(initial);
     assert.equal(test.translate(PAGE), PAGE);
     test.put(TABLE.pt, 0, 0n);
     test.iommu.restore(saved);

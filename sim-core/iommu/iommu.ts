@@ -108,14 +108,6 @@ export class Iommu implements MmioDevice, DmaRemapper, Snapshotted<IommuState> {
     this.remapper = new InterruptRemapper(this.caches, this.memory, deliver);
   }
 
-  reset(): void {
-    this.registers.reset();
-    this.caches.clear();
-    this.rootTable = 0n;
-    this.interruptTable = 0n;
-    this.nextRecord = 0;
-  }
-
   get translates(): boolean {
     return this.registers.has('GSTS', GLOBAL.translation);
   }

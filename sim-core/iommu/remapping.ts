@@ -26,13 +26,13 @@ export interface InterruptFault {
 export const isRemappable = (address: bigint): boolean => (address & REMAPPABLE) !== 0n;
 
 /** The index of a request of the remappable format: handle, and subhandle where it is valid. */
-export function indexOf(address: bigint, data: number): number {
+function indexOf(address: bigint, data: number): number {
   const handle = Number((address >> 5n) & 0x7fffn) | (Number((address >> 2n) & 1n) << 15);
   return (address & SUBHANDLE_VALID) === 0n ? handle : (handle + (data & 0xffff)) & 0xffff;
 }
 
 /** Whether an entry is for a requester: SVT and SQ choose which bits of SID count. */
-export function isFor(format: EntryFormat, entry: readonly bigint[], requester: number): boolean | undefined {
+function isFor(format: EntryFormat, entry: readonly bigint[], requester: number): boolean | undefined {
   const sid = fieldOf(format, 'SID', entry);
   switch (fieldOf(format, 'SVT', entry)) {
     case 0:

@@ -49,7 +49,7 @@ export const sources = (s: Stage): readonly [first: number, second: number] => (
 export const halvesOf = (s: Stage): number => (s.form.operands[0]?.kind === 'ymm' ? 2 : 1);
 
 /** A whole operand; without VEX, one in memory must be aligned. */
-export const wide = (s: Stage, i: number, intent: Intent = 'read'): VectorPlace => s.vector(i, intent, !s.form.vex);
+const wide = (s: Stage, i: number, intent: Intent = 'read'): VectorPlace => s.vector(i, intent, !s.form.vex);
 
 /** The 16-byte halves of operand `i`. */
 export function readHalves(s: Stage, i: number, count = halvesOf(s)): readonly V128[] {

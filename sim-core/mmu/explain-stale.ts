@@ -34,7 +34,7 @@ export function describeWrite(write: TableWrite | undefined, nameOf = NO_NAMES):
 }
 
 /** The first access that a stale entry has served, in a sentence. */
-export function describeUse({ access, accessed, at }: StaleUse, nameOf = NO_NAMES): string {
+function describeUse({ access, accessed, at }: StaleUse, nameOf = NO_NAMES): string {
   const kind = access === 'execute' ? 'fetch' : access;
   return `First used since by the ${kind} of ${hex(accessed)} by the instruction at ${place(at, nameOf)}`;
 }

@@ -486,11 +486,6 @@ export class Mmu {
     return this.fault;
   }
 
-  /** Whether misaligned data accesses of the current code raise #AC. */
-  get checksAlignment(): boolean {
-    return this.world.alignmentChecks;
-  }
-
   /**
    * Must be called after any change of what translations depend on: CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, PKRU, VPID,
    * EPTP, and of DR7.
@@ -562,5 +557,5 @@ export class Mmu {
  * Reserved bits of a PAE PDPTE: 2:1, 8:5 and those from the physical-address width on (SDM Vol. 3A, "PDPTE
  * Registers").
  */
-export const pdpteReserved = (physicalAddressBits: number): bigint =>
+const pdpteReserved = (physicalAddressBits: number): bigint =>
   0x1e6n | (0xffff_ffff_ffff_ffffn & ~((1n << BigInt(physicalAddressBits)) - 1n));

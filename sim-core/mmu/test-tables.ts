@@ -5,7 +5,7 @@ import { Mmu } from './mmu.ts';
 import { PhysicalMemory } from './physical-memory.ts';
 import { Tlb } from './tlb.ts';
 
-export const RAM_SIZE = 16 * 2 ** 20;
+const RAM_SIZE = 16 * 2 ** 20;
 
 export interface World {
   readonly state: State;

@@ -52,7 +52,7 @@ export interface Invalidation {
 
 /** Page orders (log2 of the page size) by their code in an entry. */
 const ORDERS = [12, 21, 22, 30] as const;
-export const orderCode = (order: number): number => ORDERS.indexOf(order as 12 | 21 | 22 | 30);
+const orderCode = (order: number): number => ORDERS.indexOf(order as 12 | 21 | 22 | 30);
 
 /** Rights and marks in the low bits of an entry's target word. */
 export const RIGHT = {

@@ -51,9 +51,10 @@ describe('ACPI registers', () => {
 
   it('go on from a snapshot', () => {
     const { registers, time, seen } = makeRegisters();
+    const initial = structuredClone(registers.snapshot());
     registers.write(0x602, 2, 1);
     const saved = structuredClone(registers.snapshot());
-    registers.reset();
+    registers.restore(initial);
     assert.equal(registers.nextDeadline(), Number.POSITIVE_INFINITY);
     registers.restore(saved);
     time.now = registers.nextDeadline();

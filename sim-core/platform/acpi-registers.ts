@@ -12,7 +12,7 @@ export const ACPI_PORT = {
 export const ACPI_PORTS = { start: 0x600, size: 0x10 } as const;
 /** The system control interrupt's ISA number. */
 export const SCI_IRQ = 9;
-export const PM_TIMER_FREQUENCY = 3_579_545;
+const PM_TIMER_FREQUENCY = 3_579_545;
 /** The sleep type in SLP_TYP that means soft-off; the DSDT's _S5 names it. */
 export const SLEEP_TYPE_OFF = 0;
 
@@ -50,13 +50,6 @@ export class AcpiRegisters implements PortDevice, TimedDevice, Snapshotted<AcpiR
 
   constructor(connections: AcpiConnections) {
     this.connections = connections;
-  }
-
-  reset(): void {
-    this.status = 0;
-    this.enable = 0;
-    this.control = 0;
-    this.update();
   }
 
   /** Ticks of the PM timer at a cycle, not yet wrapped. */

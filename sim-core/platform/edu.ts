@@ -22,7 +22,7 @@ const BUFFER = { start: 0x4_0000n, size: 4096 } as const;
 const DEFAULT_DMA_MASK = (1n << 28n) - 1n;
 
 /** Cycles (nanoseconds) that its work takes: software must wait for it, as on the original. */
-export const EDU_CYCLES = { factorial: 1000, dma: 10_000 } as const;
+const EDU_CYCLES = { factorial: 1000, dma: 10_000 } as const;
 
 export interface EduState {
   liveness: number;

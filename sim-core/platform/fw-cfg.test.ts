@@ -63,10 +63,11 @@ describe('fw_cfg', () => {
 
   it('goes on from a snapshot', () => {
     const { device, read, select } = makeDevice();
+    const initial = structuredClone(device.snapshot());
     select(0x20);
     read(2);
     const saved = structuredClone(device.snapshot());
-    device.reset();
+    device.restore(initial);
     device.restore(saved);
     assert.deepEqual(read(2), [3, 4]);
   });

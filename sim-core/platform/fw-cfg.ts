@@ -75,11 +75,6 @@ export class FwCfg implements PortDevice, Snapshotted<FwCfgState> {
     ]);
   }
 
-  reset(): void {
-    this.select(0);
-    this.dmaHigh = 0;
-  }
-
   private select(key: number): void {
     this.key = key;
     this.offset = 0;

@@ -110,13 +110,14 @@ describe('HPET', () => {
 
   it('goes on from a snapshot', () => {
     const { hpet, write, pass } = makeHpet();
+    const initial = structuredClone(hpet.snapshot());
     write(0x108, 100);
     write(0x10c, 0);
     write(0x100, 0x4 | (20 << 9));
     write(0x10, 1);
     pass(40);
     const saved = structuredClone(hpet.snapshot());
-    hpet.reset();
+    hpet.restore(initial);
     assert.deepEqual(pass(0), []);
     hpet.restore(saved);
     assert.deepEqual(pass(100), [100]);

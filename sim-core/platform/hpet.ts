@@ -4,7 +4,7 @@ import type { Clock } from '../cpu/cpu.ts';
 import type { MmioDevice } from '../mmu/physical-memory.ts';
 import type { Snapshotted, TimedDevice } from './device.ts';
 
-export const HPET_FREQUENCY = 100_000_000;
+const HPET_FREQUENCY = 100_000_000;
 const FEMTOSECONDS = 10 ** 15;
 const TIMER_COUNT = 3;
 
@@ -70,14 +70,6 @@ export class Hpet implements MmioDevice, TimedDevice, Snapshotted<HpetState> {
 
   constructor(connections: HpetConnections) {
     this.connections = connections;
-  }
-
-  reset(): void {
-    this.configuration = 0;
-    this.status = 0;
-    this.counter = 0n;
-    this.timers = Array.from({ length: TIMER_COUNT }, powerOn);
-    this.deadline = undefined;
   }
 
   /** Whether timers 0 and 1 have taken the place of the 8254 and the RTC on IRQ0 and IRQ8. */

@@ -81,9 +81,10 @@ describe('8042', () => {
 
   it('goes on from a snapshot', () => {
     const { controller, data, answers } = makeController();
+    const initial = structuredClone(controller.snapshot());
     data(0xf2);
     const saved = structuredClone(controller.snapshot());
-    controller.reset();
+    controller.restore(initial);
     assert.deepEqual(answers(), []);
     controller.restore(saved);
     assert.deepEqual(answers(), [0xfa, 0xab, 0x83]);

@@ -54,15 +54,6 @@ export class KeyboardController implements PortDevice, Snapshotted<KeyboardContr
     this.onReset = onReset;
   }
 
-  reset(): void {
-    this.commandByte = COMMAND_BYTE.system | COMMAND_BYTE.translate;
-    this.output = [];
-    this.waiting = 0;
-    this.keyboardWaiting = 0;
-    this.lastWasCommand = false;
-    this.update();
-  }
-
   private update(): void {
     this.irq(this.output.length > 0 && (this.commandByte & COMMAND_BYTE.interrupt) !== 0);
   }

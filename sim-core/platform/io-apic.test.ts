@@ -102,10 +102,11 @@ describe('I/O APIC', () => {
 
   it('goes on from a snapshot', () => {
     const { ioApic, sent, program } = makeIoApic();
+    const initial = structuredClone(ioApic.snapshot());
     program(9, LEVEL | 0x39);
     ioApic.setPin(9, true);
     const saved = structuredClone(ioApic.snapshot());
-    ioApic.reset();
+    ioApic.restore(initial);
     ioApic.endOfInterrupt(0x39);
     assert.equal(sent.length, 1);
     ioApic.restore(saved);

@@ -3,7 +3,7 @@
 import type { MmioDevice } from '../mmu/physical-memory.ts';
 import type { Snapshotted } from './device.ts';
 
-export const IO_APIC_PINS = 24;
+const IO_APIC_PINS = 24;
 
 /** Memory-mapped registers: select an internal register, its data; end an interrupt by its vector. */
 const WINDOW = { select: 0x00, data: 0x10, endOfInterrupt: 0x40 } as const;
@@ -38,19 +38,12 @@ export class IoApic implements MmioDevice, Snapshotted<IoApicState> {
   private readonly send: (address: bigint, data: number) => boolean;
   private id = 0;
   private select = 0;
-  private entries: Entry[] = [];
+  private entries: Entry[] = Array.from({ length: IO_APIC_PINS }, () => ({ low: ENTRY.masked, high: 0 }));
   private pins: boolean[] = new Array<boolean>(IO_APIC_PINS).fill(false);
 
   /** @param send sends an interrupt message, as an MSI is sent; tells whether a processor accepted it */
   constructor(send: (address: bigint, data: number) => boolean) {
     this.send = send;
-    this.reset();
-  }
-
-  reset(): void {
-    this.id = 0;
-    this.select = 0;
-    this.entries = Array.from({ length: IO_APIC_PINS }, () => ({ low: ENTRY.masked, high: 0 }));
   }
 
   /** Whether nothing that happens at the pin can interrupt. */

@@ -651,9 +651,4 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     this.state.taskPriority = (priority & 15) << 4;
     this.connections.changed();
   }
-
-  /** For debuggers and tests. */
-  isInService(vector: number): boolean {
-    return hasVector(this.state.inService, vector);
-  }
 }

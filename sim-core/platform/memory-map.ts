@@ -23,7 +23,7 @@ export const PHYSICAL = {
 } as const;
 
 /** Types of address ranges, the same numbers in ACPI ("INT 15H, E820H"), multiboot, PVH and Linux's zero page. */
-export const RANGE_TYPE = { available: 1, reserved: 2 } as const;
+const RANGE_TYPE = { available: 1, reserved: 2 } as const;
 
 export interface AddressRange {
   readonly start: number;

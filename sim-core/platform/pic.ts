@@ -56,21 +56,15 @@ const SPURIOUS_INPUT = 7;
 /** One 8259A. */
 class Chip {
   state: PicState;
-  private readonly initialBase: number;
   /** The master's inputs that slaves are on (ICW3); 0 for the slave. */
   private readonly cascade: number;
   /** Called when something that decides about INT may have changed; tells whether a request was acknowledged. */
   private readonly changed: (acknowledged: boolean) => void;
 
   constructor(initialBase: number, cascade: number, changed: (acknowledged: boolean) => void) {
-    this.initialBase = initialBase;
     this.cascade = cascade;
     this.changed = changed;
     this.state = powerOn(initialBase);
-  }
-
-  reset(): void {
-    this.state = { ...powerOn(this.initialBase), inputs: this.state.inputs };
   }
 
   setInput(input: number, asserted: boolean): void {
@@ -226,12 +220,6 @@ export class Pic implements PortDevice, Snapshotted<PicPairState> {
     [PORT.slave, 2],
     [PORT.elcr, 2],
   ] as const;
-
-  reset(): void {
-    this.master.reset();
-    this.slave.reset();
-    this.update();
-  }
 
   /** Drives IRQ 0…15 (2 is the cascade). */
   setLine(irq: number, asserted: boolean): void {

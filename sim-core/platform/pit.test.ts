@@ -11,7 +11,6 @@ function makePit(cyclesPerSecond = PIT_FREQUENCY) {
     if (asserted && !level) edges.push(time.now);
     level = asserted;
   });
-  pit.reset();
   const write = (port: number, ...values: number[]): void => {
     for (const value of values) pit.write(port, 1, value);
   };

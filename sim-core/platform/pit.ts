@@ -245,14 +245,6 @@ export class Pit implements PortDevice, TimedDevice, Snapshotted<PitState> {
     this.irq = irq;
   }
 
-  reset(): void {
-    this.counters.forEach((counter, i) => {
-      counter.state = powerOn(i !== 2);
-    });
-    this.serviced = this.now();
-    this.irq(false);
-  }
-
   /** Timer-clock ticks that have passed at a cycle. */
   private ticks(cycle: number): number {
     return Math.floor((cycle * PIT_FREQUENCY) / this.cyclesPerSecond);

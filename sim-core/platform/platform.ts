@@ -195,27 +195,6 @@ export class Platform implements TimedDevice {
     this.apics.reset();
   }
 
-  /** Power-on. Input that waits for the guest on the serial ports stays. */
-  reset(): void {
-    this.pic.reset();
-    this.pit.reset();
-    this.apics.reset();
-    this.com1.reset();
-    this.com2.reset();
-    this.systemControl.reset();
-    this.shutdown.restore(0);
-    this.resetPorts.restore(0);
-    this.ioApic.reset();
-    this.hpet.reset();
-    this.rtc.reset();
-    this.acpi.reset();
-    this.keyboard.reset();
-    this.firmware.fwCfg.reset();
-    this.iommu?.reset();
-    this.setUpPci();
-    this.apics.update();
-  }
-
   /** Plugs the PCI functions, and leaves them as firmware does: with addresses, and level-triggered inputs. */
   private plugDevices(physical: PhysicalMemory): void {
     const { pci } = this;

@@ -78,14 +78,6 @@ export class Rtc implements PortDevice, TimedDevice, Snapshotted<RtcState> {
     this.base = connections.startTime;
   }
 
-  /** Reset leaves the time and the RAM, and clears the interrupt enables and flags. */
-  reset(): void {
-    this.cells[CELL.b] = this.cell(CELL.b) & ~(B.periodic | B.alarm | B.update);
-    this.cells[CELL.c] = 0;
-    this.deadline = undefined;
-    this.connections.irq(false);
-  }
-
   private cell(index: number): number {
     return this.cells[index] ?? 0;
   }

@@ -131,10 +131,6 @@ export class SystemControlPort implements PortDevice, Snapshotted<number> {
     this.refreshCycles = Math.max(1, Math.round(cyclesPerSecond * REFRESH_SECONDS));
   }
 
-  reset(): void {
-    this.control = 0;
-  }
-
   read(): number {
     const refresh = Math.floor(this.clock.cycles() / this.refreshCycles) & 1;
     return this.control | (refresh << 4) | (this.pit.speakerOutput() ? 0x20 : 0);

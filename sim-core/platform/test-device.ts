@@ -9,7 +9,7 @@ import type { PortDevice, Snapshotted } from './device.ts';
 /** Ports: what is written can be read back; each of the others drives the interrupt line of its number. */
 const PORTS = { latch: 0xe0, lines: 0x2000 } as const;
 const LATCH_SIZE = 4;
-export const TEST_LINES = 24;
+const TEST_LINES = 24;
 
 export const TEST_MEMORY = { start: 0xff00_0000, size: 0x1_0000 } as const;
 

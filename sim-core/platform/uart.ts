@@ -73,12 +73,6 @@ export class Uart implements PortDevice, Snapshotted<UartState> {
     this.irq = irq;
   }
 
-  reset(): void {
-    const { waiting } = this.state;
-    this.state = { ...powerOn(), waiting };
-    this.update();
-  }
-
   /** Queues bytes for the guest to receive. */
   receive(bytes: Iterable<number>): void {
     for (const byte of bytes) this.state.waiting.push(byte & 0xff);

@@ -81,10 +81,6 @@ export class State {
   high(field: StateField, index = 0): number {
     return this.u32[(OFFSETS[field] >>> 2) + 2 * index + 1] as number;
   }
-  /** An 8-byte field as a Number: exact only below 2^53 (physical addresses). */
-  getNumber(field: StateField, index = 0): number {
-    return this.high(field, index) * 2 ** 32 + this.low(field, index);
-  }
   /** Fields stored as f64 (cycle counts). */
   getFloat(field: StateField, index = 0): number {
     return this.f64[(OFFSETS[field] >>> 3) + index] as number;

@@ -44,7 +44,7 @@ const MISC_MSR =
   bit(30, MISC.injectLengthZero);
 
 /** Bits of IA32_VMX_EPT_VPID_CAP that are 1: what EPT, INVEPT and INVVPID can do here. */
-export const EPT_VPID = {
+const EPT_VPID = {
   executeOnly: 0, walkLength4: 6, walkLength5: 7, uncacheable: 8, writeBack: 14, page2M: 16, page1G: 17, invept: 20,
   accessedDirty: 21, inveptSingle: 25, inveptAll: 26, invvpid: 32, invvpidAddress: 40, invvpidSingle: 41,
   invvpidAll: 42, invvpidSingleKeepGlobal: 43,

@@ -424,7 +424,6 @@ const masks = <Rows extends readonly Row[]>(rows: Rows): Readonly<Record<Titles<
 export const PIN = masks(PIN_ROWS);
 export const PRIMARY = masks(PRIMARY_ROWS);
 export const SECONDARY = masks(SECONDARY_ROWS);
-export const TERTIARY = masks(TERTIARY_ROWS);
 export const EXIT_CONTROL = masks(EXIT_ROWS);
 export const ENTRY_CONTROL = masks(ENTRY_ROWS);
 

@@ -11,7 +11,7 @@ import type { EntryCheck, EntryFacts } from './entry-check.ts';
 import { ENTRY_CHECKS_CONTROLS } from './entry-checks-controls.ts';
 import { ENTRY_CHECKS_GUEST } from './entry-checks-guest.ts';
 import { ENTRY_CHECKS_HOST } from './entry-checks-host.ts';
-import { type FieldName, fieldOf, VMCS_FIELDS } from './fields.ts';
+import { type FieldName, VMCS_FIELDS } from './fields.ts';
 import type { FailedCheck, VmEntryFailure } from './records.ts';
 import type { FieldValues } from './values.ts';
 
@@ -59,7 +59,6 @@ const READERS: readonly Uint16Array[] = VMCS_FIELDS.map((field) =>
 );
 /** Words of a set of checks, a bit each. */
 const SET_WORDS = Math.ceil(ENTRY_CHECKS.length / 32);
-const POSITION = new Map(VMCS_FIELDS.map((field, position) => [field.name, position]));
 /** Checks that read more than fields. */
 const VOLATILE = new Uint32Array(SET_WORDS);
 ENTRY_CHECKS.forEach((check, index) => {
@@ -83,10 +82,6 @@ export class EntryCheckCache {
       const check = readers[i] as number;
       pending[check >>> 5] = (pending[check >>> 5] as number) | (1 << (check & 31));
     }
-  }
-
-  nameWritten(name: FieldName): void {
-    this.fieldWritten(POSITION.get(name) ?? VMCS_FIELDS.indexOf(fieldOf(name)));
   }
 
   /** Another VMCS became current, or a fact of the machine changed. */

@@ -202,7 +202,7 @@ function startTimer({ state, vmcs, cpu }: VmxUnit): void {
 }
 
 /** The event that the VM-entry interruption information asks for. */
-export function injectedEvent(vmcs: CurrentVmcs): VectoredEvent | undefined {
+function injectedEvent(vmcs: CurrentVmcs): VectoredEvent | undefined {
   const information = vmcs.get32(F.VM_ENTRY_INTERRUPTION_INFORMATION);
   if (information >>> 31 === 0) return undefined;
   const type = ((information >>> 8) & 7) as VectoredEvent['type'];

@@ -4,7 +4,6 @@
  */
 
 import { type BitField, bits, decodeBits, describeBits, flag, type NameOf, nameOf } from './bits.ts';
-import * as L from './layouts.ts';
 
 export const EXIT_GROUPS = {
   instructions: 'Instructions',
@@ -470,6 +469,3 @@ function describeEptViolation(qualification: bigint): string {
   const way = !bit(7) ? ', no linear address' : bit(8) ? '' : ', while walking the guest’s page tables';
   return `${access}; EPT allows ${allowed}${way}`;
 }
-
-/** Layout of the interruption-information field, for panels. */
-export const INTERRUPTION_LAYOUT = L.EXIT_INTERRUPTION;

@@ -590,6 +590,3 @@ export function fieldByEncoding(encoding: number): { readonly field: VmcsField; 
   if (!field || (encoding & 1 && field.width !== 64)) return undefined;
   return { field, high: (encoding & 1) === 1 };
 }
-
-/** Highest index of any field, for IA32_VMX_VMCS_ENUM. */
-export const HIGHEST_FIELD_INDEX = Math.max(...VMCS_FIELDS.map((field) => field.index));

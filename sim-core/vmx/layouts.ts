@@ -150,7 +150,7 @@ export const PAGE_FAULT_ERROR: readonly BitField[] = [
   flag('SGX', 15),
 ];
 
-export const EVENT_TYPES = {
+const EVENT_TYPES = {
   0: 'external interrupt',
   1: 'reserved type',
   2: 'NMI',

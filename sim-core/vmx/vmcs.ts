@@ -20,7 +20,7 @@ const BASE_WORD = OFFSET.vmcs >>> 2;
 /** Index in `State.u32` of the low half of the field at `offset`. */
 export const wordOf = (offset: number): number => BASE_WORD + (offset >>> 2);
 /** Index in VMCS_FIELDS of the field at `offset`. */
-export const positionOf = (offset: number): number => (offset - VMCS_REGION.firstField) >>> 3;
+const positionOf = (offset: number): number => (offset - VMCS_REGION.firstField) >>> 3;
 
 /** Fields by their offset (FIELD_OFFSET in fields.ts). Writes tell the entry checks which field changed. */
 export class CurrentVmcs {

@@ -60,7 +60,7 @@ function realMode(machine: Machine): void {
 }
 
 /** Ways into each mode, from any state. */
-export const MODES: Readonly<Record<string, (machine: Machine) => void>> = {
+const MODES: Readonly<Record<string, (machine: Machine) => void>> = {
   'real-address': realMode,
   'virtual-8086': (machine) => {
     realMode(machine);
@@ -231,7 +231,7 @@ const nameOf = (stop: StopReason): string =>
   stop.kind === 'unimplemented' ? `not simulated: ${stop.what}` : stop.kind;
 
 /** Runs one case. @returns how it ended, and what was wrong */
-export function runCase(machine: Machine, mode: string, seed: number): { ending: string; problem?: string } {
+function runCase(machine: Machine, mode: string, seed: number): { ending: string; problem?: string } {
   try {
     const random = new Random(seed);
     prepare(machine, mode, random);

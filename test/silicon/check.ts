@@ -49,7 +49,7 @@ export function check(cases: Iterable<Case>, native: Native, simulated: Simulate
   return comparison;
 }
 
-export function* batches<T>(items: Iterable<T>, size: number): Generator<T[]> {
+function* batches<T>(items: Iterable<T>, size: number): Generator<T[]> {
   let batch: T[] = [];
   for (const item of items) {
     batch.push(item);

@@ -181,7 +181,7 @@ export const KERNELS: readonly Kernel[] = [
 const HERE = import.meta.dirname;
 
 const fileOf = ({ name, file = name }: Kernel): string => `${file}.asm`;
-export const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, fileOf(kernel)), 'utf8');
+const sourceOf = (kernel: Kernel): string => readFileSync(join(HERE, fileOf(kernel)), 'utf8');
 
 /** Names of all statements in a kernel's source: each must be reported. */
 export function statementsOf(kernel: Kernel): string[] {

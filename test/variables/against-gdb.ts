@@ -13,7 +13,7 @@ import { createMachine } from '../../sim-core/machine/machine.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
 
 type ShownParts = { readonly [name: string]: Shown };
-export type Shown = string | readonly Shown[] | ShownParts;
+type Shown = string | readonly Shown[] | ShownParts;
 
 interface ShownFrame {
   readonly name: string;

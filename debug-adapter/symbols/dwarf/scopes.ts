@@ -203,7 +203,7 @@ function activation(entry: Entry, blocks: readonly Entry[]): Activation {
 }
 
 /** With the namespaces and classes around its declaration, and before them the function that a local class is in. */
-export function functionName({ origin }: Entry): string {
+function functionName({ origin }: Entry): string {
   let outer = origin.parent;
   while (outer && outer.tag !== TAG.subprogram) outer = outer.parent;
   const name = qualified(origin);

@@ -79,9 +79,6 @@ export function pointerTo(target: Type, size: number): Type {
     },
   };
 }
-export function arrayOf(element: Type, count: number): Type {
-  return { ...arrayType(element, count, 0), name: declare(element.name, `[${count}]`) };
-}
 
 /**
  * Adds to a declarator, whose place is behind the name of a plain type: of 'int (*)[3]' inside the parentheses, of

@@ -21,13 +21,13 @@ import { DOUBLE, type FloatFormat, HALF, ROUNDING, type Rounding, SINGLE, SoftFl
 
 // ---- numbers in vectors
 
-export function readLane({ width }: FloatFormat, bytes: Bytes, lane: number): bigint {
+function readLane({ width }: FloatFormat, bytes: Bytes, lane: number): bigint {
   const view = viewOf(bytes);
   if (width === 64) return view.getBigUint64(8 * lane, true);
   return BigInt(width === 32 ? view.getUint32(4 * lane, true) : view.getUint16(2 * lane, true));
 }
 
-export function writeLane({ width }: FloatFormat, bytes: Bytes, lane: number, value: bigint): void {
+function writeLane({ width }: FloatFormat, bytes: Bytes, lane: number, value: bigint): void {
   const view = viewOf(bytes);
   if (width === 64) view.setBigUint64(8 * lane, value, true);
   else if (width === 32) view.setUint32(4 * lane, Number(value), true);
@@ -35,12 +35,12 @@ export function writeLane({ width }: FloatFormat, bytes: Bytes, lane: number, va
 }
 
 /** The suffixes PS, PD, SS, SD. */
-export const VARIANTS = {
+const VARIANTS = {
   ps: { format: SINGLE, scalar: false }, pd: { format: DOUBLE, scalar: false },
   ss: { format: SINGLE, scalar: true }, sd: { format: DOUBLE, scalar: true },
 } as const; // biome-ignore format: a table reads better in rows
-export type Suffix = keyof typeof VARIANTS;
-export interface Variant {
+type Suffix = keyof typeof VARIANTS;
+interface Variant {
   readonly format: FloatFormat;
   readonly scalar: boolean;
 }
@@ -54,14 +54,14 @@ const sourceSize = ({ format, scalar }: Variant, instruction: DecodedInstruction
 // ---- exceptions
 
 /** Accumulates flags in MXCSR; #XM, or #UD without CR4.OSXMMEXCPT, when one of them is unmasked. */
-export function settle(state: State, float: SoftFloat): Fault | undefined {
+function settle(state: State, float: SoftFloat): Fault | undefined {
   const { flags, isUnmasked } = float.outcome();
   state.set32('mxcsr', state.get32('mxcsr') | flags);
   if (!isUnmasked) return undefined;
   return (state.low('cr4') & CR4.osxmmexcpt) !== 0 ? exception(VECTOR.xm) : undefinedOpcode();
 }
 
-export const softFloat = (state: State): SoftFloat => new SoftFloat(state.get32('mxcsr'));
+const softFloat = (state: State): SoftFloat => new SoftFloat(state.get32('mxcsr'));
 
 // ---- the general shape: one result a lane
 

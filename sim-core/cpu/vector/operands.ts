@@ -37,7 +37,7 @@ export const isVex = ({ code }: DecodedInstruction): boolean => encodingOf(code)
 const AVX_STATE = 0x6;
 
 /** #UD or #NM unless AVX instructions may execute (SDM Vol. 2A, "VEX Exception Classes"). */
-export function requireAvx(state: State): Fault | undefined {
+function requireAvx(state: State): Fault | undefined {
   const enabled = (state.low('cr4') & CR4.osxsave) !== 0 && (state.low('xcr0') & AVX_STATE) === AVX_STATE;
   if (!enabled || (state.low('cr0') & CR0.pe) === 0) return undefinedOpcode();
   return (state.low('cr0') & CR0.ts) !== 0 ? exception(VECTOR.nm) : undefined;

@@ -5,9 +5,9 @@
  */
 
 /** Exception flags at their places in MXCSR; their masks lie seven bits higher. */
-export const FLAG = { invalid: 1, denormal: 2, zeroDivide: 4, overflow: 8, underflow: 16, precision: 32 } as const;
+const FLAG = { invalid: 1, denormal: 2, zeroDivide: 4, overflow: 8, underflow: 16, precision: 32 } as const;
 /** Exceptions that are found before an operation: unmasked ones keep all others from being looked for. */
-export const BEFORE_OPERATION = FLAG.invalid | FLAG.denormal | FLAG.zeroDivide;
+const BEFORE_OPERATION = FLAG.invalid | FLAG.denormal | FLAG.zeroDivide;
 
 /** Rounding control. */
 export const ROUNDING = { nearest: 0, down: 1, up: 2, zero: 3 } as const;

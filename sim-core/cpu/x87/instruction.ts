@@ -99,7 +99,7 @@ export function readNumber(cpu: Cpu, instruction: DecodedInstruction, kind: Memo
 /** Bytes of a double extended-precision number, and of a packed BCD number. */
 export const EXTENDED_SIZE = 10;
 
-export const fromBits = (bits: bigint): Float80 => ({
+const fromBits = (bits: bigint): Float80 => ({
   sign: Number(bits >> 79n) as 0 | 1,
   exponent: Number((bits >> 64n) & 0x7fffn),
   significand: BigInt.asUintN(64, bits),

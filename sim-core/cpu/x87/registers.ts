@@ -8,7 +8,7 @@ import { ALL_EXCEPTIONS, type Arithmetic, classify, FLAG, type Float80, INDEFINI
 export const STATUS = {
   summary: 0x80, c0: 0x100, c1: 0x200, c2: 0x400, c3: 0x4000, top: 0x3800, busy: 0x8000,
 } as const; // biome-ignore format: a table reads better in rows
-export const CONDITIONS = STATUS.c0 | STATUS.c1 | STATUS.c2 | STATUS.c3;
+const CONDITIONS = STATUS.c0 | STATUS.c1 | STATUS.c2 | STATUS.c3;
 const TOP_SHIFT = 11;
 
 export const DEFAULT_CONTROL = 0x37f;
@@ -26,7 +26,7 @@ export function setTop(state: State, top: number): void {
 /** Number in the register file of ST(i). */
 const physicalOf = (state: State, i: number): number => (topOf(state) + i) & 7;
 
-export function physicalRegister(state: State, physical: number): Float80 {
+function physicalRegister(state: State, physical: number): Float80 {
   const high = state.view.getUint16(at(physical) + 8, true);
   return {
     sign: (high >>> 15) as 0 | 1,

@@ -63,11 +63,6 @@ export class MemoryHistory implements WriteWatch {
     return this.held * PAGE;
   }
 
-  /** Number of marks. */
-  get length(): number {
-    return this.marks.length;
-  }
-
   // ---- WriteWatch
 
   holdsTable(page: number): boolean {
@@ -116,11 +111,6 @@ export class MemoryHistory implements WriteWatch {
       if (into.has(page)) this.held--;
       else into.set(page, bytes);
     }
-  }
-
-  /** Pages that a mark holds: what merging it into the one before may free. */
-  pagesOf(mark: number): number {
-    return this.marks[mark]?.size ?? 0;
   }
 
   /** Saves what has changed in the compared ranges since the last mark for it. */

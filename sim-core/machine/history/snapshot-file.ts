@@ -9,7 +9,7 @@ import { isRecordedBoot, type RecordedBoot } from './recording.ts';
 import { layoutHash, PAGE, type Snapshot, SnapshotError } from './snapshot.ts';
 
 const MAGIC = 'vmxsnap\n';
-export const SNAPSHOT_VERSION = 1;
+const SNAPSHOT_VERSION = 1;
 /** Where the preamble's parts are; all of them but the checksum have 4 bytes or, the sizes of the contents, 8. */
 const PREAMBLE = { version: 8, headerSize: 12, contentsSize: 16, checksum: 24, size: 40 } as const;
 

@@ -20,7 +20,6 @@ export function integer(value: number): Aml {
   return value < 2 ** 32 ? [OP.dword, ...bytesOf(value, 4)] : [OP.qword, ...bytesOf(value, 8)];
 }
 
-export const text = (value: string): Aml => [OP.string, ...ascii(value), 0];
 const ascii = (value: string): number[] => [...value].map((character) => character.charCodeAt(0));
 
 /** 'PNP0A08' as the compressed number that _HID holds: 5 bits per letter, 4 per digit, bytes swapped. */
@@ -68,10 +67,7 @@ export const packageOf = (...elements: readonly Aml[]): Aml => [
   ...withLength([elements.length, ...elements.flat()]),
 ];
 
-export const buffer = (bytes: readonly number[]): Aml => [
-  OP.buffer,
-  ...withLength([...integer(bytes.length), ...bytes]),
-];
+const buffer = (bytes: readonly number[]): Aml => [OP.buffer, ...withLength([...integer(bytes.length), ...bytes])];
 
 // Resource descriptors (ACPI specification, "Resource Data Types for ACPI")
 

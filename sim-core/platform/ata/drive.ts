@@ -14,7 +14,7 @@ export const ERROR = { uncorrectable: 0x40, notFound: 0x10, abort: 0x04 } as con
 /** Of the device register: LBA addressing, and which drive of the channel is meant. */
 export const DEVICE = { lba: 0x40, second: 0x10, lowBits: 0x0f } as const;
 /** The error register after a reset or EXECUTE DEVICE DIAGNOSTIC: the drive is good. */
-export const DIAGNOSTIC_PASSED = 1;
+const DIAGNOSTIC_PASSED = 1;
 
 export type Direction = 'in' | 'out';
 

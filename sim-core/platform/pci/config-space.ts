@@ -16,7 +16,7 @@ const COMMAND_WRITABLE = COMMAND.io | COMMAND.memory | COMMAND.busMaster | 0x140
 const STATUS_CLEARABLE = 0xf900;
 const FIRST_CAPABILITY = 0x40;
 
-export const CONFIG_SIZE = 256;
+const CONFIG_SIZE = 256;
 
 export interface Identity {
   readonly vendor: number;
