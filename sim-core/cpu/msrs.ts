@@ -154,8 +154,8 @@ export const DEBUGCTL_WRITABLE = 0x3n | FREEZE_ON_PMI;
 const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
 
 /**
- * What IA32_ARCH_CAPABILITIES can say of a processor that speculates on nothing (SDM Vol. 4, table of architectural MSRs;
- * Intel's guidance on CPUID enumeration): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
+ * What IA32_ARCH_CAPABILITIES can say of a processor that speculates on nothing (SDM Vol. 4, table of architectural
+ * MSRs; Intel's guidance on CPUID enumeration): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
  * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO.
  */
 const ARCH_CAPABILITIES = [0n, 3n, 4n, 5n, 6n, 8n, 13n, 14n, 15n, 20n, 24n, 26n, 27n, 62n].reduce(

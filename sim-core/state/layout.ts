@@ -305,10 +305,10 @@ export const parkingOf = (ramSize: number, processor: number): number =>
   REGION.ram.start + ramSize + processor * PARKING.size;
 
 /**
- * Entry of the engine's data TLB: entry number = linear page number + context id × contextStride, modulo `entries`. A tag is the linear page address
- * with the low 12 bits replaced by the context id; all ones never matches. Host address = linear address (low 32 bits)
- * + addend, modulo 2^32. An access of size n probes with the page of its *last* byte against the entry of its first, so
- * that page-crossing accesses miss.
+ * Entry of the engine's data TLB: entry number = linear page number + context id × contextStride, modulo `entries`. A
+ * tag is the linear page address with the low 12 bits replaced by the context id; all ones never matches. Host
+ * address = linear address (low 32 bits) + addend, modulo 2^32. An access of size n probes with the page of its
+ * *last* byte against the entry of its first, so that page-crossing accesses miss.
  */
 export const FAST_TLB = {
   entries: 16_384, entryShift: 5, contextStride: 1021, readTag: 0, writeTag: 8, addend: 16,
