@@ -29,6 +29,8 @@ const SPECIAL: Readonly<Record<string, (machine: Machine) => bigint | undefined>
   eptp: (machine) => (machine.world === 'guest' ? machine.state.get64('eptp') : 0n),
   vmcs: (machine) => machine.vmx.currentVmcs ?? 0n,
 };
+/** Why a VM-exit information field cannot be changed. */
+export const OF_THE_PROCESSOR = 'the processor writes it, and software reads it';
 export const SPECIAL_NAMES: readonly string[] = Object.keys(SPECIAL);
 
 const number = (value: number | undefined): bigint | undefined => (value === undefined ? undefined : BigInt(value));
@@ -62,11 +64,12 @@ export class TargetEnvironment implements Environment, ProgramNames {
   /** Names of the machine come before variables outside of functions, and behind those inside. */
   variable(name: string): TypedValue | undefined {
     if (this.extra[name] !== undefined) return undefined;
-    const local = this.scope.local(name);
+    const { scope } = this;
+    const local = scope.local(name) ?? scope.ownMember(name);
     if (local) return local;
     const lower = name.toLowerCase();
     const isOfMachine = registerByName(name) || Object.hasOwn(SPECIAL, lower) || SCOPES.includes(lower);
-    return isOfMachine ? undefined : this.scope.global(name);
+    return isOfMachine ? undefined : (scope.global(name) ?? scope.enumerator(name));
   }
 
   type(name: string): Type | undefined {
@@ -95,7 +98,8 @@ export class TargetEnvironment implements Environment, ProgramNames {
     const scoped = dot > 0 ? this.lookupIn(plain.slice(0, dot).toLowerCase(), plain.slice(dot + 1)) : undefined;
     if (scoped !== undefined) return scoped;
     if (registerByName(plain)) return this.register(plain);
-    return SPECIAL[plain.toLowerCase()]?.(this.target.machine) ?? this.symbol(plain);
+    const special = SPECIAL[plain.toLowerCase()]?.(this.target.machine);
+    return special ?? this.symbol(plain) ?? this.scope.functionNamed(plain);
   }
 
   private register(name: string): bigint | undefined {
@@ -153,6 +157,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
   private assignField(name: string, value: bigint): string | undefined {
     const field = fieldByName(name);
     if (!field) throw errors.unknownField(name);
+    if (field.area === 'readOnly') return OF_THE_PROCESSOR;
     const cut = BigInt.asUintN(8 * field.bytes, value);
     const { vmx, selected } = this.target.machine;
     if (vmx.currentVmcs === undefined) return 'there is no current VMCS';

@@ -1,7 +1,7 @@
 import { errors } from '../errors.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
-import type { TypedValue } from '../symbols/typed-value.ts';
+import { referred, type TypedValue } from '../symbols/typed-value.ts';
 import { type Place, type Space, wrap64 } from '../worlds/memory-reference.ts';
 import type { AssignableNode, Assignment, MemoryNode, Node, TemplatePart } from './parser.ts';
 import { evaluateProgramNode, hasMember, memberChain, pointerSum } from './program-values.ts';
@@ -71,19 +71,22 @@ const UNARY: Readonly<Record<string, (a: bigint) => bigint>> = {
   '~': (a) => ~a,
 };
 
-/** A value of the program as one of an expression. */
-export const ofProgram = (typed: TypedValue, at: number): Value => ({
-  typed,
-  get number() {
-    try {
-      return typed.number();
-    } catch (error) {
-      if (error instanceof Unavailable)
-        throw errors.badExpression(`'${typed.expression ?? 'It'}': ${error.message}`, at);
-      throw error;
-    }
-  },
-});
+/** A value of the program as one of an expression. A reference of C++ stands for what it refers to. */
+export function ofProgram(value: TypedValue, at: number): Value {
+  const typed = referred(value);
+  return {
+    typed,
+    get number() {
+      try {
+        return typed.number();
+      } catch (error) {
+        if (error instanceof Unavailable)
+          throw errors.badExpression(`'${typed.expression ?? 'It'}': ${error.message}`, at);
+        throw error;
+      }
+    },
+  };
+}
 
 /** A floating-point number. */
 export const ofFloat = (float: number, at: number): Value => ({
@@ -152,7 +155,9 @@ function forAddresses(environment: Environment): Environment {
   if (!program) return environment;
   const variable = (name: string): TypedValue | undefined => {
     const found = program.variable(name);
-    return found?.isGlobal && strip(found.type).kind !== 'record' ? undefined : found;
+    const isAddress = found?.isGlobal && strip(found.type).kind !== 'record';
+    // Of what each thread has a copy there is no symbol.
+    return isAddress && environment.lookup(name) !== undefined ? undefined : found;
   };
   return {
     wordBytes: environment.wordBytes,
@@ -265,7 +270,7 @@ export function variableOf(target: AssignableNode, environment: Environment): Ty
   const variable = target.name.startsWith('$') ? undefined : environment.program?.variable(first);
   if (!variable || (!hasMember(variable, members[0]) && environment.lookup(target.name) !== undefined))
     return undefined;
-  return memberChain(variable, members, target.at);
+  return referred(memberChain(variable, members, target.at));
 }
 
 /** Text of a log message. */

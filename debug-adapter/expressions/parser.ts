@@ -3,8 +3,8 @@
  *
  *   expression  a || b, a && b, a | b, a ^ b, a & b, == !=, < <= > >=, << >>, + -, * / %, with C's precedence
  *   unary       -a, ~a, !a; *a, &a and (type)a as in C
- *   primary     numbers (0x1F, 0b101, 42, 1_000), names (rax, $rax, cs.base, vmcs.GUEST_RIP, guest.rip, a variable,
- *               a symbol), (a), [a] (a word in memory), u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a),
+ *   primary     numbers (0x1F, 0b101, 42, 1_000, 'A'), names (rax, $rax, cs.base, vmcs.GUEST_RIP, guest.rip, a variable,
+ *               a symbol, ns::Class::member; in quotes any: 'ns::Ring<int, 4>::push'), (a), [a] (a word in memory), u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a),
  *               sizeof(a), sizeof(type)
  *   postfix     a.member, a->member, a[b], of variables of the program
  *   place       gpa:a, hpa:a, guest:a, vmm:a, linear:a name the address space in which [ ] and u32( ) read
@@ -83,7 +83,7 @@ interface Token {
 }
 
 const TOKEN =
-  /\s*(?:(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|([A-Za-z_$@](?:[\w.$@]|::)*)|(\|\||&&|==|!=|<=|>=|<<|>>|->|[-+*/%&|^~!<>()[\]:=.])|$)/y;
+  /\s*(?:('(?:[^'\\]|\\x[0-9a-fA-F]{1,2}|\\.)+')|(0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|([A-Za-z_$@](?:[\w.$@]|::)*)|(\|\||&&|==|!=|<=|>=|<<|>>|->|[-+*/%&|^~!<>()[\]:=.])|$)/y;
 
 /** @param offset of the text in what the user has written: columns of errors count from there */
 function tokenize(text: string, offset: number): Token[] {
@@ -96,13 +96,32 @@ function tokenize(text: string, offset: number): Token[] {
       const at = from + (/^\s*/.exec(text.slice(from))?.[0].length ?? 0);
       throw errors.badExpression(`'${text[at]}' is not understood`, at + offset);
     }
-    const [whole, number, name, operator] = match;
-    const token = number ?? name ?? operator;
+    const [whole, quoted, number, name, operator] = match;
+    const token = quoted ?? number ?? name ?? operator;
     const at = offset + from + whole.length - (token?.length ?? 0);
-    const kind = number !== undefined ? 'number' : name !== undefined ? 'name' : operator ? 'operator' : 'end';
-    tokens.push({ kind, text: token ?? '', at });
-    if (kind === 'end') return tokens;
+    if (quoted !== undefined) tokens.push(quotedToken(quoted.slice(1, -1), at));
+    else {
+      const kind = number !== undefined ? 'number' : name !== undefined ? 'name' : operator ? 'operator' : 'end';
+      tokens.push({ kind, text: token ?? '', at });
+      if (kind === 'end') return tokens;
+    }
   }
+}
+
+/** Of C, with the numbers that they stand for. */
+const ESCAPES: Readonly<Record<string, number>> = { n: 10, t: 9, r: 13, '0': 0, a: 7, b: 8, f: 12, v: 11, e: 27 };
+
+/** Between quotes: a character, as in C; or a name that could not be written without, as in gdb. */
+function quotedToken(text: string, at: number): Token {
+  const code = characterCode(text);
+  return code === undefined ? { kind: 'name', text, at } : { kind: 'number', text: String(code), at };
+}
+
+function characterCode(text: string): number | undefined {
+  const [, hex, escaped] = /^\\(?:x(.{1,2})|(.))$/s.exec(text) ?? [];
+  if (hex !== undefined) return Number.parseInt(hex, 16);
+  if (escaped !== undefined) return ESCAPES[escaped] ?? escaped.codePointAt(0);
+  return [...text].length === 1 ? text.codePointAt(0) : undefined;
 }
 
 /** Binary operators from the weakest to the strongest. */

@@ -8,7 +8,15 @@ import { EXIT_REASONS } from '../../sim-core/vmx/exit-reasons.ts';
 import { fieldByName } from '../../sim-core/vmx/fields.ts';
 import { errors } from '../errors.ts';
 import { SPECIAL_NAMES, TargetEnvironment, worldOfScope } from '../expressions/environment.ts';
-import { assign, evaluate, formatNumber, formatValue, type Value, variableOf } from '../expressions/evaluate.ts';
+import {
+  assign,
+  type Environment,
+  evaluate,
+  formatNumber,
+  formatValue,
+  type Value,
+  variableOf,
+} from '../expressions/evaluate.ts';
 import { isAssignable, parseExpression, parseStatement } from '../expressions/parser.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import type { Target } from '../running/target.ts';
@@ -69,13 +77,24 @@ function describeValue(
   const bits = layout.length > 0 ? describeBits(layout, number) : '';
   const words = field ? fieldWords(target, field, number) : bits === '' && symbol ? `<${symbol}>` : bits;
   const shown = formatNumber(number);
+  const whole = {
+    read: () => evaluate(parseExpression(expression), new TargetEnvironment(target, frame)).number,
+    write: (changed: bigint) => assignName(expression, changed, new TargetEnvironment(target, frame)),
+    environment: () => new TargetEnvironment(target, frame),
+  };
   const decimal = shown.startsWith('0x') && number < 0x1_0000_0000n && number > 0n ? `(${number})` : '';
   return {
     result: [shown, words === '' ? decimal : words].filter((part) => part !== '').join(' '),
-    variablesReference: layout.length > 0 ? session.references.add(bitList(layout, () => number)) : 0,
+    variablesReference: layout.length > 0 ? session.references.add(bitList(layout, whole)) : 0,
     memoryReference: `${space ?? view.space}:${hex(number)}`,
     ...(field ? { type: documentField(field) } : {}),
   };
+}
+
+/** @param name as layoutOfName knows it. @throws notWritable */
+function assignName(name: string, value: bigint, environment: Environment): void {
+  const problem = environment.assign(name.trim(), value);
+  if (problem !== undefined) throw errors.notWritable(name.trim(), problem);
 }
 
 /** A value of the program, with what opens below it. */

@@ -10,10 +10,11 @@ import type { Target } from '../running/target.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
-import type { TypedValue } from '../symbols/typed-value.ts';
+import { referred, type TypedValue } from '../symbols/typed-value.ts';
 import { isCharacter, valueText } from '../symbols/value-text.ts';
 import type { FrameScope } from '../views/frame-scope.ts';
 import { hex } from '../worlds/memory-reference.ts';
+import { withoutWords } from './edited-value.ts';
 
 /** Where the variables are shown, and what changes them. */
 export interface VariableContext {
@@ -133,7 +134,7 @@ function enumerator({ plain }: TypedValue, name: string): bigint | undefined {
 /** Changes a value. @throws RequestError. @returns what it is now. */
 export function setValue(context: VariableContext, name: string, value: TypedValue, expression: string): Presentation {
   try {
-    setNumber(context, value, expression);
+    setNumber(context, referred(value), withoutWords(present(context, value).value, expression));
   } catch (error) {
     if (error instanceof Unavailable) throw errors.notWritable(name, error.message);
     throw error;

@@ -6,12 +6,12 @@ import {
   type RegisterGroup,
 } from '../../sim-core/machine/registers.ts';
 import { cite } from '../../sim-core/sdm.ts';
-import { type BitField, decodeBits, describeBits } from '../../sim-core/vmx/bits.ts';
+import { type BitField, decodeBits, describeBits, insert, widthOf } from '../../sim-core/vmx/bits.ts';
 import { describeField, layoutOf } from '../../sim-core/vmx/describe.ts';
 import { FIELD_GROUPS, type FieldGroup, VMCS_FIELDS, type VmcsField } from '../../sim-core/vmx/fields.ts';
 import { errors } from '../errors.ts';
-import { TargetEnvironment } from '../expressions/environment.ts';
-import { evaluate } from '../expressions/evaluate.ts';
+import { OF_THE_PROCESSOR, TargetEnvironment } from '../expressions/environment.ts';
+import { type Environment, evaluate } from '../expressions/evaluate.ts';
 import { parseExpression } from '../expressions/parser.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import type { VariableList } from '../references.ts';
@@ -22,6 +22,7 @@ import type { VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { hex } from '../worlds/memory-reference.ts';
 import { type Frame, frameRegister } from '../worlds/unwind.ts';
+import { withoutWords } from './edited-value.ts';
 import { ScopeList } from './program-variables.ts';
 
 /** Hexadecimal in the register's full width, so that columns line up and high bits show. */
@@ -30,19 +31,48 @@ const fullHex = (value: bigint, bits: number): string =>
     .toString(16)
     .padStart(Math.ceil(bits / 4), '0')}`;
 
-/** The named bits of a value, to be opened below it. */
-export function bitList(layout: readonly BitField[], read: () => bigint): VariableList {
-  return {
-    variables: () =>
-      decodeBits(layout, read()).map((part) => ({
-        name: part.name,
-        value: part.meaning,
-        type: `bit ${part.bits}`,
-        variablesReference: 0,
-        presentationHint: { attributes: ['readOnly'] },
-      })),
-  };
+/** A value that has named bits. */
+interface WholeValue {
+  read(): bigint;
+  /** @throws RequestError. Undefined: it cannot be changed. */
+  readonly write: ((value: bigint) => void) | undefined;
+  /** What new values of bits may refer to. */
+  readonly environment: () => Environment;
 }
+
+/** The named bits of a value, to be opened below it. */
+export function bitList(layout: readonly BitField[], whole: WholeValue): VariableList {
+  const { write } = whole;
+  const variables = (): DebugProtocol.Variable[] =>
+    decodeBits(layout, whole.read()).map((part) => ({
+      name: part.name,
+      value: part.meaning,
+      type: `bit ${part.bits}`,
+      variablesReference: 0,
+      ...(write ? {} : { presentationHint: { attributes: ['readOnly'] } }),
+    }));
+  if (!write) return { variables };
+  const set = (name: string, expression: string): { value: string } => {
+    const field = layout.find((candidate) => candidate.name === name);
+    if (!field) throw errors.unknownVariable(name);
+    const part = namedValue(field, expression) ?? evaluate(parseExpression(expression), whole.environment()).number;
+    if (part < 0n || part >> BigInt(widthOf(field)) !== 0n) throw errors.notWritable(name, tooLarge(field, part));
+    write(insert(field, whole.read(), part));
+    return { value: decodeBits([field], whole.read())[0]?.meaning ?? '' };
+  };
+  return { variables, set };
+}
+
+/** The value that a field has a name for: as it is shown. */
+function namedValue({ values = {} }: BitField, name: string): bigint | undefined {
+  const found = Object.entries(values).find(([, meaning]) => meaning === name.trim());
+  return found && BigInt(found[0]);
+}
+
+const tooLarge = (field: BitField, part: bigint): string => {
+  const width = widthOf(field);
+  return `${part} does not fit into ${width === 1 ? 'one bit' : `${width} bits`}`;
+};
 
 const REGISTERS_OF: ReadonlyMap<string, readonly MachineRegister[]> = new Map(
   Object.keys(REGISTER_GROUPS).map((name) => [
@@ -79,14 +109,18 @@ class RegisterList implements VariableList {
   private describe(register: MachineRegister, value: bigint): DebugProtocol.Variable {
     const { name, bits, layout } = register;
     const words = layout.length > 0 ? describeBits(layout, value) : this.symbol(value, bits);
-    const read = (): bigint => frameRegister(this.frame, name) ?? 0n;
+    const whole: WholeValue = {
+      read: () => frameRegister(this.frame, name) ?? 0n,
+      write: register.write && ((changed) => this.write(name, changed)),
+      environment: () => new TargetEnvironment(this.target, this.frame),
+    };
     const { world, space, suspended } = this.frame.view;
     return {
       name,
       value: words === '' ? fullHex(value, bits) : `${fullHex(value, bits)} ${words}`,
       type: `${bits} bits`,
       ...(suspended ? {} : { evaluateName: this.frame.view.current ? name : `${world}.${name}` }),
-      variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, read)) : 0,
+      variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, whole)) : 0,
       ...(bits === 64 && layout.length === 0 ? { memoryReference: `${space}:${hex(value)}` } : {}),
       ...(register.write ? {} : { presentationHint: { attributes: ['readOnly'] } }),
     };
@@ -101,13 +135,16 @@ class RegisterList implements VariableList {
     const register = this.registers.find((candidate) => candidate.name === name);
     if (!register) throw errors.unknownVariable(name);
     const environment = new TargetEnvironment(this.target, this.frame);
-    const { number } = evaluate(parseExpression(expression), environment);
-    const problem =
-      this.frame.depth > 0
-        ? 'it belongs to a caller, whose registers are not live'
-        : this.frame.view.setRegister(name, number);
-    if (problem !== undefined) throw errors.notWritable(name, problem);
+    const shown = this.describe(register, frameRegister(this.frame, name) ?? 0n).value;
+    const { number } = evaluate(parseExpression(withoutWords(shown, expression)), environment);
+    this.write(name, number);
     return { value: fullHex(frameRegister(this.frame, name) ?? number, register.bits) };
+  }
+
+  private write(name: string, value: bigint): void {
+    const { depth, view } = this.frame;
+    const problem = depth > 0 ? 'it belongs to a caller, whose registers are not live' : view.setRegister(name, value);
+    if (problem !== undefined) throw errors.notWritable(name, problem);
   }
 }
 
@@ -122,7 +159,7 @@ export function fieldWords(target: Target, field: VmcsField, value: bigint): str
 
 /** Sets a VMCS field. @throws notWritable, noVmcs. @returns the value that it holds now. */
 export function setField(target: Target, field: VmcsField, value: bigint): bigint {
-  if (field.area === 'readOnly') throw errors.notWritable(field.name, 'the processor writes it, and software reads it');
+  if (field.area === 'readOnly') throw errors.notWritable(field.name, OF_THE_PROCESSOR);
   const cut = BigInt.asUintN(8 * field.bytes, value);
   const { vmx, selected } = target.machine;
   if (vmx.currentVmcs === undefined) throw errors.noVmcs();
@@ -165,14 +202,18 @@ class FieldList implements VariableList {
   private describe(field: VmcsField, value: bigint): DebugProtocol.Variable {
     const words = fieldWords(this.target, field, value);
     const layout = layoutOf(field.name);
-    const read = (): bigint => this.target.machine.vmx.read(field.encoding) ?? 0n;
+    const whole: WholeValue = {
+      read: () => this.target.machine.vmx.read(field.encoding) ?? 0n,
+      write: field.area === 'readOnly' ? undefined : (changed) => setField(this.target, field, changed),
+      environment: () => new TargetEnvironment(this.target),
+    };
     const text = fullHex(value, 8 * field.bytes);
     return {
       name: field.name,
       value: words === '' ? text : `${text} ${words}`,
       type: `${cite(field.sdm)}: ${field.documentation}`,
       evaluateName: `vmcs.${field.name}`,
-      variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, read)) : 0,
+      variablesReference: layout.length > 0 ? this.session.references.add(bitList(layout, whole)) : 0,
       ...(field.area === 'readOnly' ? { presentationHint: { attributes: ['readOnly'] } } : {}),
     };
   }
@@ -180,7 +221,9 @@ class FieldList implements VariableList {
   set(name: string, expression: string): { value: string } {
     const field = VMCS_FIELDS.find((candidate) => candidate.name === name && candidate.group === this.group);
     if (!field) throw errors.unknownVariable(name);
-    const { number } = evaluate(parseExpression(expression), new TargetEnvironment(this.target));
+    const shown = this.describe(field, this.target.machine.vmx.read(field.encoding) ?? 0n).value;
+    const environment = new TargetEnvironment(this.target);
+    const { number } = evaluate(parseExpression(withoutWords(shown, expression)), environment);
     return { value: fullHex(setField(this.target, field, number), 8 * field.bytes) };
   }
 }

@@ -138,7 +138,7 @@ class Search {
     const inPackage = packed && splitPackage((name) => sectionNamed(packed, name));
     const missing: string[] = [];
     for (const { name, directory, identifier } of wanted) {
-      if (inPackage?.(identifier)) continue;
+      if (inPackage?.unit(identifier)) continue;
       const paths = [
         resolvePath(directory, name),
         ...[name, baseName(name)].map((each) => resolvePath(this.folder, each)),

@@ -24,10 +24,28 @@ function decompress({ name, content }: ElfSection, bits: 32 | 64): FileImage {
   if (bits === 64) reader.skip(4);
   const size = bits === 64 ? reader.size64() : reader.u32();
   reader.skip(bits === 64 ? 8 : 4);
-  const remedy = `objcopy --decompress-debug-sections makes a file that can be read`;
-  if (type === ELFCOMPRESS_ZSTD) throw new FormatError(`${name} is compressed with zstd: ${remedy}`);
-  if (type !== ELFCOMPRESS_ZLIB) throw new FormatError(`${name} is compressed in an unknown way (${type}): ${remedy}`);
-  return inflated(name, reader.bytes.subarray(reader.at), size);
+  const bytes = reader.bytes.subarray(reader.at);
+  if (type === ELFCOMPRESS_ZSTD) return fromZstd(name, bytes, size);
+  if (type !== ELFCOMPRESS_ZLIB) throw new FormatError(`${name} is compressed in an unknown way (${type}): ${REMEDY}`);
+  return inflated(name, bytes, size);
+}
+
+const REMEDY = `objcopy --decompress-debug-sections makes a file that can be read`;
+
+/** Only some hosts can decompress it: Node 22.15 and later. */
+function fromZstd(name: string, bytes: Uint8Array, size: number): FileImage {
+  const { zstdDecompressSync } = globalThis.process?.getBuiltinModule?.('node:zlib') ?? {};
+  if (!zstdDecompressSync) {
+    throw new FormatError(`${name} is compressed with zstd, which nothing here can decompress: ${REMEDY}`);
+  }
+  let content: Uint8Array;
+  try {
+    content = zstdDecompressSync(bytes, { maxOutputLength: Math.max(size, 1) });
+  } catch (error) {
+    throw new FormatError(`${name} cannot be decompressed: ${error instanceof Error ? error.message : error}`);
+  }
+  if (content.length !== size) throw new FormatError(`${name} claims to be ${size} bytes large`);
+  return memoryFile(content);
 }
 
 /** What GNU tools wrote before ELF knew of compression: "ZLIB", and the size with its highest byte first. */

@@ -46,6 +46,19 @@ export interface ElfFile {
   readonly symbols: readonly ElfSymbol[];
   /** Of a Linux kernel: addresses [start, end) are offsets into each processor's own data, wherever the kernel is. */
   readonly perProcessor: { readonly start: bigint; readonly end: bigint } | undefined;
+  /** What each thread gets a copy of; undefined when there is no such thing. */
+  readonly threadLocal: ThreadLocalSegment | undefined;
+}
+
+/** PT_TLS: the linker has placed variables in it by their distance from its end. */
+export interface ThreadLocalSegment {
+  readonly address: bigint;
+  readonly memorySize: bigint;
+  readonly alignment: bigint;
+  /** Whether a thread's copy lies below what FS or GS leads to; that of a shared object lies where a loader decides. */
+  isOfProgram(): boolean;
+  /** Of variables. */
+  names(): ReadonlySet<string>;
 }
 
 /** The section of a Linux kernel with each processor's own data: nothing is there at run time. */
@@ -53,7 +66,10 @@ const PER_PROCESSOR = '.data..percpu';
 const SHT = { symtab: 2, nobits: 8 } as const;
 const SHF_EXECINSTR = 4n;
 const ET_REL = 1;
+const ET_DYN = 3;
 const PT_LOAD = 1;
+const PT_TLS = 7;
+const STT_TLS = 6;
 const SHN_ABS = 0xfff1;
 const SHN_LORESERVE = 0xff00;
 const EM_386 = 3;
@@ -74,12 +90,13 @@ export function parseElf(file: FileImage, places: SectionPlaces = new Map()): El
   if (!is64 && head[4] !== 1) throw new FormatError(`ELF class ${head[4]} is neither 32 nor 64 bits`);
   if (head[5] !== 1) throw new FormatError('it is a big-endian ELF file');
   const header = new ByteReader(head, 16);
-  const isObject = header.u16() === ET_REL;
+  const type = header.u16();
+  const isObject = type === ET_REL;
   const machine = header.u16();
   if (machine !== EM_386 && machine !== EM_X86_64) throw new FormatError(`it is for ELF machine ${machine}, not x86`);
   header.skip(4);
   const word = is64 ? () => header.size64() : () => header.u32();
-  const entry = BigInt(word());
+  const entry = header.unsigned(is64 ? 8 : 4);
   const programOffset = word();
   const sectionOffset = word();
   header.skip(4 + 2);
@@ -92,13 +109,14 @@ export function parseElf(file: FileImage, places: SectionPlaces = new Map()): El
   const inFile = readSections(file, is64, sectionOffset, sectionSize, sectionCount, namesIndex);
   const sections = isObject ? placeSections(inFile, places) : inFile;
   const own = isObject ? undefined : sections.find(({ name }) => name === PER_PROCESSOR);
+  const inMemory = isObject ? [] : readSegments(file, is64, programOffset, programSize, programCount);
   const segments = isObject
     ? segmentsOf(sections)
-    : readSegments(file, is64, programOffset, programSize, programCount).filter(
-        ({ address }) => address !== own?.address,
-      );
+    : inMemory.filter((segment) => segment.type === PT_LOAD && segment.address !== own?.address);
   const perProcessor = own && { start: own.address, end: own.address + BigInt(own.size) };
+  const threads = inMemory.find((segment) => segment.type === PT_TLS);
   let symbols: readonly ElfSymbol[] | undefined;
+  let names: ReadonlySet<string> | undefined;
   return {
     bits: is64 ? 64 : 32,
     isObject,
@@ -110,14 +128,29 @@ export function parseElf(file: FileImage, places: SectionPlaces = new Map()): El
       return symbols;
     },
     perProcessor,
+    threadLocal: threads && {
+      ...threads,
+      isOfProgram: () => type !== ET_DYN || isPositionIndependentProgram(sections, is64),
+      names: () => {
+        names ??= new Set(
+          rawSymbols(sections, is64).flatMap(({ info, name }) => ((info & 15) === STT_TLS ? [name] : [])),
+        );
+        return names;
+      },
+    },
   };
 }
 
 /** Of ELF64. */
 const HEADER_SIZE = 64;
 
-function readSegments(file: FileImage, is64: boolean, offset: number, size: number, count: number): ElfSegment[] {
-  const segments: ElfSegment[] = [];
+interface AnySegment extends ElfSegment {
+  readonly type: number;
+  readonly alignment: bigint;
+}
+
+function readSegments(file: FileImage, is64: boolean, offset: number, size: number, count: number): AnySegment[] {
+  const segments: AnySegment[] = [];
   for (let index = 0; index < count; index++) {
     const reader = new ByteReader(file.read(offset + index * size, size));
     const type = reader.u32();
@@ -128,7 +161,8 @@ function readSegments(file: FileImage, is64: boolean, offset: number, size: numb
     reader.skip(2 * width);
     const memorySize = reader.unsigned(width);
     if (!is64) flags = reader.u32();
-    if (type === PT_LOAD) segments.push({ address, memorySize, executable: (flags & 1) !== 0 });
+    const alignment = reader.unsigned(width);
+    segments.push({ type, address, memorySize, alignment, executable: (flags & 1) !== 0 });
   }
   return segments;
 }
@@ -170,19 +204,29 @@ function stringAt(table: Uint8Array, at: number): string {
   return at >= 0 && at < table.length ? new ByteReader(table, at).string() : '';
 }
 
+/** DT_FLAGS_1 of the dynamic section, and the flag in it that tells a program from a shared object. */
+const DT_FLAGS_1 = 0x6fff_fffbn;
+const DF_1_PIE = 0x0800_0000n;
+
+/** Whether an ET_DYN file is a program and no shared object. */
+function isPositionIndependentProgram(sections: readonly ElfSection[], is64: boolean): boolean {
+  const reader = new ByteReader(wholeOf(sections.find(({ name }) => name === '.dynamic')?.content));
+  const width = is64 ? 8 : 4;
+  while (!reader.done) {
+    const [tag, value] = [reader.unsigned(width), reader.unsigned(width)];
+    if (tag === DT_FLAGS_1) return (value & DF_1_PIE) !== 0n;
+  }
+  return false;
+}
+
 /** @param isObject symbols' values are counted from their sections' beginnings */
 function readSymbols(sections: readonly ElfSection[], is64: boolean, isObject: boolean): ElfSymbol[] {
-  const table = sections.find((section) => section.type === SHT.symtab);
-  if (!table) return [];
-  const names = wholeOf(sections[table.link]?.content);
-  const reader = new ByteReader(wholeOf(table.content));
   const symbols: ElfSymbol[] = [];
-  while (!reader.done) {
-    const symbol = is64 ? readSymbol64(reader) : readSymbol32(reader);
+  for (const symbol of rawSymbols(sections, is64)) {
+    const { name } = symbol;
     const kind = SYMBOL_KINDS[symbol.info & 15];
     const section = sections[symbol.section];
     const placed = symbol.section !== 0 && (symbol.section < SHN_LORESERVE || symbol.section === SHN_ABS);
-    const name = stringAt(names, symbol.name);
     if (kind === undefined || !placed || name === '' || (isObject && !isLoaded(section))) continue;
     const address = symbol.value + (isObject ? (section?.address ?? 0n) : 0n);
     const code = section !== undefined && (section.flags & SHF_EXECINSTR) !== 0n;
@@ -191,27 +235,37 @@ function readSymbols(sections: readonly ElfSection[], is64: boolean, isObject: b
   return symbols;
 }
 
+function rawSymbols(sections: readonly ElfSection[], is64: boolean): RawSymbol[] {
+  const table = sections.find((section) => section.type === SHT.symtab);
+  if (!table) return [];
+  const names = wholeOf(sections[table.link]?.content);
+  const reader = new ByteReader(wholeOf(table.content));
+  const symbols: RawSymbol[] = [];
+  while (!reader.done) symbols.push(is64 ? readSymbol64(reader, names) : readSymbol32(reader, names));
+  return symbols;
+}
+
 /** STT_NOTYPE, STT_OBJECT, STT_FUNC: section and file symbols name nothing that a user looks for. */
 const SYMBOL_KINDS: Readonly<Record<number, ElfSymbol['kind']>> = { 0: 'label', 1: 'object', 2: 'function' };
 
 interface RawSymbol {
-  readonly name: number;
+  readonly name: string;
   readonly info: number;
   readonly section: number;
   readonly value: bigint;
   readonly size: bigint;
 }
 
-function readSymbol64(reader: ByteReader): RawSymbol {
-  const name = reader.u32();
+function readSymbol64(reader: ByteReader, names: Uint8Array): RawSymbol {
+  const name = stringAt(names, reader.u32());
   const info = reader.u8();
   reader.skip(1);
   const section = reader.u16();
   return { name, info, section, value: reader.u64(), size: reader.u64() };
 }
 
-function readSymbol32(reader: ByteReader): RawSymbol {
-  const name = reader.u32();
+function readSymbol32(reader: ByteReader, names: Uint8Array): RawSymbol {
+  const name = stringAt(names, reader.u32());
   const value = BigInt(reader.u32());
   const size = BigInt(reader.u32());
   const info = reader.u8();

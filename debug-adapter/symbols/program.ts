@@ -223,6 +223,12 @@ export class Program {
     return this.attempt(VARIABLES, [], () => this.debug.functionsNamed(name)).map((start) => start + this.offset);
   }
 
+  /** Where a function begins that the source at an address knows by a name. */
+  functionNear(name: string, address: bigint): bigint | undefined {
+    const found = this.attempt(VARIABLES, undefined, () => this.debug.functionNear(name, address - this.offset));
+    return found === undefined ? undefined : found + this.offset;
+  }
+
   frameRules(address: bigint): FrameRules | undefined {
     return this.rules.get(address, () => this.readFrameRules(address));
   }
@@ -345,6 +351,10 @@ function withSymbolsOf(separate: ElfFile | undefined, elf: ElfFile): ElfFile {
     get symbols() {
       return elf.symbols.length > 0 ? elf.symbols : separate.symbols;
     },
+    threadLocal: elf.threadLocal && {
+      ...elf.threadLocal,
+      names: () => (elf.symbols.length > 0 ? elf : separate).threadLocal?.names() ?? new Set(),
+    },
     sections: [...elf.sections, ...separate.sections.filter(({ content }) => content.size > 0)],
   };
 }
@@ -354,8 +364,9 @@ function informationOf(elf: ElfFile, { split, shared, package: packed }: Compani
   return new DebugInformation((section) => sectionNamed(elf, section), {
     split: (name, identifier) => {
       const file = split.get(name);
-      return inPackage?.(identifier) ?? (file && ((section) => sectionNamed(file, section)));
+      return inPackage?.unit(identifier) ?? (file && ((section) => sectionNamed(file, section)));
     },
+    packedType: (signature) => inPackage?.type(signature),
     shared: shared && ((section) => sectionNamed(shared, section)),
   });
 }

@@ -53,7 +53,17 @@ export function parseSystemMap(file: FileImage): ElfFile {
   const [first] = segments;
   if (!first) throw new FormatError('no symbol has an address (is it the stand-in of a package without symbols?)');
   const symbols = listed.map(({ symbol }) => symbol);
-  return { bits: 64, isObject: false, entry: first.address, sections: [], segments, symbols, perProcessor };
+  const threadLocal = undefined;
+  return {
+    bits: 64,
+    isObject: false,
+    entry: first.address,
+    sections: [],
+    segments,
+    symbols,
+    perProcessor,
+    threadLocal,
+  };
 }
 
 /** Undefined for numbers. @throws FormatError */

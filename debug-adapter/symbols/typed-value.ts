@@ -1,5 +1,5 @@
 import { errors } from '../errors.ts';
-import { MemoryStorage, NoStorage, type Storage, ValueStorage } from '../worlds/storage.ts';
+import { MemoryStorage, NoStorage, readBits, type Storage, ValueStorage, writeBits } from '../worlds/storage.ts';
 import { ENCODING } from './dwarf/constants.ts';
 import { bitsOfFloat, floatOf } from './dwarf/float.ts';
 import { bytesOf, numberOf, Unavailable } from './dwarf/location-expressions.ts';
@@ -64,10 +64,7 @@ export class TypedValue {
 
   private rawNumber(): bigint {
     if (!this.bits) return numberOf(this.bytes());
-    const { offset, size } = this.bits;
-    const first = Math.floor(offset / 8);
-    const last = Math.ceil((offset + size) / 8);
-    return BigInt.asUintN(size, numberOf(this.storage.read(first, last - first)) >> BigInt(offset % 8));
+    return readBits(this.storage, this.bits.offset, this.bits.size);
   }
 
   /** Whether arithmetic can be done with it, as with an integer. */
@@ -197,13 +194,7 @@ export class TypedValue {
       this.storage.write(this.offset, bytesOf(BigInt.asUintN(8 * this.size, number), this.size));
       return;
     }
-    const { offset, size } = this.bits;
-    const first = Math.floor(offset / 8);
-    const length = Math.ceil((offset + size) / 8) - first;
-    const shift = BigInt(offset % 8);
-    const mask = ((1n << BigInt(size)) - 1n) << shift;
-    const kept = numberOf(this.storage.read(first, length)) & ~mask;
-    this.storage.write(first, bytesOf(kept | ((number << shift) & mask), length));
+    writeBits(this.storage, this.bits.offset, this.bits.size, number);
   }
 
   /** @param value a floating-point number. */
@@ -220,6 +211,17 @@ export class TypedValue {
 /** Parentheses around an expression that a member, index or dereference follows, unless it needs none. */
 const enclose = (expression: string): string =>
   /^[\w.:$]+(\[[^\]]*\]|->[\w.]+|\.[\w.]+)*$/.test(expression) ? expression : `(${expression})`;
+
+/** What a reference of C++ refers to, where that is known; other values themselves. */
+export function referred(value: TypedValue): TypedValue {
+  if (value.plain.kind !== 'reference') return value;
+  try {
+    return value.target() ?? value;
+  } catch (error) {
+    if (error instanceof Unavailable) return value;
+    throw error;
+  }
+}
 
 /** A value that is nowhere but in an expression. @param like whose memory its pointers lead to. */
 export function madeValue(type: Type, number: bigint, like: Pick<Storage, 'memory'>): TypedValue {

@@ -11,11 +11,12 @@ import {
   OPTIMISED_OUT,
   Unavailable,
 } from '../symbols/dwarf/location-expressions.ts';
+import { canMean } from '../symbols/dwarf/qualified-names.ts';
 import type { Activation, VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
 import type { Entry } from '../symbols/dwarf/unit.ts';
 import type { Program } from '../symbols/program.ts';
-import { TypedValue } from '../symbols/typed-value.ts';
+import { madeValue, TypedValue } from '../symbols/typed-value.ts';
 import {
   type MemoryAccess,
   NoStorage,
@@ -24,6 +25,7 @@ import {
   storageOf,
   ValueStorage,
 } from '../worlds/storage.ts';
+import { threadLocalAddress } from '../worlds/thread-local.ts';
 import { callerOf, type Frame, frameCfa, frameRegister, registerName, requiredRegister } from '../worlds/unwind.ts';
 import type { WorldView } from '../worlds/world-view.ts';
 
@@ -63,6 +65,9 @@ class FrameContext implements ExpressionContext {
   }
   place(linked: bigint): bigint {
     return placeIn(this.program, this.scope.frame.view, linked);
+  }
+  threadLocal(offset: bigint): bigint {
+    return threadLocalAddress(this.program, this.scope.frame.view, offset);
   }
   register(number: number): bigint {
     return requiredRegister(this.scope.frame, number, this.addressSize);
@@ -187,13 +192,47 @@ export class FrameScope {
     return undefined;
   }
 
+  /** A member of the object whose method runs, as C++ lets its source name it. */
+  ownMember(name: string): TypedValue | undefined {
+    const self = this.local('this');
+    try {
+      return self?.target()?.memberNamed(name);
+    } catch (error) {
+      if (error instanceof Unavailable) return undefined;
+      throw error;
+    }
+  }
+
+  /** A constant of an enumeration. */
+  enumerator(name: string): TypedValue | undefined {
+    for (const program of this.programs) {
+      const at = this.frame.lookupPc - program.offset;
+      const found = program.attempt('its description of types', undefined, () =>
+        program.scopes.enumeratorNamed(name, at),
+      );
+      if (found) return madeValue(found.type, found.value, { memory: this.memory });
+    }
+    return undefined;
+  }
+
+  /** Where a function begins that is no symbol: one of C++ or Rust. */
+  functionNamed(name: string): bigint | undefined {
+    for (const program of this.programs) {
+      const found = name.includes('::')
+        ? program.functionsNamed(name)[0]
+        : program.functionNear(name, this.frame.lookupPc);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
   /** A search through all debug information takes time: a symbol tells whether there is something to be found. */
   private globalEntry(program: Program, name: string): Entry | undefined {
-    if (name.includes('::') || program.symbolNamed(name)) {
+    if (name.includes('::') || program.symbolNamed(name) || program.elf.threadLocal?.names().has(name)) {
       return program.scopes.globalNamed(name, this.frame.lookupPc - program.offset);
     }
     const own = program === this.program ? this.globals : [];
-    return own.find((global) => global.name === name || global.entry.name === name)?.entry;
+    return own.find((global) => canMean(global.name, name))?.entry;
   }
 
   private get programs(): readonly Program[] {
@@ -350,6 +389,7 @@ function staticContext(
     unit,
     addressSize: unit.header.sizes.addressSize,
     place: (linked) => placeIn(program, view, linked),
+    threadLocal: (offset) => threadLocalAddress(program, view, offset),
     register: none,
     read: (address, bytes) => memory.read(address, bytes),
     frameBase: none,

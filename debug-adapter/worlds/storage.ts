@@ -1,5 +1,12 @@
 import { errors } from '../errors.ts';
-import { type Location, OPTIMISED_OUT, type Piece, Unavailable } from '../symbols/dwarf/location-expressions.ts';
+import {
+  bytesOf,
+  type Location,
+  numberOf,
+  OPTIMISED_OUT,
+  type Piece,
+  Unavailable,
+} from '../symbols/dwarf/location-expressions.ts';
 
 /** Memory of one address space as a debugger reads and writes it. */
 export interface MemoryAccess {
@@ -116,41 +123,73 @@ export class NoStorage implements Storage {
   }
 }
 
+/** Bits [start, end) of a value: those of a place from `skipped` on. */
+interface Part {
+  readonly start: number;
+  readonly end: number;
+  readonly skipped: number;
+  readonly storage: Storage;
+}
+
 /** A value whose parts lie in different places. */
 class PiecesStorage implements Storage {
   readonly address = undefined;
   readonly memory: MemoryAccess;
-  private readonly parts: readonly { readonly start: number; readonly end: number; readonly storage: Storage }[];
+  private readonly parts: readonly Part[];
 
   constructor(memory: MemoryAccess, pieces: readonly Piece[], make: (location: Location | undefined) => Storage) {
     this.memory = memory;
     let at = 0;
-    this.parts = pieces.map(({ location, bytes }) => {
+    this.parts = pieces.map(({ location, bits, skipped }) => {
       const start = at;
-      at += bytes;
-      return { start, end: at, storage: make(location) };
+      at += bits;
+      return { start, end: at, skipped, storage: make(location) };
     });
   }
 
+  /** @param visit gets a place, which of its bits are meant, and which of the bits asked for they are. */
   private each(offset: number, length: number, visit: (storage: Storage, from: number, at: number, n: number) => void) {
+    const [first, last] = [8 * offset, 8 * (offset + length)];
     let done = 0;
-    for (const { start, end, storage } of this.parts) {
-      const from = Math.max(start, offset);
-      const to = Math.min(end, offset + length);
+    for (const { start, end, skipped, storage } of this.parts) {
+      const from = Math.max(start, first);
+      const to = Math.min(end, last);
       if (from >= to) continue;
-      visit(storage, from - start, from - offset, to - from);
+      visit(storage, skipped + from - start, from - first, to - from);
       done += to - from;
     }
-    if (done < length) throw new Unavailable(OPTIMISED_OUT);
+    if (done < last - first) throw new Unavailable(OPTIMISED_OUT);
   }
   read(offset: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    this.each(offset, length, (storage, from, at, count) => bytes.set(storage.read(from, count), at));
-    return bytes;
+    let value = 0n;
+    this.each(offset, length, (storage, from, at, count) => {
+      value |= readBits(storage, from, count) << BigInt(at);
+    });
+    return bytesOf(value, length);
   }
   write(offset: number, bytes: Uint8Array): void {
-    this.each(offset, bytes.length, (storage, from, at, n) => storage.write(from, bytes.subarray(at, at + n)));
+    const value = numberOf(bytes);
+    this.each(offset, bytes.length, (storage, from, at, count) => {
+      writeBits(storage, from, count, value >> BigInt(at));
+    });
   }
+}
+
+/** Bits of a place, counted from its lowest one. */
+export function readBits(storage: Storage, from: number, count: number): bigint {
+  const first = Math.floor(from / 8);
+  const bytes = storage.read(first, Math.ceil((from + count) / 8) - first);
+  return BigInt.asUintN(count, numberOf(bytes) >> BigInt(from % 8));
+}
+
+/** Changes bits of a place, and no others. @throws RequestError, Unavailable */
+export function writeBits(storage: Storage, from: number, count: number, value: bigint): void {
+  const first = Math.floor(from / 8);
+  const length = Math.ceil((from + count) / 8) - first;
+  const shift = BigInt(from % 8);
+  const mask = ((1n << BigInt(count)) - 1n) << shift;
+  const kept = count === 8 * length ? 0n : numberOf(storage.read(first, length)) & ~mask;
+  storage.write(first, bytesOf(kept | ((value << shift) & mask), length));
 }
 
 /** @param register gives a register by DWARF's number. */

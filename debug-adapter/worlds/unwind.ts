@@ -158,6 +158,7 @@ function ruleContext(frame: Frame, addressSize: 4 | 8): ExpressionContext {
     unit: undefined,
     addressSize,
     place: (address) => address,
+    threadLocal: none,
     register: (number) => requiredRegister(frame, number, addressSize),
     read: (address, bytes) => {
       const found = frame.view.read(address, bytes);

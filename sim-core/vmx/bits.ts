@@ -23,10 +23,16 @@ export const flag = (name: string, low: number): BitField => ({ name, low });
 export const bits = (name: string, high: number, low: number, values?: Readonly<Record<number, string>>): BitField =>
   values ? { name, low, width: high - low + 1, values } : { name, low, width: high - low + 1 };
 
-const widthOf = (field: BitField): number => field.width ?? 1;
+export const widthOf = (field: BitField): number => field.width ?? 1;
 
 export const extract = (field: BitField, value: bigint): bigint =>
   BigInt.asUintN(widthOf(field), value >> BigInt(field.low));
+
+/** A value with other bits in a field. */
+export function insert(field: BitField, value: bigint, part: bigint): bigint {
+  const mask = ((1n << BigInt(widthOf(field))) - 1n) << BigInt(field.low);
+  return (value & ~mask) | ((part << BigInt(field.low)) & mask);
+}
 
 export function decodeBits(layout: readonly BitField[], value: bigint): DecodedBits[] {
   return layout.map((field) => {

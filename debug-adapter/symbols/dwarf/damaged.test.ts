@@ -32,6 +32,7 @@ const registers = (entry: Entry): ExpressionContext => ({
   unit: entry.unit,
   addressSize: 8,
   place: (address) => address,
+  threadLocal: (offset) => 0x3000n + offset,
   register: (number) => BigInt(number) << 12n,
   read: (_address, bytes) => new Uint8Array(Math.min(bytes, 64)),
   frameBase: () => 0x1000n,

@@ -41,14 +41,20 @@ const KEPT_BYTES = 8 << 20;
 export interface OtherFiles {
   /** The sections of a split unit's file; undefined when the file is missing. */
   split(name: string, identifier: bigint): SectionFinder | undefined;
+  /** The sections of a type unit that is in a package of split units; undefined when it is in none. */
+  packedType(signature: bigint): SectionFinder | undefined;
   /** The sections of the file that several programs share (dwz). */
   readonly shared: SectionFinder | undefined;
 }
-const NO_OTHER_FILES: OtherFiles = { split: () => undefined, shared: undefined };
+const NO_OTHER_FILES: OtherFiles = { split: () => undefined, packedType: () => undefined, shared: undefined };
 
-/** Offsets of .debug_types begin here, those of split units' files at multiples of this, and the shared file's last. */
+/**
+ * Offsets of .debug_types begin here, those of split units' files at multiples of this, then those of a package's type
+ * units, and the shared file's last.
+ */
 const TYPES_BASE = 2 ** 35;
 const FILE_BASE = 2 ** 36;
+const PACKED_TYPES_BASE = 2 ** 51;
 const SHARED_BASE = 2 ** 52;
 
 /** The debug information of a program, of which a unit is read when it is needed. */
@@ -63,6 +69,9 @@ export class DebugInformation {
   private knownTypes: ReadonlyMap<bigint, UnitHeader> | undefined;
   private knownIndex: AddressIndex | undefined;
   private knownShared: DebugInformation | undefined;
+  private knownPackedTypes: PackedTypes | undefined;
+  /** Of a split unit's file: type units that are in no file but the package of all of them. */
+  packedTypes: PackedTypes | undefined;
   private readonly splits = new Map<number, SplitUnit | undefined>();
   private readonly units = new Map<number, Unit>();
   private keptBytes = 0;
@@ -119,6 +128,9 @@ export class DebugInformation {
       ]),
     );
     const header = this.knownTypes.get(signature);
+    const packed = header ? undefined : this.packedTypes?.find(signature);
+    // A damaged index leads to other units.
+    if (packed && packed !== this) return packed.typeOf(signature);
     if (header?.typeOffset === undefined) {
       throw new FormatError(`there is no type unit 0x${signature.toString(16)}`);
     }
@@ -158,8 +170,10 @@ export class DebugInformation {
       this.missing.add(identity.name);
       return undefined;
     }
-    const own: SectionFinder = (name) => (OF_THE_PROGRAM.includes(name) ? this.find(name) : find(`${name}.dwo`));
+    const own = sectionsOfSplit(this.find, find);
     const info = new DebugInformation(own, NO_OTHER_FILES, FILE_BASE * (this.splits.size + 1), skeleton.unit);
+    this.knownPackedTypes ??= new PackedTypes(this.find, this.others.packedType, skeleton.unit);
+    info.packedTypes = this.knownPackedTypes;
     const whole = info.headers.find(
       ({ type, signature }) => type !== UNIT_TYPE.splitCompile || signature === identity.identifier,
     );
@@ -302,6 +316,45 @@ export interface SplitUnit {
 
 /** Sections that the file of a split unit does not have of its own. */
 const OF_THE_PROGRAM: readonly string[] = ['.debug_addr', '.debug_ranges'];
+
+const sectionsOfSplit =
+  (program: SectionFinder, split: SectionFinder): SectionFinder =>
+  (name) =>
+    OF_THE_PROGRAM.includes(name) ? program(name) : split(`${name}.dwo`);
+
+/** The type units of a package, each of which has parts of sections of its own. */
+class PackedTypes {
+  private readonly program: SectionFinder;
+  private readonly packed: OtherFiles['packedType'];
+  private readonly skeleton: Unit;
+  private readonly known = new Map<bigint, DebugInformation>();
+  private nextBase = PACKED_TYPES_BASE;
+
+  /** @param skeleton of any unit: all have the program's addresses */
+  constructor(program: SectionFinder, packed: OtherFiles['packedType'], skeleton: Unit) {
+    this.program = program;
+    this.packed = packed;
+    this.skeleton = skeleton;
+  }
+
+  find(signature: bigint): DebugInformation | undefined {
+    const known = this.known.get(signature);
+    if (known) return known;
+    const find = this.packed(signature);
+    if (!find) return undefined;
+    const info = new DebugInformation(
+      sectionsOfSplit(this.program, find),
+      NO_OTHER_FILES,
+      this.nextBase,
+      this.skeleton,
+    );
+    info.packedTypes = this;
+    // Of DWARF 4 in a section of its own, which begins TYPES_BASE further on.
+    this.nextBase += (info.find('.debug_info') ?? info.find('.debug_types'))?.size ?? 0;
+    this.known.set(signature, info);
+    return info;
+  }
+}
 
 const constantOf = (entry: Entry, name: number): bigint | undefined => {
   const raw = entry.own(name)?.raw;

@@ -18,7 +18,9 @@ export type Location =
 /** @property location undefined: this part has been optimised out. */
 export interface Piece {
   readonly location: Location | undefined;
-  readonly bytes: number;
+  readonly bits: number;
+  /** Bits of the place below those that are meant. */
+  readonly skipped: number;
 }
 
 /** Why a value cannot be had. @property message what stands in its place: 'optimised out', 'not saved', … */
@@ -32,6 +34,8 @@ export interface ExpressionContext {
   readonly addressSize: number;
   /** Run-time address of a linked one. */
   place(linked: bigint): bigint;
+  /** Of a thread's own copy of a variable. @param offset from the beginning of what each thread has a copy of. */
+  threadLocal(offset: bigint): bigint;
   register(number: number): bigint;
   read(address: bigint, bytes: number): Uint8Array;
   frameBase(): bigint;
@@ -143,8 +147,8 @@ class Evaluation {
     const top = this.stack.at(-1);
     return top && { kind: 'memory', address: top.bits };
   }
-  piece(bytes: number): void {
-    this.pieces.push({ location: this.simple(), bytes });
+  piece(bits: number, skipped = 0): void {
+    this.pieces.push({ location: this.simple(), bits, skipped });
     this.described = undefined;
     this.stack.length = 0;
   }
@@ -270,6 +274,7 @@ const reinterpret: Operation = (e) => {
 };
 const indexedAddress: Operation = (e) => e.push(link(e, e.unit.indexedAddress(e.reader.uleb())));
 const indexedConstant: Operation = (e) => e.push(e.unit.indexedAddress(e.reader.uleb()));
+const threadLocal: Operation = (e) => e.push(e.context.threadLocal(e.pop().bits));
 const nothing: Operation = () => {};
 
 /** DW_OP codes but for the numbered literals and registers, which Evaluation.step knows; with GNU's forerunners. */
@@ -360,20 +365,16 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
     const register = e.reader.count();
     e.push(e.context.register(register) + e.reader.sleb());
   },
-  147: (e) => e.piece(e.reader.count()),
+  147: (e) => e.piece(8 * e.reader.count()),
   148: (e) => {
     const size = e.reader.u8();
     e.push(e.read(e.pop().bits, size));
   },
   150: nothing,
   151: unavailable('it depends on an object that is not known'),
-  155: unavailable('thread-local'),
+  155: threadLocal,
   156: (e) => e.push(e.context.cfa()),
-  157: (e) => {
-    const [bits, offset] = [e.reader.count(), e.reader.count()];
-    if (bits % 8 !== 0 || offset !== 0) throw new Unavailable('in pieces that are not whole bytes');
-    e.piece(bits / 8);
-  },
+  157: (e) => e.piece(e.reader.count(), e.reader.count()),
   158: (e) => {
     e.described = { kind: 'value', bytes: e.block(e.reader.count()) };
   },
@@ -390,7 +391,7 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   166: typedRead,
   168: convert,
   169: reinterpret,
-  224: unavailable('thread-local'),
+  224: threadLocal,
   242: implicitPointer,
   243: entryValue,
   244: typedConstant,

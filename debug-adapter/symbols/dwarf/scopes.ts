@@ -5,7 +5,8 @@ import { AT, TAG } from './constants.ts';
 import type { DebugInformation } from './debug-information.ts';
 import { covers, entryPoint, rangesOf } from './lists.ts';
 import { unitsNaming } from './name-search.ts';
-import { isTypeTag, qualified, type Type, TypeReader } from './types.ts';
+import { canMean, lastName } from './qualified-names.ts';
+import { isTypeTag, qualified, strip, type Type, TypeReader } from './types.ts';
 import type { Entry, Unit } from './unit.ts';
 
 /** A function as it runs at an address: by itself, or inlined into the next one of the list. */
@@ -42,6 +43,7 @@ export class Scopes {
   readonly types: TypeReader;
   private readonly functions = new WeakMap<Unit, readonly FunctionEntry[]>();
   private readonly globalsByUnit = new WeakMap<Unit, readonly VariableEntry[]>();
+  private readonly enumerators = new WeakMap<Unit, ReadonlyMap<string, readonly Entry[]>>();
   private readonly found = new Map<string, Entry | undefined>();
   private readonly activations = new Recent<bigint, readonly Activation[]>(MOST_ACTIVATIONS);
   private readonly variables = new WeakMap<Activation, readonly VariableEntry[]>();
@@ -112,8 +114,53 @@ export class Scopes {
   /** A variable outside of functions: of the unit that covers an address, else of any other. */
   globalNamed(name: string, address: bigint): Entry | undefined {
     const unit = this.info.unitAt(address);
-    const own = unit && this.globalsOf(unit).find((global) => global.name === name || global.entry.name === name);
+    const own = unit && this.globalsOf(unit).find((global) => canMean(global.name, name));
     return own?.entry ?? this.search(name, 'variable', (entry) => entry.tag === TAG.variable && hasPlace(entry));
+  }
+
+  /** A constant of an enumeration: of the unit that covers an address, of another one only by a name with `::`. */
+  enumeratorNamed(name: string, address: bigint): { readonly type: Type; readonly value: bigint } | undefined {
+    const entry = this.enumerator(name, this.info.unitAt(address));
+    const parent = entry?.parent;
+    const type = parent && this.types.type(parent);
+    const plain = type && strip(type);
+    const found = plain?.kind === 'enumeration' && plain.values.find((constant) => constant.name === entry?.name);
+    return type && found ? { type, value: found.value } : undefined;
+  }
+
+  private enumerator(name: string, unit: Unit | undefined): Entry | undefined {
+    const plain = lastName(name);
+    const isMeant = (entry: Entry): boolean => enumeratorNames(entry).some((whole) => canMean(whole, name));
+    const own = unit && this.enumeratorsOf(unit).get(plain)?.find(isMeant);
+    if (own || !name.includes('::')) return own;
+    const key = `enumerator ${name}`;
+    if (!this.found.has(key)) {
+      const units = [...unitsNaming(this.info, plain)];
+      this.found.set(key, units.flatMap((other) => this.enumeratorsOf(other).get(plain) ?? []).find(isMeant));
+    }
+    return this.found.get(key);
+  }
+
+  /** Constants of all enumerations of a unit, by the last part of their names. */
+  private enumeratorsOf(unit: Unit): ReadonlyMap<string, readonly Entry[]> {
+    const known = this.enumerators.get(unit);
+    if (known) return known;
+    const found = new Map<string, Entry[]>();
+    for (let index = 0; index < unit.length; index++) {
+      if (unit.abbreviation(index).tag !== TAG.enumerator) continue;
+      const entry = unit.entry(index);
+      const { name = '' } = entry;
+      found.set(name, [...(found.get(name) ?? []), entry]);
+    }
+    this.enumerators.set(unit, found);
+    return found;
+  }
+
+  /** The first instruction of a function of the unit that covers an address. */
+  functionNear(name: string, address: bigint): bigint | undefined {
+    const unit = this.info.unitAt(address);
+    const found = unit && this.functionsOf(unit).find(({ entry }) => canMean(functionName(entry), name));
+    return found && (entryPoint(found.entry) ?? found.start);
   }
 
   /** First instructions of functions by name, with the namespaces and classes around it or without any. */
@@ -122,7 +169,7 @@ export class Scopes {
     const found: bigint[] = [];
     for (const unit of unitsNaming(this.info, plain)) {
       for (const { entry, start } of this.functionsOf(unit)) {
-        if (entry.name !== plain || (plain !== name && functionName(entry) !== name)) continue;
+        if (entry.name !== plain || (plain !== name && !canMean(functionName(entry), name))) continue;
         found.push(entryPoint(entry) ?? start);
       }
     }
@@ -136,9 +183,9 @@ export class Scopes {
       isTypeTag(entry.tag) &&
       (!entry.own(AT.declaration) || entry.own(AT.signature) !== undefined) &&
       (keyword === undefined || (KEYWORD_TAGS[keyword] ?? []).includes(entry.tag)) &&
-      (entry.name === name || (name.includes('::') && qualified(entry) === name));
+      names(entry, name);
     const unit = this.info.unitAt(address);
-    const entry = (unit && topLevel(unit.root).find(fits)) ?? this.search(name, keyword ?? 'type', fits);
+    const entry = (unit && declaredIn(unit.root, name).find(fits)) ?? this.search(name, keyword ?? 'type', fits);
     return entry && this.types.type(entry);
   }
 
@@ -159,7 +206,7 @@ export class Scopes {
     const plain = lastName(name);
     let found: Entry | undefined;
     for (const unit of unitsNaming(this.info, plain)) {
-      found = topLevel(unit.root).find((entry) => fits(entry) && names(entry, name));
+      found = declaredIn(unit.root, name).find((entry) => fits(entry) && names(entry, name));
       if (found) break;
     }
     this.found.set(key, found);
@@ -167,10 +214,11 @@ export class Scopes {
   }
 }
 
-const lastName = (name: string): string => name.slice(name.lastIndexOf('::') + 1).replace(/^:/, '');
-
-const names = (entry: Entry, name: string): boolean =>
-  name.includes('::') ? qualified(entry) === name : entry.name === name;
+/** Whether an entry has a name; most have another last part, which is quickly seen. */
+function names(entry: Entry, name: string): boolean {
+  const plain = lastName(name);
+  return entry.name === plain && (plain === name || canMean(qualified(entry), name));
+}
 
 const KEYWORD_TAGS: Readonly<Record<string, readonly number[]>> = {
   struct: [TAG.structureType, TAG.classType],
@@ -178,11 +226,30 @@ const KEYWORD_TAGS: Readonly<Record<string, readonly number[]>> = {
   union: [TAG.unionType],
   enum: [TAG.enumerationType],
 };
-const CONTAINERS: readonly number[] = [TAG.namespace];
+const NAMESPACES: readonly number[] = [TAG.namespace];
+const NAMESPACES_AND_TYPES: readonly number[] = [
+  TAG.namespace,
+  TAG.structureType,
+  TAG.classType,
+  TAG.unionType,
+  TAG.enumerationType,
+];
 
-/** Entries outside of functions: of the unit and of the namespaces in it. */
-function topLevel(root: Entry): Entry[] {
-  return root.children.flatMap((entry) => (CONTAINERS.includes(entry.tag) ? [entry, ...topLevel(entry)] : [entry]));
+/** Entries outside of functions: of the unit and of the namespaces in it. @param containers whose entries count, too */
+function topLevel(root: Entry, containers = NAMESPACES): Entry[] {
+  return root.children.flatMap((entry) =>
+    containers.includes(entry.tag) ? [entry, ...topLevel(entry, containers)] : [entry],
+  );
+}
+
+/** What a name can mean: with `::`, also what is inside of types. */
+const declaredIn = (root: Entry, name: string): Entry[] =>
+  topLevel(root, name.includes('::') ? NAMESPACES_AND_TYPES : NAMESPACES);
+
+/** What sources write for a constant: with the enumeration's name, and where that has no scope of its own without. */
+function enumeratorNames({ name = '', parent }: Entry): string[] {
+  const around = [parent, parent?.parent].map((outer) => (outer ? qualified(outer) : ''));
+  return around.map((outer) => (outer === '' ? name : `${outer}::${name}`));
 }
 
 /** Whether an entry defines a variable, and does not only declare it. */

@@ -31,9 +31,23 @@ interface Part {
 /** By the identifier of a unit: its part of each section. */
 type Index = ReadonlyMap<bigint, ReadonlyMap<string, Part>>;
 
-/** @returns what finds the sections of a unit by its identifier; undefined for units that are not in the package */
-export function splitPackage(find: SectionFinder): (identifier: bigint) => SectionFinder | undefined {
-  const section = find('.debug_cu_index');
+/** What finds the sections of a unit; undefined for units that are not in the package. */
+type UnitFinder = (identifier: bigint) => SectionFinder | undefined;
+
+export interface SplitPackage {
+  /** By the identifier that a skeleton unit has, too. */
+  readonly unit: UnitFinder;
+  /** Of a type unit, by its signature. */
+  readonly type: UnitFinder;
+}
+
+export const splitPackage = (find: SectionFinder): SplitPackage => ({
+  unit: unitFinder(find, '.debug_cu_index'),
+  type: unitFinder(find, '.debug_tu_index'),
+});
+
+function unitFinder(find: SectionFinder, name: string): UnitFinder {
+  const section = find(name);
   const index: Index = section ? readIndex(new ByteReader(section.read(0, section.size))) : new Map();
   return (identifier) => {
     const parts = index.get(identifier);

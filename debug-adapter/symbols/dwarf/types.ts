@@ -307,7 +307,7 @@ export function qualified(entry: Entry): string {
     const isScope = at.tag === TAG.namespace || RECORDS[at.tag] !== undefined || at.index === entry.index;
     if (!isScope) continue;
     const origin = at.origin;
-    if (at.index === entry.index && origin.offset !== at.offset && origin.parent?.tag === TAG.namespace) {
+    if (at.index === entry.index && origin.offset !== at.offset && isAround(origin.parent)) {
       return qualified(origin);
     }
     const name = at.name ?? (at.tag === TAG.namespace ? '(anonymous namespace)' : undefined);
@@ -315,6 +315,9 @@ export function qualified(entry: Entry): string {
   }
   return names.join('::');
 }
+
+const isAround = (parent: Entry | undefined): boolean =>
+  parent !== undefined && (parent.tag === TAG.namespace || parent.tag in RECORDS);
 
 const RECORDS: Readonly<Record<number, string>> = {
   [TAG.structureType]: 'struct',
