@@ -4,15 +4,15 @@
  *   expression  a || b, a && b, a | b, a ^ b, a & b, == !=, < <= > >=, << >>, + -, * / %, with C's precedence
  *   unary       -a, ~a, !a; *a, &a and (type)a as in C
  *   primary     numbers (0x1F, 0b101, 42, 1_000, 'A'), names (rax, $rax, cs.base, vmcs.GUEST_RIP, guest.rip, a variable,
- *               a symbol, ns::Class::member; in quotes any: 'ns::Ring<int, 4>::push'), (a), [a] (a word in memory), u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a),
- *               sizeof(a), sizeof(type)
+ *               a symbol, ns::Class::member; in quotes any: 'ns::Ring<int, 4>::push'), (a), [a] (a word in memory),
+ *               u8(a) u16(a) u32(a) u64(a) s8(a) … s64(a) (memory), signed(a), sizeof(a), sizeof(type)
  *   postfix     a.member, a->member, a[b], of variables of the program
  *   place       gpa:a, hpa:a, guest:a, vmm:a, linear:a name the address space in which [ ] and u32( ) read
  *   assignment  name = a, [a] = b, u32(a) = b, *p = a, p->member = a   (debug console only)
  *
  * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64. With a floating-point
- * operand (a variable, 1.5, 2e9, a cast) + - * / and comparisons are those of doubles. A name is a local variable
- * before it is a register ($rax is the register always), and a register before it is a variable outside of functions.
+ * operand (a variable, 1.5, 2e9, a cast) + - * / and comparisons are those of doubles. A name is a local variable or
+ * a member of the object whose method runs before it is a register ($rax is the register always), and a register before it is a variable outside of functions.
  * A name with a dot is the machine's where the variable in front has no such member: guest.cr3. Inside [ ] and u32( )
  * variables outside of functions stand for their addresses, as in assembly language.
  */

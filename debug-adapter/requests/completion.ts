@@ -31,7 +31,7 @@ const item =
 /** Everything that a name can be, variables of the frame first. */
 function candidates(target: Target, frame: Frame | undefined, commands: readonly string[]): Candidate[] {
   const registers = MACHINE_REGISTERS.map((register) => register.name);
-  const symbols = target.programs.flatMap(({ program }) => program.symbols.map(({ symbol }) => symbol.name));
+  const symbols = target.programs.flatMap(({ program }) => [...program.names]);
   const scope = new FrameScope(target, frame ?? innermostFrame(target.view()));
   const variables = [...scope.variables, ...scope.globals].map(({ name }) => name);
   return [

@@ -1,7 +1,9 @@
 import { FormatError } from './byte-reader.ts';
 import { CallFrames, type FrameRules, type FrameSection } from './call-frames.ts';
 import { type Companions, NO_COMPANIONS } from './companions.ts';
+import { demangle, isMangled, readable } from './demangle/demangle.ts';
 import { DebugInformation } from './dwarf/debug-information.ts';
+import { canMean } from './dwarf/qualified-names.ts';
 import { type Activation, Scopes } from './dwarf/scopes.ts';
 import { splitPackage } from './dwarf/split-package.ts';
 import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
@@ -49,6 +51,7 @@ export class Program {
   private readonly lines: LineIndex;
   private readonly debug: Scopes;
   private knownFrames: CallFrames | undefined;
+  private knownMangled: ReadonlyMap<string, readonly SymbolPlace[]> | undefined;
   private readonly rules = new Recent<bigint, FrameRules | undefined>(MOST_RULES);
 
   /**
@@ -209,7 +212,24 @@ export class Program {
     if (!this.contains(address)) return undefined;
     const place =
       this.symbolsByAddress[lastAtOrBelow(this.symbolsByAddress, address, (candidate) => candidate.address)];
-    return place && { name: place.symbol.name, offset: address - place.address };
+    return place && { name: readable(place.symbol.name), offset: address - place.address };
+  }
+
+  /** Names of symbols as people write them: those of C++ and Rust with namespaces, without types. */
+  get names(): Iterable<string> {
+    return [...this.symbolsByName.keys()].filter((name) => !isMangled(name)).concat([...this.mangled.keys()]);
+  }
+
+  /** Symbols of C++ and Rust by what they are called, without types of parameters: they may be several. */
+  private get mangled(): ReadonlyMap<string, readonly SymbolPlace[]> {
+    if (this.knownMangled) return this.knownMangled;
+    const found = new Map<string, SymbolPlace[]>();
+    for (const place of this.symbolsByAddress) {
+      const path = demangle(place.symbol.name)?.path;
+      if (path !== undefined) found.set(path, [...(found.get(path) ?? []), place]);
+    }
+    this.knownMangled = found;
+    return found;
   }
 
   symbolNamed(name: string): SymbolPlace | undefined {
@@ -220,7 +240,10 @@ export class Program {
   functionsNamed(name: string): readonly bigint[] {
     const symbol = this.symbolNamed(name);
     if (symbol) return [symbol.address];
-    return this.attempt(VARIABLES, [], () => this.debug.functionsNamed(name)).map((start) => start + this.offset);
+    const described = this.attempt(VARIABLES, [], () => this.debug.functionsNamed(name));
+    if (described.length > 0) return described.map((start) => start + this.offset);
+    const meant = [...this.mangled].filter(([path]) => canMean(path, name)).flatMap(([, places]) => places);
+    return [...new Set(meant.filter((place) => place.symbol.code).map(({ address }) => address))];
   }
 
   /** Where a function begins that the source at an address knows by a name. */
@@ -337,11 +360,20 @@ function functionRanges(symbols: readonly SymbolPlace[], sectionEnd: (address: b
     while (code[next]?.address === address) next++;
     const end = sized ? address + symbol.size : (code[next]?.address ?? sectionEnd(address));
     if (ranges.at(-1)?.start === address) ranges.pop();
-    ranges.push({ name: symbol.name, start: address, end });
+    ranges.push(namedRange(symbol.name, address, end));
     if (sized) sizedEnd = end;
   }
   return ranges;
 }
+
+/** Most names are never asked for. */
+const namedRange = (symbol: string, start: bigint, end: bigint): FunctionRange => ({
+  get name() {
+    return readable(symbol);
+  },
+  start,
+  end,
+});
 
 function withSymbolsOf(separate: ElfFile | undefined, elf: ElfFile): ElfFile {
   if (!separate) return elf;

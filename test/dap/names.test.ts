@@ -103,6 +103,53 @@ describe('names in expressions', () => {
     );
   });
 
+  it('of functions are read from symbols where there is no debug information', async () => {
+    const sources = ['start.S', 'sample.cc'].map((file) => join(SAMPLES, file));
+    const flags = [...CPP.filter((option) => option !== '-g'), '-fno-inline', '-fno-omit-frame-pointer'];
+    execFileSync('g++', [...flags, ...LINK, '-o', program(), ...sources], { stdio: 'pipe' });
+    client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    await client.request('launch', { program: program(), stopOn: 'none' });
+    const breakpoints = [{ name: 'Device::tick' }];
+    const set = await client.request('setFunctionBreakpoints', { breakpoints });
+    assert.deepEqual(
+      (set.body as { breakpoints: { verified: boolean }[] }).breakpoints.map(({ verified }) => verified),
+      [true],
+    );
+    await client.run('configurationDone', {});
+    const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
+    assert.deepEqual(
+      stackFrames.map(({ name }) => name),
+      [
+        'machine::Device::tick(machine::Counter const&)',
+        'machine::run(machine::Device*, int, long&)',
+        'main',
+        '_start',
+      ],
+    );
+    const memoryReference = stackFrames[0]?.instructionPointerReference ?? '';
+    const { body } = await client.request('disassemble', { memoryReference, instructionCount: 60 });
+    const symbols = body.instructions.map(({ symbol }) => symbol ?? '').join('\n');
+    assert.match(symbols, /^machine::Device::tick\(machine::Counter const&\)/m);
+    assert.equal(symbols.includes('_ZN'), false);
+    const called = body.instructions.map(({ instruction }) => instruction).filter((text) => text.startsWith('call'));
+    assert.ok(
+      called.some((text) => text.includes('machine::Ring<int, 4>::push(int)')),
+      called.join('\n'),
+    );
+    frameId = stackFrames[0]?.id ?? 0;
+    await check({
+      'machine::run': /^0x[0-9a-f]+ <machine::run\(machine::Device\*, int, long&\)>/,
+      "'machine::Ring<int, 4>::push' > 0": '1',
+    });
+    const request = { text: 'machine::re', column: 12, frameId };
+    const found = (await client.request('completions', request)).body as { targets: { label: string }[] };
+    assert.deepEqual(
+      found.targets.map(({ label }) => label),
+      ['machine::readAll'],
+    );
+  });
+
   for (const mangling of ['legacy', 'v0']) {
     it(`are those of Rust (${mangling})`, async function () {
       try {
