@@ -12,9 +12,10 @@
  *
  * Numbers are whole numbers of any size, registers unsigned; == and != compare modulo 2^64. With a floating-point
  * operand (a variable, 1.5, 2e9, a cast) + - * / and comparisons are those of doubles. A name is a local variable or
- * a member of the object whose method runs before it is a register ($rax is the register always), and a register before it is a variable outside of functions.
- * A name with a dot is the machine's where the variable in front has no such member: guest.cr3. Inside [ ] and u32( )
- * variables outside of functions stand for their addresses, as in assembly language.
+ * a member of the object whose method runs before it is a register ($rax is the register always), and a register
+ * before it is a variable outside of functions. A name with a dot is the machine's where the variable in front has no
+ * such member: guest.cr3. Inside [ ] and u32( ) variables outside of functions stand for their addresses, as in
+ * assembly language.
  */
 
 import { errors } from '../errors.ts';
