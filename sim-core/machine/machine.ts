@@ -1,3 +1,5 @@
+/** The machine: its parts put together, and what is asked of it from outside. */
+
 import { type Instruction, Mnemonic } from 'iced-x86';
 import {
   type Clock,
@@ -8,44 +10,27 @@ import {
   type PortBus,
   type SlowInstruction,
 } from '../cpu/cpu.ts';
-import {
-  beginResume,
-  type Delivery,
-  deliverFault,
-  endShadow,
-  isMonitored,
-  isSingleStepping,
-  serviceBoundary,
-  settleSti,
-  shadowOf,
-  trapMonitored,
-  trapSingleStep,
-  undoResume,
-} from '../cpu/events.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
-import { noteRing, updateCounters } from '../cpu/performance-counters.ts';
+import { noteRing } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
 import { stagedInstructions } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
-import { EXIT } from '../engine/record.ts';
 import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
 import type { AccessWatch } from '../mmu/access-watch.ts';
 import { FastTlb } from '../mmu/fast-tlb.ts';
-import { exception, type Fault, VECTOR } from '../mmu/fault.ts';
+import type { Fault } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import type { StaleUse, TableWatchHooks } from '../mmu/table-watch.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import type { DmaFault } from '../platform/dma.ts';
 import type { PciFunction } from '../platform/pci/function.ts';
-import { Platform, type PlatformState } from '../platform/platform.ts';
+import { Platform, type PlatformCallbacks, type PlatformState } from '../platform/platform.ts';
 import type { Uart } from '../platform/uart.ts';
-import { BLOCKING } from '../state/control-bits.ts';
-import { ACTIVITY } from '../state/layout.ts';
 import { ProcessorState } from '../state/processor-state.ts';
 import { State } from '../state/state.ts';
 import { vmxInstructions } from '../vmx/instructions.ts';
@@ -61,6 +46,7 @@ import type {
   SerialPort,
   World,
 } from './api.ts';
+import { Execution } from './execution.ts';
 import type { OutsideEvent } from './history/outside-event.ts';
 import type { Position } from './history/position.ts';
 import type { Rewindable } from './history/rewindable.ts';
@@ -74,15 +60,6 @@ import type { InstructionStop, Watch, WatchHit } from './watch.ts';
 import { Watcher } from './watcher.ts';
 
 export const DEFAULT_QUANTUM = 20_000;
-/** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
-const HALT_COST = 1000;
-const LONGEST_SLICE = 0x4000_0000;
-/** The same while somebody wants to be asked on the way. */
-const SAMPLED_SLICE = 50_000;
-/** Instructions of other processors after which the step of one gives up that its turn comes. */
-const OTHERS_LIMIT = 10_000_000;
-/** Stops that the machine makes by itself: they happen in replays, too. */
-const ENDS: ReadonlySet<StopReason['kind']> = new Set(['debugExit', 'powerOff', 'reset']);
 
 /** A machine at power-up. @throws RangeError for a configuration that cannot be built. */
 export function createMachine(config: MachineConfig): Machine {
@@ -125,19 +102,14 @@ class SimulatedMachine implements Machine, Rewindable {
   private readonly logical: Processors;
   private readonly watcher: Watcher;
   private readonly breakpoints: InstructionBreakpoints;
-  /** Set by devices and hooks while instructions run; `run` returns it at the next boundary. */
-  private stop: StopReason | undefined;
-  /** A stop that the delivery of a fault in the running slice has caused. */
-  private outcome: StopReason | undefined;
-  /** Inside `run` or `step`. */
-  private running = false;
+  private readonly execution: Execution;
 
   constructor(config: MachineConfig) {
     this.config = config;
     this.state = new State(config.memory, config.cpus ?? 1);
     this.physical = new PhysicalMemory(this.state);
     const model = findModel(config.cpuModel, config.vmx ?? true);
-    const clock: Clock = { cycles: () => this.cycles };
+    const clock: Clock = { cycles: () => this.execution.cycles };
     const states = Array.from({ length: this.state.processors }, (_, i) => new ProcessorState(this.state, i));
     const fast = new FastTlb(this.state);
     this.mmus = states.map(({ index }) => new Mmu(this.state, this.physical, new Tlb(this.state, index, fast)));
@@ -161,20 +133,7 @@ class SimulatedMachine implements Machine, Rewindable {
       iommu: config.iommu ?? false,
       testDevice: config.testDevice ?? false,
       processors: states,
-      callbacks: {
-        onSerialOutput: (byte) => serial.onOutput?.(byte),
-        onDebugConsole: (byte) => this.onDebugConsole?.(byte),
-        onDebugExit: (value) => this.stopWith({ kind: 'debugExit', value }),
-        onPowerOff: () => this.stopWith({ kind: 'powerOff' }),
-        onReset: () => this.stopWith({ kind: 'reset' }),
-        onDmaFault: (fault) => {
-          if (this.onDmaFault?.(fault)) this.stopWith({ kind: 'dmaFault', fault });
-        },
-        onDeviceComplaint: (text) => this.onDeviceComplaint?.(text),
-        // Who interrupts another processor mostly waits for what that does.
-        onInterprocessorInterrupt: () => this.logical.yieldTurn(),
-        onMemoryMapChange: () => this.forgetMappings(),
-      },
+      callbacks: this.platformCallbacks(serial),
     });
     const surroundings = this.surroundings();
     this.watcher = new Watcher(surroundings);
@@ -192,13 +151,32 @@ class SimulatedMachine implements Machine, Rewindable {
       mayBreakAt: (offset: number) => this.breakpoints.mayLieAt(offset),
       mayBreakOn: (instruction: Instruction) => this.breakpoints.mayBreakOn(instruction),
       stopsHere: (instruction: () => DecodedInstruction) => this.breakpoints.stopsHere(instruction),
-      deliverFault: (fault: Fault) => this.deliverInSlice(fault),
+      deliverFault: (fault: Fault) => this.execution.deliverInSlice(fault),
     };
     const semantics = new Map([...SEMANTICS, ...stagedInstructions(all.length === 1), ...VMX_SEMANTICS]);
     const { compile = true, blockStarts = [] } = config;
     this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
     for (const { cpu } of all) this.processor.attach(cpu);
+    const { state, platform, processor, logical, breakpoints, watcher } = this;
+    this.execution = new Execution({ hooks: this, state, platform, processor, logical, breakpoints, watcher });
     this.logical.visit(({ number, cpu }) => powerUp(cpu, number));
+  }
+
+  private platformCallbacks(serial: SerialPort): PlatformCallbacks {
+    return {
+      onSerialOutput: (byte) => serial.onOutput?.(byte),
+      onDebugConsole: (byte) => this.onDebugConsole?.(byte),
+      onDebugExit: (value) => this.execution.stopWith({ kind: 'debugExit', value }),
+      onPowerOff: () => this.execution.stopWith({ kind: 'powerOff' }),
+      onReset: () => this.execution.stopWith({ kind: 'reset' }),
+      onDmaFault: (fault) => {
+        if (this.onDmaFault?.(fault)) this.execution.stopWith({ kind: 'dmaFault', fault });
+      },
+      onDeviceComplaint: (text) => this.onDeviceComplaint?.(text),
+      // Who interrupts another processor mostly waits for what that does.
+      onInterprocessorInterrupt: () => this.logical.yieldTurn(),
+      onMemoryMapChange: () => this.forgetMappings(),
+    };
   }
 
   /** The parts of whoever's turn it is. */
@@ -265,16 +243,16 @@ class SimulatedMachine implements Machine, Rewindable {
       onExiting: () => this.watcher.beforeExit(),
       onExit: (exit) => {
         this.watcher.afterExit();
-        if (this.onVmExit?.(exit)) this.stopWith({ kind: 'vmExit', exit });
+        if (this.onVmExit?.(exit)) this.execution.stopWith({ kind: 'vmExit', exit });
       },
       onEntry: () => {
         this.watcher.afterEntry();
-        if (this.onVmEntry?.()) this.stopWith({ kind: 'vmEntry' });
+        if (this.onVmEntry?.()) this.execution.stopWith({ kind: 'vmEntry' });
       },
       onEntryFailure: (failure) => {
-        if (this.onVmEntryFailure?.(failure)) this.stopWith({ kind: 'vmEntryFailure', failure });
+        if (this.onVmEntryFailure?.(failure)) this.execution.stopWith({ kind: 'vmEntryFailure', failure });
       },
-      onAbort: (abort) => this.stopWith({ kind: 'vmxAbort', abort }),
+      onAbort: (abort) => this.execution.stopWith({ kind: 'vmxAbort', abort }),
     });
     const ports = this.watchedPorts();
     const interrupts = this.platform.interrupts[number] as InterruptController;
@@ -326,10 +304,10 @@ class SimulatedMachine implements Machine, Rewindable {
         instructions: this.instructions,
         cycles: this.cycles,
       }),
-      isRunning: () => this.running,
+      isRunning: () => this.execution.isRunning,
       onUse: (use) => {
         if (!this.onStaleUse?.(use)) return;
-        this.stopWith({ kind: 'staleUse', use });
+        this.execution.stopWith({ kind: 'staleUse', use });
         this.processor.kick();
       },
       onCodeSuspected: () => {
@@ -353,10 +331,10 @@ class SimulatedMachine implements Machine, Rewindable {
     return this.state.get32('nonRoot') !== 0 ? 'guest' : 'vmm';
   }
   get instructions(): number {
-    return this.state.getFloat('retired') + this.processor.executed;
+    return this.execution.instructions;
   }
   get cycles(): number {
-    return this.instructions + this.state.getFloat('extraCycles');
+    return this.execution.cycles;
   }
 
   boot(request: BootRequest): void {
@@ -371,10 +349,6 @@ class SimulatedMachine implements Machine, Rewindable {
   }
   get position(): Position {
     return { instructions: this.instructions, events: this.state.getFloat('events') };
-  }
-
-  private countEvent(): void {
-    this.state.setFloat('events', this.state.getFloat('events') + 1);
   }
 
   withoutStops(work: () => void): void {
@@ -396,7 +370,7 @@ class SimulatedMachine implements Machine, Rewindable {
     const { platform, vmx } = structuredClone(saved) as Outside;
     this.platform.restore(platform);
     for (const [i, unit] of this.logical.all.entries()) unit.vmx.restore(vmx[i] as VmxHistory);
-    this.stop = undefined;
+    this.execution.forgetStop();
   }
 
   marked(): void {
@@ -454,216 +428,22 @@ class SimulatedMachine implements Machine, Rewindable {
     if (former || watch) for (const mmu of this.mmus) mmu.watchAccesses(watch);
   }
 
-  /** Judges what has happened to something watched since the last boundary. */
-  private settleWatches(): void {
-    if (!this.watcher.isPending) return;
-    if (this.breakpoints.areIgnored) {
-      this.watcher.discard();
-      return;
-    }
-    const hits = this.watcher.settle();
-    if (hits.length > 0 && this.onWatch?.(hits)) this.stopWith({ kind: 'watchpoint', hits });
-  }
-
   requestStop(): void {
-    this.stopWith({ kind: 'paused' });
-  }
-
-  private stopWith(reason: StopReason): void {
-    if (this.breakpoints.areIgnored && !ENDS.has(reason.kind)) return;
-    this.stop ??= reason;
-    this.state.set32('attention', 1);
+    this.execution.stopWith({ kind: 'paused' });
   }
 
   // ---- running
 
   step(): StopReason {
-    return this.execute(1, this.selected);
+    return this.execution.run(1, this.selected);
   }
 
   run(instructions: number, goesOn = false): StopReason {
-    return this.execute(Math.max(0, Math.floor(instructions)), undefined, goesOn);
+    return this.execution.run(Math.max(0, Math.floor(instructions)), undefined, goesOn);
   }
 
   advance(): StopReason {
-    return this.execute(1, 'anyone');
-  }
-
-  /**
-   * @param single of this processor, or of whose turn it is; an event that is delivered at the boundary takes the place
-   * of the instruction. @param goesOn a breakpoint at RIP counts
-   */
-  private execute(instructions: number, single?: number | 'anyone', goesOn = false): StopReason {
-    this.running = true;
-    this.logical.resume();
-    this.breakpoints.begin(goesOn);
-    // What the debugger itself has done to something watched is nothing to tell.
-    this.watcher.discard();
-    try {
-      return this.executeSlices(instructions, single);
-    } finally {
-      this.running = false;
-    }
-  }
-
-  private executeSlices(instructions: number, single: number | 'anyone' | undefined): StopReason {
-    let left = instructions;
-    let others = OTHERS_LIMIT;
-    let idle = 0;
-    for (;;) {
-      this.settleWatches();
-      this.onSample?.();
-      if (this.stop) return this.takeStop();
-      if (left <= 0 || others <= 0) return { kind: 'limit' };
-      this.platform.service(this.cycles);
-      if (this.logical.takeTurn(this.cycles)) this.breakpoints.leaveStart();
-      const isSingle = single === 'anyone' || single === this.selected;
-      const counts = single === undefined || isSingle;
-      if (this.cycles >= this.state.getFloat('perfDeadline')) updateCounters(this.cpu);
-      const rip = this.processor.linearRip();
-      const serviced = this.boundary();
-      if (serviced) return serviced;
-      this.settleWatches();
-      if (this.stop) continue;
-      if (isSingle && this.processor.linearRip() !== rip) return { kind: 'limit' };
-      if (this.state.get32('activity') !== ACTIVITY.active) {
-        // Everybody is asked once whether what has come for him wakes him.
-        if (++idle < this.state.processors && this.logical.pass(this.cycles)) continue;
-        idle = 0;
-        const asleep = this.sleep();
-        if (asleep) return asleep;
-        left -= HALT_COST;
-        continue;
-      }
-      idle = 0;
-      const before = this.instructions;
-      const outcome = this.slice(counts ? left : others);
-      if (counts) left -= this.instructions - before;
-      else others -= this.instructions - before;
-      this.breakpoints.leaveStart();
-      if (outcome) return outcome;
-    }
-  }
-
-  private takeStop(): StopReason {
-    const { stop } = this;
-    this.stop = undefined;
-    return stop ?? { kind: 'paused' };
-  }
-
-  /** Events at an instruction boundary; a stop reason when one ends the run. */
-  private boundary(): StopReason | undefined {
-    this.state.set32('attention', 0);
-    this.breakpoints.decodeAnew();
-    for (;;) {
-      this.watcher.beforeEvent();
-      const delivery = serviceBoundary(this.cpu);
-      this.watcher.afterEvent();
-      if (!delivery) return undefined;
-      this.countEvent();
-      const stopped = this.afterDelivery(delivery);
-      if (stopped) return stopped;
-      if (this.stop) return undefined;
-    }
-  }
-
-  private deliver(fault: Fault): StopReason | undefined {
-    this.watcher.beforeEvent();
-    const delivery = deliverFault(this.cpu, fault);
-    this.watcher.afterEvent();
-    return this.afterDelivery(delivery);
-  }
-
-  private afterDelivery(delivery: Delivery): StopReason | undefined {
-    switch (delivery.kind) {
-      case 'tripleFault':
-        return { kind: 'tripleFault', story: delivery.story };
-      case 'unimplemented':
-        return this.unimplemented(delivery.what);
-      case 'reset':
-        return { kind: 'reset' };
-      default:
-        return undefined;
-    }
-  }
-
-  private unimplemented(what: string): StopReason {
-    const address = this.processor.linearRip();
-    const instruction = this.decodeAt(address);
-    const bytes = instruction?.bytes ?? new Uint8Array();
-    return {
-      kind: 'unimplemented',
-      address,
-      bytes,
-      mnemonic: instruction ? this.processor.nameOf(instruction) : '',
-      what,
-    };
-  }
-
-  /** Executes instructions up to the next deadline. */
-  private slice(limit: number): StopReason | undefined {
-    const { state, processor } = this;
-    const shadow = shadowOf(state);
-    const stepping = isSingleStepping(state);
-    const resume = beginResume(state);
-    this.breakpoints.resuming = resume || (shadow & BLOCKING.byMovSs) !== 0;
-    const wasNonRoot = state.get32('nonRoot');
-    const deadline = this.nextDeadline();
-    state.setFloat('sliceEnd', deadline);
-    const untilDeadline = Math.ceil(deadline - this.cycles);
-    const monitored = isMonitored(state);
-    const alone = shadow !== 0 || stepping || resume || monitored;
-    const longest = this.onSample ? SAMPLED_SLICE : LONGEST_SLICE;
-    processor.run(alone ? 1 : Math.max(1, Math.min(limit, untilDeadline, longest)));
-    const exit = state.get32('exitCode');
-    // A slice may end in front of its first instruction, when the fetch itself has asked for a stop.
-    const completed = processor.executed > 0 && (exit === EXIT.budget || exit === EXIT.attention);
-    processor.retire();
-    if (resume && !completed) undoResume(state);
-    if (completed && shadow !== 0) endShadow(state, shadow, wasNonRoot);
-    else if (shadow === 0) settleSti(state, exit === EXIT.fault);
-    if (completed && stepping) trapSingleStep(state);
-    if (completed && monitored) trapMonitored(state);
-    if (exit === EXIT.breakpoint) return this.breakpoint();
-    if (exit === EXIT.fault) this.watcher.faulted();
-    if (exit === EXIT.fault && processor.fault) return this.deliver(processor.fault);
-    const { outcome } = this;
-    this.outcome = undefined;
-    return outcome;
-  }
-
-  /** A breakpoint of the debugger, or else one of the guest's own: #DB before the instruction. */
-  private breakpoint(): StopReason | undefined {
-    if (this.breakpoints.debuggerStops) return { kind: 'breakpoint', address: this.processor.linearRip() };
-    const debugStatus = BigInt(this.breakpoints.hitsGuest());
-    return this.deliver({ ...exception(VECTOR.db), debugStatus });
-  }
-
-  /** Absolute cycle at which something happens by itself. */
-  private nextDeadline(): number {
-    const { state, platform, logical } = this;
-    const own = Math.min(state.getFloat('preemptionDeadline'), state.getFloat('perfDeadline'));
-    return Math.min(platform.nextDeadline(), own, logical.turnEnd);
-  }
-
-  /** Delivers a fault without ending the slice, unless something must be looked at before the next instruction. */
-  private deliverInSlice(fault: Fault): boolean {
-    this.outcome = this.deliver(fault);
-    if (this.outcome || this.state.get32('attention') !== 0) return false;
-    return this.cycles < this.state.getFloat('sliceEnd');
-  }
-
-  /** HLT: time passes until the next device event; a stop reason when nothing can wake any processor. */
-  private sleep(): StopReason | undefined {
-    const { state } = this;
-    const deadline = this.logical.wakeUp(this.platform.nextDeadline());
-    if (deadline === Infinity) return { kind: 'halted' };
-    this.countEvent();
-    const wait = Math.max(0, deadline - this.cycles);
-    state.setFloat('extraCycles', state.getFloat('extraCycles') + wait);
-    state.setFloat('haltedCycles', state.getFloat('haltedCycles') + wait);
-    this.onSleep?.(wait);
-    return undefined;
+    return this.execution.run(1, 'anyone');
   }
 
   decodeAt(linear: bigint): DecodedInstruction | undefined {
