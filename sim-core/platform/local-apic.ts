@@ -3,6 +3,7 @@
 import type { Clock } from '../cpu/cpu.ts';
 import type { MmioDevice } from '../mmu/physical-memory.ts';
 import type { StateFields } from '../state/processor-state.ts';
+import { ApicTimer, type ApicTimerState, LVT_MASKED, TIMER_ENTRY } from './apic-timer.ts';
 import type { Snapshotted, TimedDevice } from './device.ts';
 import { DELIVERY_MODE as DELIVERY, type DeliveryMode, type InterruptMessage } from './interrupt-message.ts';
 import { hasVector, highestVector, noVectors, setVector } from './vector-set.ts';
@@ -25,11 +26,9 @@ const LVT_REGISTERS = [
   { offset: REGISTER.lint1, writable: 0x1_a7ff },
   { offset: REGISTER.error, writable: 0x1_00ff },
 ] as const;
-const LVT = { timer: 0, performance: 2, lint0: 3, lint1: 4, error: 5 } as const;
+const LVT = { timer: TIMER_ENTRY, performance: 2, lint0: 3, lint1: 4, error: 5 } as const;
 
-const LVT_MASKED = 0x1_0000;
 const LVT_LEVEL = 0x8000;
-const TIMER_MODE = { oneShot: 0, periodic: 1, tscDeadline: 2 } as const;
 /** Version 14h of an integrated APIC; bits 23:16 are the number of the last LVT entry. */
 const VERSION = ((LVT_REGISTERS.length - 1) << 16) | 0x14;
 const SVR_ENABLED = 0x100;
@@ -43,7 +42,7 @@ const MSR_X2APIC_FIRST = 0x800;
 const MSR_X2APIC_LAST = 0x8ff;
 export const APIC_PAGE_SIZE = 4096;
 
-export interface LocalApicState {
+export interface LocalApicState extends ApicTimerState {
   id: number;
   taskPriority: number;
   logicalDestination: number;
@@ -58,15 +57,6 @@ export interface LocalApicState {
   errors: number;
   command: number;
   commandHigh: number;
-  lvt: number[];
-  divide: number;
-  initialCount: number;
-  /** Cycle at which the timer's count was `initialCount`. */
-  timerStart: number;
-  /** The count reached zero in one-shot mode: it stays there until the initial count is written. */
-  timerEnded: boolean;
-  /** Cycle up to which expiries of the timer have been delivered. */
-  serviced: number;
   /** Levels of LINT0 and LINT1. */
   pins: [boolean, boolean];
 }
@@ -140,10 +130,12 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   readonly name = 'local APIC';
   private readonly connections: LocalApicConnections;
   private state = powerOn();
+  private readonly timer: ApicTimer;
   private readonly registers: ReadonlyMap<number, Register>;
 
   constructor(connections: LocalApicConnections) {
     this.connections = connections;
+    this.timer = new ApicTimer(() => this.state, connections.state, connections.clock);
     this.registers = this.makeRegisters();
   }
 
@@ -157,7 +149,7 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
     this.state = { ...powerOn(), id: number, pins };
     const bootstrap = number === 0;
     state.set64('msrApicBase', APIC_BASE_DEFAULT | APIC_BASE.enable | (bootstrap ? APIC_BASE.bootstrap : 0n));
-    state.set64('msrTscDeadline', 0n);
+    this.timer.deadline = 0n;
     if (bootstrap) {
       this.state.spuriousVector = SVR_ENABLED | 0xff;
       this.state.lvt[LVT.lint0] = DELIVERY.external << 8;
@@ -171,7 +163,7 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   initialize(): void {
     const { id, pins } = this.state;
     this.state = { ...powerOn(), id, pins };
-    this.connections.state.set64('msrTscDeadline', 0n);
+    this.timer.deadline = 0n;
     this.connections.changed();
   }
 
@@ -329,95 +321,12 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   // Timer
 
-  private get timerMode(): number {
-    return ((this.state.lvt[LVT.timer] ?? 0) >> 17) & 3;
-  }
-
-  /** Cycles per timer count: divide configuration bits 3, 1, 0 are the power of two less one, 111 is 1. */
-  private get divisor(): number {
-    const { divide } = this.state;
-    return 1 << ((((divide & 3) | ((divide >> 1) & 4)) + 1) & 7);
-  }
-
-  private get period(): number {
-    return this.state.initialCount * this.divisor;
-  }
-
-  private currentCount(now: number): number {
-    const { initialCount, timerStart, timerEnded } = this.state;
-    if (initialCount === 0 || timerEnded || this.timerMode === TIMER_MODE.tscDeadline) return 0;
-    const counted = Math.floor((now - timerStart) / this.divisor);
-    return this.timerMode === TIMER_MODE.periodic
-      ? initialCount - (counted % initialCount)
-      : Math.max(0, initialCount - counted);
-  }
-
-  private startTimer(initialCount: number): void {
-    const now = this.connections.clock.cycles();
-    this.state.initialCount = initialCount;
-    this.state.timerStart = now;
-    this.state.timerEnded = false;
-    this.state.serviced = now;
-  }
-
-  /** Makes a change of the timer's mode or rate, with the count going on from where it is. */
-  private keepingCount(change: () => void): void {
-    const now = this.connections.clock.cycles();
-    const count = this.currentCount(now);
-    change();
-    this.state.timerEnded = count === 0;
-    this.state.timerStart = now - (this.state.initialCount - count) * this.divisor;
-  }
-
-  private setDivide(value: number): void {
-    this.keepingCount(() => {
-      this.state.divide = value & 0xb;
-    });
-  }
-
-  private writeTimerEntry(value: number): void {
-    const before = this.timerMode;
-    const now = this.connections.clock.cycles();
-    const change = (): void => {
-      this.state.lvt[LVT.timer] = value;
-    };
-    if (((value >> 17) & 3) === before) change();
-    else this.keepingCount(change);
-    if ((before === TIMER_MODE.tscDeadline) !== (this.timerMode === TIMER_MODE.tscDeadline)) {
-      // Entering or leaving TSC-deadline mode disarms the timer.
-      this.startTimer(0);
-      this.connections.state.set64('msrTscDeadline', 0n);
-    }
-    // What expired while the entry was masked is lost.
-    this.state.serviced = Math.max(this.state.serviced, now);
-  }
-
-  /** The cycle of the next expiry after `serviced`, masked or not. */
-  private nextExpiry(): number {
-    const { initialCount, timerStart, timerEnded, serviced } = this.state;
-    if (this.timerMode === TIMER_MODE.tscDeadline) {
-      const { state } = this.connections;
-      const deadline = state.get64('msrTscDeadline');
-      if (deadline === 0n) return Number.POSITIVE_INFINITY;
-      return Math.max(0, Number(BigInt.asIntN(64, deadline - state.get64('tscAdjustment'))));
-    }
-    if (initialCount === 0 || timerEnded) return Number.POSITIVE_INFINITY;
-    const first = timerStart + this.period;
-    if (serviced < first) return first;
-    if (this.timerMode !== TIMER_MODE.periodic) return Number.POSITIVE_INFINITY;
-    return timerStart + (Math.floor((serviced - timerStart) / this.period) + 1) * this.period;
-  }
-
   nextDeadline(): number {
-    const masked = ((this.state.lvt[LVT.timer] ?? LVT_MASKED) & LVT_MASKED) !== 0;
-    return masked && this.timerMode !== TIMER_MODE.tscDeadline ? Number.POSITIVE_INFINITY : this.nextExpiry();
+    return this.timer.nextDeadline();
   }
 
   service(now: number): void {
-    if (this.nextExpiry() > now) return;
-    this.state.serviced = now;
-    if (this.timerMode === TIMER_MODE.tscDeadline) this.connections.state.set64('msrTscDeadline', 0n);
-    this.deliverLocal(LVT.timer);
+    if (this.timer.expires(now)) this.deliverLocal(LVT.timer);
   }
 
   // Registers
@@ -440,9 +349,12 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
       [REGISTER.errorStatus, this.errorStatusRegister()],
       [REGISTER.command, this.commandRegister()],
       [REGISTER.commandHigh, { ...this.plain('commandHigh', 0xff00_0000), xapicOnly: true }],
-      [REGISTER.initialCount, { read: () => this.state.initialCount, write: (value) => this.writeInitialCount(value) }],
-      [REGISTER.currentCount, { read: () => this.currentCount(this.connections.clock.cycles()) }],
-      [REGISTER.divide, { read: () => this.state.divide, write: (value) => this.setDivide(value), reserved: ~0xb }],
+      [REGISTER.initialCount, { read: () => this.state.initialCount, write: (value) => this.timer.setCount(value) }],
+      [REGISTER.currentCount, { read: () => this.timer.count }],
+      [
+        REGISTER.divide,
+        { read: () => this.state.divide, write: (value) => this.timer.setDivide(value), reserved: ~0xb },
+      ],
       [REGISTER.selfIpi, { write: (value) => this.request(value & 0xff), reserved: ~0xff, x2apicOnly: true }],
     ]);
     for (let i = 0; i < 8; i++) {
@@ -530,12 +442,8 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
 
   private writeLvt(index: number, value: number): void {
     const entry = this.softwareEnabled ? value : value | LVT_MASKED;
-    if (index === LVT.timer) this.writeTimerEntry(entry);
+    if (index === LVT.timer) this.timer.setEntry(entry);
     else this.state.lvt[index] = entry;
-  }
-
-  private writeInitialCount(value: number): void {
-    if (this.timerMode !== TIMER_MODE.tscDeadline) this.startTimer(value);
   }
 
   // Memory-mapped access
@@ -579,9 +487,7 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   /** IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC MSRs. @returns undefined for #GP. */
   readMsr(index: number): bigint | undefined {
     if (index === MSR_APIC_BASE) return this.apicBase;
-    if (index === MSR_TSC_DEADLINE) {
-      return this.timerMode === TIMER_MODE.tscDeadline ? this.connections.state.get64('msrTscDeadline') : 0n;
-    }
+    if (index === MSR_TSC_DEADLINE) return this.timer.isOfDeadline ? this.timer.deadline : 0n;
     const register = this.msrRegister(index);
     if (!register?.read) return undefined;
     const low = BigInt(register.read() >>> 0);
@@ -592,7 +498,7 @@ export class LocalApic implements MmioDevice, TimedDevice, Snapshotted<LocalApic
   writeMsr(index: number, value: bigint): boolean {
     if (index === MSR_APIC_BASE) return this.writeApicBase(value);
     if (index === MSR_TSC_DEADLINE) {
-      if (this.timerMode === TIMER_MODE.tscDeadline) this.connections.state.set64('msrTscDeadline', value);
+      if (this.timer.isOfDeadline) this.timer.deadline = value;
       this.connections.changed();
       return true;
     }
