@@ -1,6 +1,6 @@
 import * as vscode from 'vscode';
 import type { CustomEvents } from '../debug-adapter/protocol.ts';
-import { encodeSerial, SerialDecoder } from './serial-text.ts';
+import { encodeSerial, SerialDecoder, withoutQuestions } from './serial-text.ts';
 import type { Sessions, VmxraySession } from './sessions.ts';
 
 /** What is kept for a terminal that is not open: the newest characters. */
@@ -97,7 +97,7 @@ class SerialConsole implements vscode.Pseudoterminal {
     const now = this.decoder.decode(this.bytes.slice(0, sent));
     const later = inPast ? this.bytes.slice(sent) : '';
     this.text = '';
-    this.put(CLEAR + now + (later === '' ? '' : DIM + this.decoder.decode(later) + UNDIM));
+    this.put(withoutQuestions(CLEAR + now + (later === '' ? '' : DIM + this.decoder.decode(later) + UNDIM)));
   }
 
   show(preserveFocus: boolean): void {
@@ -123,7 +123,7 @@ class SerialConsole implements vscode.Pseudoterminal {
   /** A terminal that is opened, or opened again, shows what was said before. */
   open(): void {
     this.isOpen = true;
-    this.written.fire(this.text);
+    this.written.fire(withoutQuestions(this.text));
   }
 
   close(): void {

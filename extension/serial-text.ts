@@ -17,6 +17,25 @@ export class SerialDecoder {
   }
 }
 
+/**
+ * What a guest sends to be answered by the terminal: reports of status and position (DSR), attributes (DA, DECID), modes
+ * (DECRQM), settings (DECRQSS), colours (OSC 4, 10 to 19), and ENQ. ECMA-48; xterm's control sequences.
+ */
+const QUESTIONS = new RegExp(
+  [
+    '\\x05',
+    '\\x1bZ',
+    '\\x1b\\[[?>=]?[0-9;]*[cnx]',
+    '\\x1b\\[\\??[0-9;]*\\$p',
+    '\\x1bP\\$q[^\\x1b]*\\x1b\\\\',
+    '\\x1b\\](?:4;[0-9]+|1[0-9]);\\?(?:\\x07|\\x1b\\\\)',
+  ].join('|'),
+  'g',
+);
+
+/** Text to be shown again: the terminal must not answer a second time what was asked in it, as if somebody typed. */
+export const withoutQuestions = (text: string): string => text.replace(QUESTIONS, '');
+
 /** Terminal → guest. */
 export function encodeSerial(text: string): string {
   return Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join('');

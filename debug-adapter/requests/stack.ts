@@ -4,7 +4,7 @@ import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
 import type { SourceLine } from '../symbols/line-index.ts';
 import { baseName } from '../symbols/paths.ts';
-import type { StackEntry } from '../worlds/frame-table.ts';
+import type { Stack, StackEntry } from '../worlds/frame-table.ts';
 import { hex } from '../worlds/memory-reference.ts';
 import type { Frame } from '../worlds/unwind.ts';
 
@@ -23,7 +23,19 @@ function lineOf(target: Target, { view, depth, pc, lookupPc, inlined }: Frame): 
   return depth === 0 ? target.statementAt(view, pc) : target.lineAt(view, lookupPc);
 }
 
-function describeFrame(session: Session, target: Target, entry: StackEntry): DebugProtocol.StackFrame {
+/** Innermost frames among which one with a source is looked for. */
+const NEAR = 20;
+
+/** Clients fold frames without sources, which helps only where there are others. */
+const hasSources = (target: Target, stack: Stack): boolean =>
+  stack.slice(0, NEAR).some((entry) => entry.kind !== 'label' && lineOf(target, entry.frame) !== undefined);
+
+function describeFrame(
+  session: Session,
+  target: Target,
+  entry: StackEntry,
+  foldable: boolean,
+): DebugProtocol.StackFrame {
   if (entry.kind === 'label') {
     return { id: entry.id, name: entry.text, line: 0, column: 0, presentationHint: 'label' };
   }
@@ -38,7 +50,7 @@ function describeFrame(session: Session, target: Target, entry: StackEntry): Deb
     ...(program ? { moduleId: program.name } : {}),
     ...(line
       ? { source: sourceOf(line.file), line: session.clientLine(line.line), column: columnOf(session, line.column) }
-      : { line: 0, column: 0, presentationHint: 'subtle' }),
+      : { line: 0, column: 0, ...(foldable ? { presentationHint: 'subtle' } : {}) }),
   };
 }
 
@@ -54,7 +66,8 @@ export const stackRequests: HandlerTable = {
       const wanted = stack.slice(startFrame, levels > 0 ? startFrame + levels : Number.POSITIVE_INFINITY);
       // Larger than what is known: there may be more to ask for.
       const totalFrames = stack.length + (stack.isComplete ? 0 : 1);
-      return { stackFrames: wanted.map((entry) => describeFrame(session, target, entry)), totalFrames };
+      const foldable = hasSources(target, stack);
+      return { stackFrames: wanted.map((entry) => describeFrame(session, target, entry, foldable)), totalFrames };
     },
   ),
 };

@@ -1,45 +1,22 @@
 // Expected values: the source of Linux 6.1 (who calls whom), the code of kvm-guest.c, the manual's exit qualification.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { createMachine } from '../../sim-core/machine/machine.ts';
-import { type DebianFiles, debianFiles } from './debian.ts';
+import { debianFiles } from './debian.ts';
 import { DebugSession } from './debug-session.ts';
-import { makeInitramfs, program } from './initramfs.ts';
-import { Terminal } from './terminal.ts';
+import { ADD, COMMAND_LINE, HLT, KvmFiles, LOAD_MODULES, OUT, PROMPT, SUM } from './kvm-files.ts';
 
-const PROMPT = 'guest# ';
-const MEMORY = 256 * 2 ** 20;
-const MODULES = ['irqbypass', 'kvm', 'kvm-intel'] as const;
-const LOAD_MODULES = `dmesg -n 1; for m in ${MODULES.join(' ')}; do insmod /lib/$m.ko; done`;
-/** Up to here the kernel's list names its code and its ORC tables. */
-const LAST_SYMBOL = '_einittext';
-const SECTIONS = ['.text', '.noinstr.text', '.data', '.orc_unwind_ip'] as const;
 /** Debian's package linux-image-…-dbg puts debug information here. */
 const DEBUG_FILES = process.env.VMXRAY_LINUX_DEBUG_FILES ?? '/usr/lib/debug';
-
-/** Linear addresses in kvm-guest.c's guest code: ADD in the loop, OUT, HLT. */
-const [ADD, OUT, HLT] = [0x1005, 0x1009, 0x100b] as const;
-const SUM = 55;
 
 /** The call chain of KVM_RUN, the innermost first, without functions that compilers inline at will. */
 const KVM_RUN = ['vmx_vcpu_run', 'kvm_arch_vcpu_ioctl_run', 'kvm_vcpu_ioctl', '__x64_sys_ioctl', 'do_syscall_64'];
 
 describe("Debian's KVM debugged", function () {
   this.timeout(400_000);
-  let folder: string;
-  let files: DebianFiles;
+  let files: KvmFiles;
   let session: DebugSession | undefined;
-  const file = (name: string): string => join(folder, name);
-
-  function compile(name: string): Uint8Array {
-    const source = new URL(`${name}.c`, import.meta.url).pathname;
-    execFileSync('gcc', ['-static', '-O1', '-o', file(name), source], { stdio: 'pipe' });
-    return readFileSync(file(name));
-  }
 
   before(function () {
     const found = debianFiles();
@@ -47,58 +24,25 @@ describe("Debian's KVM debugged", function () {
       console.log(`      skipped: ${found}`);
       return this.skip();
     }
-    files = found;
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-kvm-'));
-    const modules = MODULES.map((name) => program(`lib/${name}.ko`, files.module(name)));
-    const programs = ['kvm-guest', 'list-symbols'].map((name) => program(`bin/${name}`, compile(name)));
-    writeFileSync(file('vmlinuz'), files.kernel);
-    writeFileSync(file('initramfs'), makeInitramfs(files.busybox, [...programs, ...modules]));
-    for (const name of MODULES) writeFileSync(file(`${name}.ko`), files.module(name));
+    files = new KvmFiles(found);
   });
   afterEach(() => session?.close());
-  after(() => rmSync(folder, { recursive: true, force: true }));
+  after(() => files?.remove());
 
   const linux = (more: Partial<LaunchArguments>): LaunchArguments => ({
-    program: file('vmlinuz'),
-    modules: [file('initramfs')],
+    program: files.path('vmlinuz'),
+    modules: [files.path('initramfs')],
     args: 'console=ttyS0',
     stopOn: 'none',
     ...more,
   });
 
-  /** What a kernel that is not moved says of itself: a list of its symbols, and where it puts modules. */
-  function askKernel(): ReadonlyMap<string, Readonly<Record<string, string>>> {
-    const machine = createMachine({ memory: MEMORY });
-    const modules = [{ name: 'initramfs', bytes: readFileSync(file('initramfs')), commandLine: '' }];
-    machine.boot({ name: 'vmlinuz', image: files.kernel, commandLine: 'console=ttyS0 nokaslr', modules });
-    const terminal = new Terminal(machine);
-    const shell = (command: string): string => {
-      terminal.type(command);
-      terminal.waitFor('\r\n');
-      return terminal.waitFor(PROMPT);
-    };
-    terminal.waitFor(PROMPT);
-    shell(LOAD_MODULES);
-    const list: number[] = [];
-    machine.onDebugConsole = (byte) => list.push(byte);
-    assert.match(shell(`list-symbols ${LAST_SYMBOL} && echo done`), /done/);
-    writeFileSync(file('System.map'), Uint8Array.from(list));
-    const sectionsOf = (module: string): Readonly<Record<string, string>> => {
-      const paths = SECTIONS.map((name) => `/sys/module/${module}/sections/${name}`);
-      const addresses = shell(`cat ${paths.join(' ')}`).match(/0x[0-9a-f]+/g) ?? [];
-      assert.equal(addresses.length, SECTIONS.length);
-      return Object.fromEntries(SECTIONS.map((name, index) => [name, addresses[index] ?? '']));
-    };
-    return new Map(['kvm', 'kvm-intel'].map((name) => [name, sectionsOf(name.replace('-', '_'))]));
-  }
-
   it('stops at the guest’s VM exits with both worlds, by the symbols that the kernel tells of itself', async () => {
-    const sections = askKernel();
-    const modules = [...sections].map(([name, places]) => ({ path: file(`${name}.ko`), sections: places }));
+    const modules = files.askKernel();
     session = await DebugSession.launch(
       linux({
-        args: 'console=ttyS0 nokaslr',
-        symbols: [file('System.map'), ...modules],
+        args: COMMAND_LINE,
+        symbols: [files.path('System.map'), ...modules],
         breakOnVmExit: ['IO_INSTRUCTION'],
       }),
     );
@@ -195,12 +139,12 @@ describe("Debian's KVM debugged", function () {
   });
 
   it('finds a kernel that has moved itself by its System.map alone', async () => {
-    const symbols = [{ path: file('System.map'), loadAddress: 'auto' }];
+    const symbols = [{ path: files.path('System.map'), loadAddress: 'auto' }];
     session = await DebugSession.launch(linux({ symbols }));
     await session.waitFor('Linux version');
     await session.pause();
     const [kernel] = (await session.client.request('modules', {})).body.modules;
-    const linked = readFileSync(file('System.map'), 'latin1').match(/^([0-9a-f]+) T _text$/m)?.[1];
+    const linked = readFileSync(files.path('System.map'), 'latin1').match(/^([0-9a-f]+) T _text$/m)?.[1];
     assert.equal(linked, 'ffffffff81000000');
     assert.notEqual(kernel?.addressRange, `0x${linked}`);
     // start_kernel ends in rest_init, which makes the thread of kernel_init (init/main.c).
@@ -216,7 +160,7 @@ describe("Debian's KVM debugged", function () {
   });
 
   it('shows sources and structures of the kernel and of KVM, where debug information is installed', async function () {
-    const { release } = files;
+    const { release } = files.debian;
     const vmlinux = join(DEBUG_FILES, `boot/vmlinux-${release}`);
     if (!existsSync(vmlinux)) {
       console.log(`      skipped: there is no ${vmlinux} (package linux-image-${release}-dbg)`);

@@ -12,17 +12,17 @@ export function placeIn(folder: string, file: string, text: string): Place {
 
 /**
  * Tests that follow each other in one window. After one that fails, which leaves a screenshot, the others are skipped.
- * @param folder absolute path of the workspace
+ * @param folder absolute path of the workspace, or what makes it once the story begins
  * @param tell defines the tests; its argument gives the window once they run
  */
-export function story(title: string, folder: string, tell: (window: () => Workbench) => void): void {
+export function story(title: string, folder: string | (() => string), tell: (window: () => Workbench) => void): void {
   describe(title, function () {
     this.timeout(180_000);
     let workbench: Workbench | undefined;
     let broken = false;
 
     before(async () => {
-      workbench = await Workbench.open(folder);
+      workbench = await Workbench.open(typeof folder === 'string' ? folder : folder());
     });
     after(() => workbench?.close());
     beforeEach(function () {

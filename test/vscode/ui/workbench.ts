@@ -293,9 +293,16 @@ export class Workbench {
     await input.waitFor({ state: 'hidden' });
   }
 
+  /** Types a line into the terminal that is shown. */
+  async typeInTerminal(line: string): Promise<void> {
+    await this.page.locator('.xterm-screen').first().click();
+    await this.page.keyboard.type(line);
+    await this.press('Enter');
+  }
+
   /** Waits until the terminal that is shown holds a text. @throws what it holds instead */
-  async waitForTerminal(pattern: RegExp): Promise<void> {
-    const end = Date.now() + WAIT;
+  async waitForTerminal(pattern: RegExp, wait = WAIT): Promise<void> {
+    const end = Date.now() + wait;
     for (let text = ''; !pattern.test(text); ) {
       if (Date.now() > end) throw new Error(`no ${pattern} in the terminal:\n${text}`);
       const rows = await this.page.locator('.xterm-rows > div').allInnerTexts();
