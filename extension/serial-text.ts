@@ -18,7 +18,7 @@ export class SerialDecoder {
 }
 
 /**
- * What a guest sends to be answered by the terminal: reports of status and position (DSR), attributes (DA, DECID), modes
+ * What a guest sends for the terminal to answer: reports of status and position (DSR), attributes (DA, DECID), modes
  * (DECRQM), settings (DECRQSS), colours (OSC 4, 10 to 19), and ENQ. ECMA-48; xterm's control sequences.
  */
 const QUESTIONS = new RegExp(

@@ -244,6 +244,16 @@ describe('Instruction boundaries', () => {
     assert.deepEqual(serviceBoundary(cpu), { kind: 'delivered' });
   });
 
+  it('hold NMIs off for one instruction after STI, as KVM and its tests expect', () => {
+    const cpu = enter64(newCpu());
+    setGate64(cpu, 2, INTERRUPT, 0x100n);
+    assert.equal(run(cpu, 'fb'), undefined);
+    cpu.state.set32('nmiRequest', 1);
+    assert.equal(serviceBoundary(cpu), undefined);
+    endShadow(cpu.state, shadowOf(cpu.state), 0);
+    assert.deepEqual(serviceBoundary(cpu), { kind: 'delivered' });
+  });
+
   it('deliver the single-step trap with DR6.BS, after MOV SS only one instruction later', () => {
     const cpu = enter64(newCpu());
     setGate64(cpu, VECTOR.db, INTERRUPT, 0x100n);

@@ -191,7 +191,8 @@ export function serviceBoundary(cpu: Cpu): Delivery | undefined {
   if (activity >= ACTIVITY.waitForSipi) return undefined;
   const due = nonRoot && cpu.intercepts.boundary();
   if (due) return due === true ? VM_EXIT : deliverEvent(cpu, due);
-  if (state.get32('nmiRequest') !== 0 && (blocking & (BLOCKING.byNmi | BLOCKING.byMovSs)) === 0) return takeNmi(cpu);
+  // STI may hold back NMIs, too (SDM Vol. 2B, "STI"): software relies on its doing so.
+  if (state.get32('nmiRequest') !== 0 && (blocking & BLOCKING.byNmi) === 0 && !shadow) return takeNmi(cpu);
   const interruptible = activity !== ACTIVITY.shutdown && !shadow;
   if (state.get32('interruptRequest') !== 0 && interruptible) return takeInterrupt(cpu);
   return undefined;
