@@ -14,7 +14,7 @@ export type StackEntry =
   | { readonly id: number; readonly kind: 'label'; readonly text: string };
 
 /** A call stack that is unwound as far as somebody has asked. */
-class Stack {
+export class Stack {
   /** The innermost ones, as far as they are known. */
   private readonly known: StackEntry[] = [];
   private readonly rest: Iterator<StackEntry, void>;
