@@ -2,7 +2,7 @@
 
 import { SLEEP_TYPE_OFF } from '../acpi-registers.ts';
 import { PHYSICAL } from '../memory-map.ts';
-import { gsiOf, PCI_WINDOW } from '../pci/layout.ts';
+import { CONFIG_PORT, gsiOf, PCI_WINDOW } from '../pci/layout.ts';
 import {
   type Aml,
   bridged,
@@ -28,6 +28,7 @@ export interface Places {
   readonly pciMemory: Range;
 }
 
+const BEHIND_CONFIG_PORTS = CONFIG_PORT.address + 8;
 const PCI_DEVICES = 32;
 const PINS = [1, 2, 3, 4] as const;
 /** In an address of _PRT: all functions of a device. */
@@ -42,12 +43,14 @@ function routingTable(): Aml {
 }
 
 function rootBridge({ pciMemory }: Places): Aml {
-  const { memory64, io } = PCI_WINDOW;
+  const { memory64 } = PCI_WINDOW;
   const windows = resources(
     bridged('bus', 2, 0, 256),
     // Configuration mechanism #1 is the bridge's own.
     [0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8],
-    bridged('io', 2, io.start, io.size),
+    // All other ports, as the devices' legacy ports are among them (an IDE controller's).
+    bridged('io', 2, 0, CONFIG_PORT.address),
+    bridged('io', 2, BEHIND_CONFIG_PORTS, 2 ** 16 - BEHIND_CONFIG_PORTS),
     bridged('memory', 4, pciMemory.start, pciMemory.size),
     bridged('memory', 8, memory64.start, memory64.size),
   );

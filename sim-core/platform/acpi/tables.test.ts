@@ -85,6 +85,22 @@ describe('ACPI tables', () => {
     assert.deepEqual([view.getBigUint64(120, true), fadt[128]], [0xcf9n, 6]);
   });
 
+  it('give all ports but those of PCI configuration to the root bridge, legacy ports of devices, too', () => {
+    const { listed, table } = readTables();
+    const fadt = listed.get('FACP') ?? new Uint8Array();
+    const dsdt = table(new DataView(fadt.buffer, fadt.byteOffset).getUint32(40, true));
+    const view = new DataView(dsdt.buffer, dsdt.byteOffset);
+    // ACPI specification, "Word Address Space Descriptor": tag, length, resource type 1 (I/O); minimum and maximum.
+    const starts = [...dsdt.keys()].filter((at) => dsdt[at] === 0x88 && dsdt[at + 1] === 13 && dsdt[at + 3] === 1);
+    assert.deepEqual(
+      starts.map((at) => [view.getUint16(at + 8, true), view.getUint16(at + 10, true)]),
+      [
+        [0, 0xcf7],
+        [0xd00, 0xffff],
+      ],
+    );
+  });
+
   it('list as many processors as there are, then the I/O APIC with the timer at input 2', () => {
     const madt = readTables(3).listed.get('APIC') ?? new Uint8Array();
     const entries: number[][] = [];
