@@ -150,6 +150,22 @@ describe('time travel', () => {
     }
   });
 
+  it('finds a breakpoint again at whose place something came from outside', () => {
+    const machine = bootCode('mov ecx, 1000\nagain: inc ebx\ndec ecx\njnz again\nhlt');
+    const history = withHistory(machine);
+    const again = 0x10_0005n;
+    machine.setBreakpoints([{ address: again }]);
+    const places: Position[] = [];
+    for (let i = 0; i < 5; i++) {
+      assert.equal(history.run(1_000_000).kind, 'breakpoint');
+      places.push(history.position);
+      history.apply({ kind: 'register', name: 'rdx', value: BigInt(i) });
+    }
+    for (const place of places.slice(0, -1).reverse()) {
+      assert.equal(history.findBackwards(({ kind }) => kind === 'breakpoint')?.at.instructions, place.instructions);
+    }
+  });
+
   it('repeats input and what the debugger changed at their places, and forgets a future that did not happen', () => {
     // Adds up what comes on the serial port.
     const source = `

@@ -8,6 +8,7 @@ import { MemoryHistory } from './memory-history.ts';
 import type { OutsideEvent } from './outside-event.ts';
 import { before, type Position, same } from './position.ts';
 import type { Rewindable } from './rewindable.ts';
+import { type Held, SharedSize } from './shared-size.ts';
 
 /** Something that came from outside the machine, to be repeated at the same place in a replay. */
 export interface LoggedEvent {
@@ -46,6 +47,7 @@ interface Checkpoint {
   readonly at: Position;
   /** What is not in linear memory: device objects. */
   readonly outside: unknown;
+  readonly held: Held;
   /** Number of logged events before it. */
   readonly events: number;
 }
@@ -64,21 +66,28 @@ const LONGEST_STRETCH = 150;
 const CHECKPOINT_SHARE = 1 / 40;
 /** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
 const NEAR = [1_000_000, 30_000, 1000] as const;
-/** Instructions between two looks at whether a checkpoint is due. */
+/** Instructions between two looks at whether a checkpoint is due: fewer where much memory changes. */
 const LONGEST_PIECE = 2_000_000;
+const SHORTEST_PIECE = 10_000;
 /** A stretch in which a change is looked for is divided into so many parts, until single steps do. */
 const PARTS = 64;
 const SINGLE_STEPS = 1000;
 /** Steps between two chances to give up. */
 const STEPS_AT_ONCE = 1000;
-/** Checkpoints closer to the present than this many are never thinned out. */
+/** Checkpoints closer to the present than this many are thinned out last. */
 const KEPT = 4;
+/** The part of the memory by which checkpoints may grow, where nothing is left to be thinned out, until the next one. */
+const GROWTH = 1 / 4;
 
 export class History {
   private readonly machine: Rewindable;
   private readonly memory: MemoryHistory;
   private readonly maxMemory: number;
   private readonly interval: number;
+  /** Of what the checkpoints hold beside linear memory. */
+  private readonly outside = new SharedSize();
+  /** Bytes at which a checkpoint is due, so that others can be thinned out. */
+  private mostMemory = 0;
   /** In order of time, one for each mark of `memory`. */
   private readonly checkpoints: Checkpoint[] = [];
   private readonly log: LoggedEvent[] = [];
@@ -92,6 +101,8 @@ export class History {
   /** Milliseconds that the machine has run since the last checkpoint, and after which another one is due. */
   private spent = 0;
   private stretch = LONGEST_STRETCH;
+  /** Instructions in which checkpoints grow by no more than they may, going by the last ones. */
+  private mostAtOnce = SHORTEST_PIECE;
   /** Told while the machine repeats what it has done before: output must not be shown again. */
   onReplaying: ((replaying: boolean) => void) | undefined;
 
@@ -110,14 +121,14 @@ export class History {
   /** Stops recording. */
   close(): void {
     this.memory.end();
-    this.checkpoints.length = 0;
+    this.forgetCheckpoints(0);
     this.machine.marked();
   }
 
   /** The machine has become another one (a snapshot was restored): nothing before this place is known. */
   beginAnew(): void {
     this.memory.forget();
-    this.checkpoints.length = 0;
+    this.forgetCheckpoints(0);
     this.log.length = 0;
     this.applied = 0;
     this.end = this.machine.position;
@@ -147,7 +158,7 @@ export class History {
   }
   /** Bytes that checkpoints take up, and how many there are. */
   get usage(): { readonly bytes: number; readonly checkpoints: number } {
-    return { bytes: this.memory.size, checkpoints: this.checkpoints.length };
+    return { bytes: this.memory.size + this.outside.bytes, checkpoints: this.checkpoints.length };
   }
 
   // ---- forwards
@@ -169,8 +180,17 @@ export class History {
 
   private runFor(instructions: number, goesOn: boolean): StopReason {
     const begun = this.clock?.() ?? 0;
-    const reason = this.machine.run(instructions, goesOn);
+    const reason = this.runPiece(instructions, goesOn);
     this.spent += (this.clock?.() ?? 0) - begun;
+    return reason;
+  }
+
+  private runPiece(instructions: number, goesOn: boolean): StopReason {
+    const [from, before] = [this.machine.position.instructions, this.memory.size];
+    const reason = this.machine.run(instructions, goesOn);
+    const rate = (this.memory.size - before) / Math.max(1, this.machine.position.instructions - from);
+    const fitting = Math.min((GROWTH * this.maxMemory) / rate, 2 * this.mostAtOnce, LONGEST_PIECE);
+    this.mostAtOnce = Math.max(SHORTEST_PIECE, fitting);
     return reason;
   }
 
@@ -195,11 +215,12 @@ export class History {
 
   /** Instructions after which it is time to look whether a checkpoint is due: they may take many cycles each. */
   private get piece(): number {
-    return Math.ceil(Math.min(LONGEST_PIECE, Math.max(1, this.nextCheckpoint - this.machine.cycles)));
+    return Math.ceil(Math.min(this.mostAtOnce, Math.max(1, this.nextCheckpoint - this.machine.cycles)));
   }
 
   private checkpointIfDue(): void {
-    if (this.machine.cycles < this.nextCheckpoint && this.spent < this.stretch) return;
+    const isFull = this.usage.bytes > this.mostMemory;
+    if (!isFull && this.machine.cycles < this.nextCheckpoint && this.spent < this.stretch) return;
     const begun = this.clock?.() ?? 0;
     this.checkpoint();
     const taken = (this.clock?.() ?? 0) - begun;
@@ -240,27 +261,40 @@ export class History {
     const last = this.checkpoints.at(-1);
     if (last && same(last.at, at)) return;
     this.memory.mark();
-    this.checkpoints.push({ at, outside: this.machine.saveOutside(), events: this.applied });
+    const outside = this.machine.saveOutside();
+    this.checkpoints.push({ at, outside, held: this.outside.hold(outside), events: this.applied });
     this.machine.marked();
     this.thinOut();
   }
 
-  /** Gives up checkpoints, those first whose neighbours are nearest in proportion to their age. */
+  /** Stays within the memory; the last ones go only where it is not enough for them beside the first. */
   private thinOut(): void {
-    while (this.memory.size > this.maxMemory && this.checkpoints.length > KEPT + 1) {
-      const now = this.machine.position.instructions;
-      let least = 1;
-      let leastSpread = Number.POSITIVE_INFINITY;
-      for (let i = 1; i < this.checkpoints.length - KEPT; i++) {
-        const gap = this.instructionsAt(i + 1) - this.instructionsAt(i - 1);
-        const spread = gap / (now - this.instructionsAt(i) + 1);
-        if (spread >= leastSpread) continue;
-        least = i;
-        leastSpread = spread;
-      }
-      this.memory.merge(least);
-      this.checkpoints.splice(least, 1);
+    const giveUp = (limit: number, kept: number): void => {
+      while (this.usage.bytes > limit && this.checkpoints.length > kept + 1) this.giveUpOne(kept);
+    };
+    giveUp(this.maxMemory, KEPT);
+    if (this.usage.bytes > this.maxMemory) giveUp(this.maxMemory + this.memory.sizeOfFirst, 0);
+    this.mostMemory = Math.max(this.maxMemory, this.usage.bytes + GROWTH * this.maxMemory);
+  }
+
+  /** The checkpoint whose neighbours are nearest in proportion to its age. @param kept how many of the last ones stay */
+  private giveUpOne(kept: number): void {
+    const now = this.machine.position.instructions;
+    let least = 1;
+    let leastSpread = Number.POSITIVE_INFINITY;
+    for (let i = 1; i < this.checkpoints.length - kept; i++) {
+      const next = i + 1 < this.checkpoints.length ? this.instructionsAt(i + 1) : now;
+      const spread = (next - this.instructionsAt(i - 1)) / (now - this.instructionsAt(i) + 1);
+      if (spread >= leastSpread) continue;
+      least = i;
+      leastSpread = spread;
     }
+    this.memory.merge(least);
+    this.forgetCheckpoints(least, 1);
+  }
+
+  private forgetCheckpoints(from: number, count = this.checkpoints.length): void {
+    for (const { held } of this.checkpoints.splice(from, count)) this.outside.release(held);
   }
 
   private instructionsAt(checkpoint: number): number {
@@ -357,11 +391,14 @@ export class History {
 
   private lastStopIn({ to }: Stretch, here: Position, wanted: (reason: StopReason) => boolean): PastStop | undefined {
     let last: PastStop | undefined;
-    // A breakpoint at the beginning counts: the stretch before ended in front of it.
-    for (let goesOn = true; before(this.machine.position, to); goesOn = false) {
-      const reason = this.advanceTowards(to.instructions, goesOn);
+    // A breakpoint counts at the beginning and where an event or the memory has ended a piece: in front of it.
+    for (let goesOn = true; before(this.machine.position, to); ) {
+      if (this.usage.bytes > this.mostMemory) this.checkpoint();
+      const next = this.machine.position.instructions + Math.ceil(this.mostAtOnce);
+      const reason = this.advanceTowards(Math.min(to.instructions, next), goesOn);
       const at = this.machine.position;
-      if (reason.kind !== 'limit' && before(at, here) && wanted(reason)) last = { at, reason };
+      goesOn = reason.kind === 'limit';
+      if (!goesOn && before(at, here) && wanted(reason)) last = { at, reason };
     }
     return last;
   }
@@ -461,7 +498,7 @@ export class History {
   /** Runs at most to an instruction, or takes a step where only events are left on the way. */
   private advanceTowards(instructions: number, goesOn = false): StopReason {
     const portion = Math.min(instructions - this.machine.position.instructions, this.untilNextEvent());
-    const reason = portion <= 0 ? this.machine.advance() : this.machine.run(portion, goesOn);
+    const reason = portion <= 0 ? this.machine.advance() : this.runPiece(portion, goesOn);
     this.applyDue();
     return reason;
   }
@@ -497,7 +534,7 @@ export class History {
     if (before(this.end, this.machine.position)) this.end = this.machine.position;
     const checkpoint = this.checkpoints[index] as Checkpoint;
     this.memory.rewind(index);
-    this.checkpoints.length = index + 1;
+    this.forgetCheckpoints(index + 1);
     this.machine.restoreOutside(checkpoint.outside);
     this.machine.memoryReplaced();
     this.applied = checkpoint.events;

@@ -9,6 +9,11 @@ import type { State } from '../../state/state.ts';
 
 const PAGE = 4096;
 const WORD = 4;
+/** Stands for every page of zeros, of which a machine that starts is full. Nobody writes it. */
+const ZEROS = new Uint8Array(PAGE);
+/** Bytes that a map's entry takes up, and with it a page's own copy, about. */
+const ENTRY_SIZE = 48;
+const COPY_SIZE = PAGE + 256;
 
 /** Linear memory's pages by number, as they were at a mark. */
 type Pages = Map<number, Uint8Array>;
@@ -26,7 +31,7 @@ export class MemoryHistory implements WriteWatch {
   private readonly clean: Uint8Array;
   private readonly marks: Pages[] = [];
   private readonly compared: readonly Compared[];
-  /** Pages that the marks hold. */
+  /** Bytes that the marks take up. */
   private held = 0;
 
   /** Watches from now on. The caller has the MMUs forget fast translations, here and after each `mark` and `rewind`. */
@@ -60,7 +65,7 @@ export class MemoryHistory implements WriteWatch {
 
   /** Bytes that the marks take up. */
   get size(): number {
-    return this.held * PAGE;
+    return this.held;
   }
 
   // ---- WriteWatch
@@ -74,7 +79,7 @@ export class MemoryHistory implements WriteWatch {
     for (let page = Math.floor(physical / PAGE); page <= last; page++) {
       if (this.clean[page] !== 1) continue;
       this.clean[page] = 0;
-      this.keep(REGION.ram.start / PAGE + page, this.page(REGION.ram.start / PAGE + page).slice());
+      this.keep(REGION.ram.start / PAGE + page, this.page(REGION.ram.start / PAGE + page));
     }
   }
 
@@ -93,8 +98,10 @@ export class MemoryHistory implements WriteWatch {
     this.compare();
     for (let i = this.marks.length - 1; i >= mark; i--) {
       const pages = this.marks[i] as Pages;
-      for (const [page, bytes] of pages) this.putBack(page, bytes);
-      this.held -= pages.size;
+      for (const [page, bytes] of pages) {
+        this.putBack(page, bytes);
+        this.held -= sizeOf(bytes);
+      }
     }
     this.marks.length = mark + 1;
     this.marks[mark] = new Map();
@@ -108,9 +115,16 @@ export class MemoryHistory implements WriteWatch {
     const [pages] = this.marks.splice(mark, 1);
     if (!into || !pages) throw new RangeError(`no mark ${mark} to merge into the one before`);
     for (const [page, bytes] of pages) {
-      if (into.has(page)) this.held--;
+      if (into.has(page)) this.held -= sizeOf(bytes);
       else into.set(page, bytes);
     }
+  }
+
+  /** Bytes that the first mark takes up, which cannot be given up. */
+  get sizeOfFirst(): number {
+    let size = 0;
+    for (const bytes of this.marks[0]?.values() ?? []) size += sizeOf(bytes);
+    return size;
   }
 
   /** Saves what has changed in the compared ranges since the last mark for it. */
@@ -121,17 +135,19 @@ export class MemoryHistory implements WriteWatch {
       for (let word = 0; word < before.length; word++) {
         if (now[word] === before[word]) continue;
         const at = Math.floor((word * WORD) / PAGE) * PAGE;
-        this.keep(first + at / PAGE, copy.slice(at, at + PAGE));
+        this.keep(first + at / PAGE, copy.subarray(at, at + PAGE));
         copy.set(this.page(first + at / PAGE), at);
       }
     }
   }
 
+  /** Keeps a copy for the last mark, unless it has one. */
   private keep(page: number, bytes: Uint8Array): void {
     const pages = this.marks.at(-1);
     if (!pages || pages.has(page)) return;
-    pages.set(page, bytes);
-    this.held++;
+    const kept = isZero(words(bytes)) ? ZEROS : bytes.slice();
+    pages.set(page, kept);
+    this.held += sizeOf(kept);
   }
 
   private putBack(page: number, bytes: Uint8Array): void {
@@ -149,5 +165,12 @@ export class MemoryHistory implements WriteWatch {
   }
 }
 
+const sizeOf = (kept: Uint8Array): number => (kept === ZEROS ? ENTRY_SIZE : COPY_SIZE);
+
 /** Bytes of whole pages as numbers of 4 bytes. */
 const words = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / WORD);
+
+function isZero(numbers: Uint32Array): boolean {
+  for (let i = 0; i < numbers.length; i++) if (numbers[i] !== 0) return false;
+  return true;
+}
