@@ -109,6 +109,12 @@ function deliver(cpu: Cpu, first: VectoredEvent, asks: boolean): Delivery {
       intercepts.exitForFault(fault, event);
       return VM_EXIT;
     }
+    const second = toEvent(fault);
+    // The exception bitmap sees the fault as it is, before it makes a double fault of the event.
+    if (nonRoot && intercepts.event(second)) {
+      intercepts.exitForEvent(second, event);
+      return VM_EXIT;
+    }
     const next = combine(event, fault);
     if (next === undefined) {
       // Failed deliveries have changed nothing but CR2: what they read is still there to be told.
