@@ -1,7 +1,7 @@
 import * as vscode from 'vscode';
 
 /** The samples below examples/, the first one recommended. */
-const SAMPLES = ['first-vmm', 'broken-entry', 'stale-tlb', 'direct-assignment', 'two-guests'];
+const SAMPLES = ['first-vmm', 'broken-entry', 'stale-tlb', 'direct-assignment', 'shadow-paging', 'two-guests'];
 /** What a build leaves beside the sources that is not worth copying. */
 const LEFT_OUT = new Set(['build', '.gitignore']);
 

@@ -31,5 +31,6 @@ export const SAMPLES = {
   firstVmm: sample('first-vmm', 0),
   brokenEntry: sample('broken-entry', 1),
   staleTlb: sample('stale-tlb', 0, []),
+  shadowPaging: sample('shadow-paging', 0, [join(EXAMPLES, 'shadow-paging/guest.elf')]),
   twoGuests: sample('two-guests', 0, ['primes', 'collatz'].map(twoGuests)),
 } as const satisfies Record<string, Sample>;
