@@ -4,31 +4,18 @@ import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { parseDevice } from '../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../sim-core/platform/devices.ts';
 import { ConsolePort } from '../sim-core/platform/virtio/console.ts';
-import type { DiskImage } from '../sim-core/platform/virtio/disk.ts';
+import { type DiskImage, tellingImage } from '../sim-core/platform/virtio/disk.ts';
 import { UsageError } from './options.ts';
 
 /**
  * A disk image of which parts are read when the guest asks for them.
- * @param complain told the first time that reading or writing fails
  * @throws when it cannot be opened
  */
-function fileImage(file: string, writable: boolean, complain: (text: string) => void): DiskImage {
+function fileImage(file: string, writable: boolean): DiskImage {
   const descriptor = openSync(file, writable ? 'r+' : 'r');
   const stat = fstatSync(descriptor);
   if (stat.isDirectory()) throw new Error('that is a folder');
   const { size } = stat;
-  let failed = false;
-  /** The guest gets an I/O error for what this throws. */
-  const attempt = <Result>(act: () => Result): Result => {
-    try {
-      return act();
-    } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      if (!failed) complain(`${text}; the guest sees I/O errors`);
-      failed = true;
-      throw error;
-    }
-  };
   const read = (offset: number, length: number): Uint8Array => {
     const bytes = new Uint8Array(length);
     if (readSync(descriptor, bytes, 0, length, offset) < Math.min(length, size - offset)) {
@@ -39,11 +26,7 @@ function fileImage(file: string, writable: boolean, complain: (text: string) => 
   const write = (offset: number, bytes: Uint8Array): void => {
     writeSync(descriptor, bytes, 0, bytes.length, offset);
   };
-  return {
-    size,
-    read: (offset, length) => attempt(() => read(offset, length)),
-    ...(writable ? { write: (offset: number, bytes: Uint8Array) => attempt(() => write(offset, bytes)) } : {}),
-  };
+  return writable ? { size, read, write } : { size, read };
 }
 
 const warn = (text: string): void => {
@@ -63,7 +46,8 @@ function consolePort(): ConsolePort {
 export function makeDeviceConfigs(texts: readonly string[], complain = warn): DeviceConfig[] {
   return texts.map((text) => {
     try {
-      const disk = (file: string): DiskImage => fileImage(file, /(^|,)write=on(,|$)/.test(text), complain);
+      const disk = (file: string): DiskImage =>
+        tellingImage(fileImage(file, /(^|,)write=on(,|$)/.test(text)), complain);
       return parseDevice(text, { disk, console: consolePort });
     } catch (error) {
       throw new UsageError(`--device ${text}: ${error instanceof Error ? error.message : String(error)}`);

@@ -135,7 +135,8 @@ function checkLaunch(args: unknown): LaunchArguments {
 
 async function load(session: Session, args: unknown): Promise<void> {
   const launch = checkLaunch(args);
-  const target = await loadTarget(session.host, session.createMachine, launch);
+  const complain = (text: string): void => session.output(text, 'stderr');
+  const target = await loadTarget(session.host, session.createMachine, launch, complain);
   session.launchArguments = args;
   session.adopt(target);
   for (const problem of target.programs.flatMap(({ program }) => program.problems)) session.output(`${problem}\n`);

@@ -6,7 +6,7 @@ import { checkBoot, restoreSnapshot, SnapshotError } from '../../sim-core/machin
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { diskFileOf, parseDevice } from '../../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
-import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
+import { type DiskImage, memoryImage, tellingImage } from '../../sim-core/platform/virtio/disk.ts';
 import { nameOf } from '../../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../../sim-core/vmx/exit-reasons.ts';
 import { errors } from '../errors.ts';
@@ -231,12 +231,14 @@ const DEFAULT_MEMORY = '256M';
 
 /**
  * Reads the files of a launch, makes the machine and boots it.
+ * @param complain told when a file fails that is read while the machine runs
  * @throws RequestError for everything that the launch configuration can have wrong.
  */
 export async function loadTarget(
   files: FileReader,
   createMachine: MachineFactory,
   given: LaunchArguments,
+  complain: (text: string) => void = () => {},
 ): Promise<Target> {
   const recording = given.replay === undefined ? undefined : await readRecording(files, given.replay);
   const from = given.snapshot ?? recording?.snapshot?.path;
@@ -249,7 +251,7 @@ export async function loadTarget(
   const image = await readFile(files, 'The program', launch.program);
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
-  const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text)));
+  const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text, complain)));
   const { args: commandLine = '', format = 'auto' } = launch;
   const wanted = { name: baseName(launch.program), image, commandLine, modules, format };
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
@@ -394,16 +396,24 @@ function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => 
   };
 }
 
-/** A device of the launch configuration. Disk images are read whole; what the guest writes does not reach them. */
-async function readDevice(files: FileReader, text: string): Promise<DeviceConfig> {
+/** A device of the launch configuration. What the guest writes to disks does not reach their images. */
+async function readDevice(files: FileReader, text: string, complain: (text: string) => void): Promise<DeviceConfig> {
   try {
     const file = diskFileOf(text);
-    const bytes = file === undefined ? new Uint8Array() : await readFile(files, 'The disk image', file);
-    return parseDevice(text, { disk: () => memoryImage(bytes) });
+    const disk = file === undefined ? undefined : await openDisk(files, file, complain);
+    return parseDevice(text, { disk: () => disk ?? memoryImage(new Uint8Array()) });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw errors.badLaunchValue('machine.devices', error.message);
   }
+}
+
+/** A large image is read where the guest asks for it, a small one now. */
+async function openDisk(files: FileReader, path: string, complain: (text: string) => void): Promise<DiskImage> {
+  const file = await openFile(files, path);
+  if (!file) return memoryImage(await readFile(files, 'The disk image', path));
+  const read: DiskImage['read'] = (offset, length) => file.read(offset, length).slice();
+  return tellingImage({ size: file.size, read }, (problem) => complain(`The disk image ${path}: ${problem}.\n`));
 }
 
 function makeMachine(

@@ -15,6 +15,26 @@ export const memoryImage = (bytes: Uint8Array): DiskImage => ({
   read: (offset, length) => bytes.slice(offset, offset + length),
 });
 
+/** An image whose failures are told, but only the first one: the guest tries again and again. */
+export function tellingImage(image: DiskImage, complain: (text: string) => void): DiskImage {
+  let failed = false;
+  const attempt = <Result>(act: () => Result): Result => {
+    try {
+      return act();
+    } catch (error) {
+      if (!failed) complain(`${error instanceof Error ? error.message : String(error)}; the guest sees I/O errors`);
+      failed = true;
+      throw error;
+    }
+  };
+  const { size, write } = image;
+  return {
+    size,
+    read: (offset, length) => attempt(() => image.read(offset, length)),
+    ...(write ? { write: (offset: number, bytes: Uint8Array) => attempt(() => write(offset, bytes)) } : {}),
+  };
+}
+
 const BLOCK = 4096;
 
 /** A disk that keeps what is written to it to itself: the image stays as it is. */
