@@ -55,9 +55,9 @@ export abstract class BaseStage implements Stage {
   protected abstract leaveWithFault(): void;
   /**
    * Sets `host` to where the data of an access is that the fast TLB does not serve, or leaves the code with a fault.
-   * @param args of the engine functions `access` and `touch`
+   * @param what as the engine functions `access` and `reach` take it
    */
-  protected abstract slowAccess(host: Variable<'i32'>, args: readonly I32[]): void;
+  protected abstract slowAccess(host: Variable<'i32'>, linear: I64, what: I32): void;
   /** Finishes a write at `host`. */
   protected abstract commit(host: I32): void;
 
@@ -212,7 +212,7 @@ export abstract class BaseStage implements Stage {
     const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)));
     const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
     code.if(tag.ne(this.wantedTag(linear, size)), () => {
-      this.slowAccess(host, this.accessArguments(linear, size, write, stack));
+      this.slowAccess(host, linear, i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack));
     });
     return host.get();
   }
@@ -235,11 +235,6 @@ export abstract class BaseStage implements Stage {
       .add(size - 1)
       .and(-4096)
       .or(this.tlbContext());
-  }
-
-  protected accessArguments(linear: I64, size: number, write: boolean, stack: I32): I32[] {
-    const what = i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack);
-    return [linear.wrap(), linear.shrU(32).wrap(), what];
   }
 
   protected tlbContext(): I64 {

@@ -182,11 +182,10 @@ export class CompiledStage extends BaseStage {
   }
 
   /** Everything but RAM that the fast TLB can hold is left to the interpreter: devices, page crossings, code. */
-  protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
+  protected slowAccess(host: Variable<'i32'>, linear: I64, what: I32): void {
     const { code, region } = this;
-    region.storeBudget(this.unused);
     region.stackEntry.tag.set(i64(-1));
-    host.set(code.call('i32', this.callee('touch'), args));
+    host.set(code.call('i32', this.callee('reach'), [linear, what, this.budget()]));
     code.if(host.get().leU(TOUCH.interpret), () => {
       region.leaveUntouched(host.get(), i32(this.instruction.record));
     });

@@ -13,6 +13,8 @@ import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
 const HANDLER: Signature = { parameters: ['i32'], results: ['i32'] };
 const LOOKUP: Signature = { parameters: [], results: ['i32'] };
 const STORE_FLAGS: Signature = { parameters: ['i32', 'i64', 'i64', 'i64'], results: [] };
+const TOUCH_SIGNATURE: Signature = { parameters: ['i32', 'i32', 'i32'], results: ['i32'] };
+const REACH: Signature = { parameters: ['i64', 'i32', 'i32'], results: ['i32'] };
 const ZERO = i32(0);
 
 /** Table indices of the fixed handlers; instruction handlers follow. */
@@ -59,12 +61,12 @@ export interface EngineCallbacks {
   raise(vector: number): void;
 }
 
-/** Signatures of what handler modules import; order does not matter. */
+/** Signatures of what modules of handlers and regions import; order does not matter. */
 export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   slow: HANDLER,
   link: HANDLER,
   access: { parameters: ['i32', 'i32', 'i32', 'i32'], results: ['i32'] },
-  touch: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
+  reach: REACH,
   commit: { parameters: [], results: [] },
   segment: { parameters: ['i32', 'i32', 'i32'], results: ['i32'] },
   raise: { parameters: ['i32'], results: [] },
@@ -168,6 +170,18 @@ function faultFunction(): Code {
   return code;
 }
 
+/**
+ * reach(linear, what, budget): `touch` for compiled code that misses the fast TLB, with the instructions that are left
+ * where callbacks look for them. As a function it keeps the misses out of regions.
+ */
+function reachFunction(touch: Callee): Code {
+  const code = new Code(REACH);
+  const linear = code.parameter(0, 'i64');
+  code.store(4, ZERO, code.parameter(2, 'i32'), OFFSET.budget);
+  code.result(code.call('i32', touch, [linear.wrap(), linear.shrU(32).wrap(), code.parameter(1, 'i32')]));
+  return code;
+}
+
 function storeFlagsFunction(): Code {
   const code = new Code(STORE_FLAGS);
   storeCellsFunction(code);
@@ -216,6 +230,7 @@ export interface Core {
   lookup(): number;
   fault(record: number): number;
   storeFlags(kind: number, a: bigint, b: bigint, result: bigint): void;
+  reach(linear: bigint, what: number, budget: number): number;
 }
 
 /**
@@ -232,6 +247,7 @@ export function buildCore(
     slow: callbacks.slow,
     crossing: callbacks.crossing,
     breakpoint: callbacks.breakpoint,
+    touch: callbacks.touch,
   };
   // Type 0 must be the handlers' signature: callIndirect names it.
   const builder = new ModuleBuilder();
@@ -239,8 +255,9 @@ export function buildCore(
   const slow = builder.import('slow', HANDLER);
   const crossing = builder.import('crossing', HANDLER);
   const breakpoint = builder.import('breakpoint', HANDLER);
-  // Own functions follow the three imports: lookup is the second.
-  const lookup: Callee = { index: 4, signature: LOOKUP };
+  const touch = builder.import('touch', TOUCH_SIGNATURE);
+  // Own functions follow the four imports: lookup is the second.
+  const lookup: Callee = { index: 5, signature: LOOKUP };
   const codes = [
     runFunction(hotAfter),
     lookupFunction(),
@@ -251,15 +268,18 @@ export function buildCore(
     crossingHandler(crossing),
     breakpointHandler(breakpoint),
     storeFlagsFunction(),
+    reachFunction(touch),
   ];
   for (const code of codes) builder.add(code);
   const built = builder.instantiate({ memory, table, functions });
   const [run, find, fault, ...rest] = built;
+  const reach = rest.pop();
   const storeFlags = rest.pop();
   rest.forEach((handler, i) => {
     table.set(FIXED_HANDLER.slow + i, handler);
   });
   return {
+    reach: reach as Core['reach'],
     storeFlags: storeFlags as Core['storeFlags'],
     run: run as Core['run'],
     lookup: find as Core['lookup'],

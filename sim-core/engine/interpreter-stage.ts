@@ -107,8 +107,9 @@ export class InterpreterStage extends BaseStage {
     this.code.return(this.code.call('i32', this.callee('fault'), [this.record]));
   }
 
-  protected slowAccess(host: Variable<'i32'>, args: readonly I32[]): void {
-    host.set(this.code.call('i32', this.callee('access'), [...args, this.record]));
+  protected slowAccess(host: Variable<'i32'>, linear: I64, what: I32): void {
+    const args = [linear.wrap(), linear.shrU(32).wrap(), what, this.record];
+    host.set(this.code.call('i32', this.callee('access'), args));
     this.code.if(host.get().eqz(), () => this.leaveWithFault());
   }
 

@@ -83,6 +83,7 @@ export class RegionBuilder {
   /** Where the code that is being emitted stands, the innermost sequence of units last. */
   private readonly places: Place[] = [];
   private leave: () => void = () => {};
+  private leaveForRam: () => void = () => {};
 
   constructor(state: State, callees: HandlerCallees, blocks: readonly RegionBlock[], self: number, table: number) {
     const { code } = this;
@@ -140,10 +141,16 @@ export class RegionBuilder {
     const { code } = this;
     code.block((leave) => {
       this.leave = leave;
-      code.loop((again) => {
-        this.emitAll(again);
-        code.unreachable();
+      code.block((leaveForRam) => {
+        this.leaveForRam = leaveForRam;
+        code.loop((again) => {
+          this.emitAll(again);
+          code.unreachable();
+        });
       });
+      const why = this.leaveKind.get();
+      this.budget.set(load32(ZERO, OFFSET.budget).add(why));
+      this.leaveKind.set(why.mul(LEAVE.interpret - LEAVE.fault).add(LEAVE.fault));
     });
     this.tail();
     code.prologue(() => this.enter());
@@ -289,15 +296,9 @@ export class RegionBuilder {
    */
   leaveUntouched(why: I32, record: I32): void {
     this.flags.settle();
-    this.budget.set(load32(ZERO, OFFSET.budget).add(why));
-    this.leaveKind.set(why.mul(LEAVE.interpret - LEAVE.fault).add(LEAVE.fault));
+    this.leaveKind.set(why);
     this.leaveRecord.set(record);
-    this.leave();
-  }
-
-  /** Before calls that may read the instruction count. */
-  storeBudget(unused: number): void {
-    this.code.store(4, ZERO, this.exactBudget(unused), OFFSET.budget);
+    this.leaveForRam();
   }
 
   /** There must be so many: those of the block that are counted already stay. */

@@ -111,8 +111,8 @@ export class Processor {
       raise: (vector: number) => this.raise(vector),
     };
     this.core = buildCore(this.state.memory, this.handlers.table, callbacks, compile ? hotAfter : 0);
-    const { lookup, fault, storeFlags } = this.core;
-    this.handlerImports = { ...callbacks, lookup, fault, storeFlags };
+    const { lookup, fault, storeFlags, reach } = this.core;
+    this.handlerImports = { ...callbacks, lookup, fault, storeFlags, reach };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
     this.cache.onDrop = (page, written) => this.handlers.dropRegions(page, written);
     this.attach(cpu);
