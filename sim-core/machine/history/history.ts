@@ -76,7 +76,7 @@ const SINGLE_STEPS = 1000;
 const STEPS_AT_ONCE = 1000;
 /** Checkpoints closer to the present than this many are thinned out last. */
 const KEPT = 4;
-/** The part of the memory by which checkpoints may grow, where nothing is left to be thinned out, until the next one. */
+/** The part of the memory by which checkpoints may grow, where nothing is left to thin out, until the next one. */
 const GROWTH = 1 / 4;
 
 export class History {
@@ -277,7 +277,7 @@ export class History {
     this.mostMemory = Math.max(this.maxMemory, this.usage.bytes + GROWTH * this.maxMemory);
   }
 
-  /** The checkpoint whose neighbours are nearest in proportion to its age. @param kept how many of the last ones stay */
+  /** The checkpoint whose neighbours are nearest for its age. @param kept how many of the last ones stay */
   private giveUpOne(kept: number): void {
     const now = this.machine.position.instructions;
     let least = 1;
