@@ -3,74 +3,14 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { damaged, lookAtVariables, type Place, randomNumbers } from '../../../test/support/damage.ts';
 import { FormatError } from '../byte-reader.ts';
 import { Program } from '../program.ts';
-import { AT } from './constants.ts';
-import { expressionAt } from './lists.ts';
-import { type ExpressionContext, locate, Unavailable } from './location-expressions.ts';
-import { strip, type Type } from './types.ts';
-import type { Entry } from './unit.ts';
 
 const SAMPLE = join(import.meta.dirname, '../../../test/variables/sample.c');
 const DEBUG_SECTION = /^\.debug_(info|types|abbrev|line|loc|loclists|ranges|rnglists|str_offsets|addr|aranges)$/;
 
 const SEED = Number(process.env.SEED ?? 4711);
-
-/** Looks at a type as a person who opens everything would, but not for ever. */
-function look(type: Type, depth = 0): void {
-  assert.equal(typeof type.name, 'string');
-  const plain = strip(type);
-  assert.ok(plain.size === undefined || plain.size >= 0);
-  if (depth > 3) return;
-  if (plain.kind === 'record') for (const member of plain.members.slice(0, 20)) look(member.type, depth + 1);
-  else if (plain.kind === 'array') look(plain.element, depth + 1);
-  else if (plain.kind === 'pointer') look(plain.target, depth + 1);
-  else if (plain.kind === 'enumeration') assert.ok(plain.values.length >= 0);
-}
-
-const registers = (entry: Entry): ExpressionContext => ({
-  unit: entry.unit,
-  addressSize: 8,
-  place: (address) => address,
-  threadLocal: (offset) => 0x3000n + offset,
-  register: (number) => BigInt(number) << 12n,
-  read: (_address, bytes) => new Uint8Array(Math.min(bytes, 64)),
-  frameBase: () => 0x1000n,
-  cfa: () => 0x2000n,
-  entryValue: () => 0n,
-  parameterValue: () => 0n,
-});
-
-/** Reads everything there is about some addresses. @returns how many variables there were. */
-function lookAtVariables(program: Program, addresses: readonly bigint[]): number {
-  let count = 0;
-  for (const address of addresses) {
-    program.lineAt(address);
-    program.frameRules(address);
-    for (const activation of program.activationsAt(address)) {
-      program.callLine(activation, address);
-      program.attempt('variables', undefined, () => {
-        for (const { entry } of program.scopes.variablesOf(activation)) {
-          count++;
-          look(program.scopes.types.type(entry.reference(AT.type)));
-          const attribute = entry.find(AT.location);
-          const expression = attribute && expressionAt(attribute.entry.unit, attribute.value, address);
-          if (expression) tolerate(() => locate(expression, registers(entry)));
-        }
-      });
-    }
-  }
-  program.attempt('names', undefined, () => program.scopes.globalNamed('shared', addresses[0] ?? 0n));
-  return count;
-}
-
-function tolerate(work: () => void): void {
-  try {
-    work();
-  } catch (error) {
-    if (!(error instanceof Unavailable || error instanceof FormatError)) throw error;
-  }
-}
 
 for (const options of [
   ['-O2', '-gdwarf-5'],
@@ -82,7 +22,7 @@ for (const options of [
   describe(`damaged debug information (${options.join(' ')}; seed ${SEED})`, () => {
     let folder: string;
     let bytes: Uint8Array;
-    let places: readonly { readonly start: number; readonly size: number }[];
+    let places: readonly Place[];
     let addresses: readonly bigint[];
     before(() => {
       folder = mkdtempSync(join(tmpdir(), 'vmxray-damaged-'));
@@ -105,29 +45,21 @@ for (const options of [
     });
 
     it('is told of and never hangs or throws anything but FormatError', () => {
-      let seed = SEED;
-      const random = (limit: number): number => {
-        seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-        return (seed >>> 8) % limit;
-      };
-      let damaged = 0;
+      const random = randomNumbers(SEED);
+      let told = 0;
       for (let round = 0; round < 60; round++) {
-        const copy = Uint8Array.from(bytes);
-        for (let flip = 0; flip < 1 + random(8); flip++) {
-          const place = places[random(places.length)];
-          if (place && place.size > 0) copy[place.start + random(place.size)] = random(256);
-        }
+        const copy = damaged(bytes, places, random);
         const begun = performance.now();
         try {
           const program = new Program('damaged', 'damaged.elf', copy);
           lookAtVariables(program, addresses);
-          if (program.problems.length > 0) damaged++;
+          if (program.problems.length > 0) told++;
         } catch (error) {
           assert.ok(error instanceof FormatError, `seed ${SEED}, round ${round}: ${(error as Error).stack}`);
         }
         assert.ok(performance.now() - begun < 5000, `round ${round} takes too long`);
       }
-      assert.ok(damaged > 5, `only ${damaged} of 60 damages were told of`);
+      assert.ok(told > 5, `only ${told} of 60 damages were told of`);
     }).timeout(120_000);
   });
 }
