@@ -11,8 +11,9 @@ import type { Frame } from '../worlds/unwind.ts';
 /** A file that the client opens by itself. */
 export const sourceOf = (path: string): DebugProtocol.Source => ({ name: baseName(path), path });
 
-function frameName(target: Target, { view, pc, lookupPc, activation }: Frame): string {
-  if (activation) return activation.name;
+function frameName(target: Target, { view, pc, lookupPc, activation, endedInto }: Frame): string {
+  const ended = endedInto ? ' (tail call)' : '';
+  if (activation) return activation.name + ended;
   const home = target.functionAt(view, lookupPc);
   return home ? `${home.name}` : (target.symbolName(view, lookupPc) ?? hex(pc));
 }

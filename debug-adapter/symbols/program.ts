@@ -2,10 +2,14 @@ import { FormatError } from './byte-reader.ts';
 import { CallFrames, type FrameRules, type FrameSection } from './call-frames.ts';
 import { type Companions, NO_COMPANIONS } from './companions.ts';
 import { demangle, isMangled, readable } from './demangle/demangle.ts';
+import { AT } from './dwarf/constants.ts';
 import { DebugInformation } from './dwarf/debug-information.ts';
+import { entryPoint } from './dwarf/lists.ts';
 import { canMean } from './dwarf/qualified-names.ts';
 import { type Activation, Scopes } from './dwarf/scopes.ts';
 import { splitPackage } from './dwarf/split-package.ts';
+import { type EndedCall, TailCalls } from './dwarf/tail-calls.ts';
+import type { Entry } from './dwarf/unit.ts';
 import { type ElfFile, type ElfSymbol, parseElf, sectionNamed } from './elf.ts';
 import { type FileImage, memoryFile } from './file-image.ts';
 import { LineIndex, type LineRange, lastAtOrBelow, type SourceLine } from './line-index.ts';
@@ -50,6 +54,7 @@ export class Program {
   private readonly symbolsByAddress: readonly SymbolPlace[];
   private readonly lines: LineIndex;
   private readonly debug: Scopes;
+  private readonly tailCalls: TailCalls;
   private knownFrames: CallFrames | undefined;
   private knownMangled: ReadonlyMap<string, readonly SymbolPlace[]> | undefined;
   private readonly rules = new Recent<bigint, FrameRules | undefined>(MOST_RULES);
@@ -90,6 +95,7 @@ export class Program {
     const info = informationOf(this.elf, companions);
     this.lines = new LineIndex(info, (source) => mapPath(resolvePath(folder, source)), this.offset);
     this.debug = new Scopes(info);
+    this.tailCalls = new TailCalls(this.debug, (called) => this.beginning(called));
     if (this.elf.isObject && place === undefined) return;
     // What can be read quickly is read at once, so that problems are told when the program is loaded.
     this.attempt('its call-frame information', undefined, () => this.frames);
@@ -150,6 +156,31 @@ export class Program {
   /** The functions under way at an address, the innermost inlined one first; none without debug information. */
   activationsAt(address: bigint): readonly Activation[] {
     return this.attempt(VARIABLES, [], () => this.debug.activationsAt(address - this.offset));
+  }
+
+  /** Where a called function begins, as the debug information counts: a declaration tells by its name only. */
+  beginning(called: Entry): bigint | undefined {
+    const own = entryPoint(called);
+    if (own !== undefined) return own;
+    const name = called.text(AT.linkageName) ?? called.name;
+    const symbol = name === undefined ? undefined : this.symbolNamed(name)?.address;
+    return symbol === undefined ? undefined : symbol - this.offset;
+  }
+
+  /** Functions that have ended between a call and the function that runs, the innermost first. */
+  endedBetween(returnAddress: bigint, address: bigint): readonly EndedCall[] {
+    const { offset } = this;
+    const ended = this.attempt(VARIABLES, [], () => {
+      const home = this.debug.functionAt(address - offset);
+      const start = home && entryPoint(home);
+      return start === undefined ? [] : this.tailCalls.between(returnAddress - offset, start);
+    });
+    return ended.map(({ pc, inside }) => ({ pc: pc + offset, inside: inside + offset }));
+  }
+
+  /** Whether what the caller of a function has passed tells nothing of its parameters, as tail calls lead to it again. */
+  mayReenter(linkedStart: bigint): boolean {
+    return this.tailCalls.mayReenter(linkedStart);
   }
 
   /** Where the function that inlined an activation calls it. @param address inside the activation. */

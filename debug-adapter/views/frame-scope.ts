@@ -13,6 +13,7 @@ import {
 } from '../symbols/dwarf/location-expressions.ts';
 import { canMean } from '../symbols/dwarf/qualified-names.ts';
 import type { Activation, VariableEntry } from '../symbols/dwarf/scopes.ts';
+import { addressOfCall, calledBy, callSitesOf } from '../symbols/dwarf/tail-calls.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
 import type { Entry } from '../symbols/dwarf/unit.ts';
 import type { Program } from '../symbols/program.ts';
@@ -25,8 +26,9 @@ import {
   storageOf,
   ValueStorage,
 } from '../worlds/storage.ts';
+import { logicalCaller } from '../worlds/tail-calls.ts';
 import { threadLocalAddress } from '../worlds/thread-local.ts';
-import { callerOf, type Frame, frameCfa, frameRegister, registerName, requiredRegister } from '../worlds/unwind.ts';
+import { type Frame, frameCfa, frameRegister, registerName, requiredRegister } from '../worlds/unwind.ts';
 import type { WorldView } from '../worlds/world-view.ts';
 
 /** A world's linear memory. */
@@ -103,10 +105,12 @@ class FrameContext implements ExpressionContext {
   /** What the caller says that it passed: a parameter of the entry of its call. */
   private passed(isMeant: (parameter: Entry) => boolean): bigint {
     const { target, frame, home } = this.scope;
-    const caller = callerOf(target, frame);
+    const caller = logicalCaller(target, frame);
     if (!caller || !home || this.depth > LONGEST_ENTRY_CHAIN) throw new Unavailable(OPTIMISED_OUT);
+    const start = entryPoint(home);
+    if (start !== undefined && this.program.mayReenter(start)) throw new Unavailable(OPTIMISED_OUT);
     const scope = new FrameScope(target, caller);
-    const site = scope.callSite(caller.pc, entryPoint(home), this.depth);
+    const site = scope.callSite(caller.pc, start, this.depth);
     const parameter = site?.children.find((child) => PARAMETERS.includes(child.tag) && isMeant(child));
     const value = parameter?.own(AT.callValue) ?? parameter?.own(AT.gnuCallSiteValue);
     if (!(value?.raw instanceof Uint8Array)) throw new Unavailable(OPTIMISED_OUT);
@@ -115,7 +119,6 @@ class FrameContext implements ExpressionContext {
 }
 
 const PARAMETERS: readonly number[] = [TAG.callSiteParameter, TAG.gnuCallSiteParameter];
-const CALL_SITES: readonly number[] = [TAG.callSite, TAG.gnuCallSite];
 
 function sameBytes(a: unknown, b: Uint8Array): boolean {
   return a instanceof Uint8Array && a.length === b.length && a.every((byte, index) => byte === b[index]);
@@ -334,33 +337,16 @@ export class FrameScope {
     const { home, program } = this;
     if (!home || !program) return undefined;
     const wanted = returnAddress - program.offset;
-    const { unit } = home;
-    for (let index = home.index + 1; index < unit.endOf(home.index); index++) {
-      if (!CALL_SITES.includes(unit.abbreviation(index).tag)) continue;
-      const site = unit.entry(index);
-      const at = site.own(AT.callReturnPc) ?? site.own(AT.lowPc);
-      if (at && unit.address(at) === wanted) return this.calls(site, callee, depth) ? site : undefined;
-    }
-    return undefined;
+    const site = [...callSitesOf(home)].find((each) => addressOfCall(each) === wanted);
+    return site && this.calls(site, callee, depth) ? site : undefined;
   }
 
   private calls(site: Entry, callee: bigint | undefined, depth: number): boolean {
-    const origin = site.own(AT.callOrigin) ?? site.own(AT.abstractOrigin);
-    const called = origin && site.unit.referred(origin);
-    if (called) return this.beginning(called) === callee;
+    const called = calledBy(site);
+    if (called) return this.program?.beginning(called) === callee;
     const computed = site.own(AT.callTarget)?.raw ?? site.own(AT.gnuCallSiteTarget)?.raw;
     if (!(computed instanceof Uint8Array) || callee === undefined) return false;
     return compute(computed, this.context(depth + 1)) === callee + (this.program?.offset ?? 0n);
-  }
-
-  /** Where a called function begins: a declaration tells by its name only. */
-  private beginning(called: Entry): bigint | undefined {
-    const own = entryPoint(called);
-    if (own !== undefined) return own;
-    const { program } = this;
-    const name = called.text(AT.linkageName) ?? called.name;
-    const symbol = name === undefined ? undefined : program?.symbolNamed(name)?.address;
-    return symbol === undefined || !program ? undefined : symbol - program.offset;
   }
 }
 

@@ -4,6 +4,7 @@ import { threadOfProcessor } from '../handler.ts';
 import type { Place } from '../references.ts';
 import type { Target } from '../running/target.ts';
 import { inlineFrames } from '../views/frame-scope.ts';
+import { withTailCalls } from './tail-calls.ts';
 import { DEEPEST, type Frame, unwind } from './unwind.ts';
 import { threadOfVcpu } from './vcpus.ts';
 import { guestSuspended, type SuspendedGuest, type WorldView } from './world-view.ts';
@@ -109,12 +110,13 @@ export class FrameTable {
   }
 
   private *activations(target: Target, view: WorldView): Generator<StackEntry, void> {
-    for (const frame of unwind(target, view)) {
+    for (const frame of withTailCalls(target, unwind(target, view))) {
       if (frame.interrupted) yield this.label('Exception or interrupt');
       for (const activation of inlineFrames(target, frame)) {
         yield { id: this.next++, kind: 'frame', frame: activation };
       }
-      if (frame.depth + 1 === DEEPEST) yield this.label(`Frames beyond ${DEEPEST} are not looked for`);
+      if (frame.depth + 1 === DEEPEST && !frame.endedInto)
+        yield this.label(`Frames beyond ${DEEPEST} are not looked for`);
     }
   }
 }

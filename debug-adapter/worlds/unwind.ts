@@ -24,6 +24,8 @@ export interface Frame {
   readonly restored: ReadonlyMap<string, bigint>;
   /** Where on the stack the activations that it has called have put its registers: linear addresses. */
   readonly saved: ReadonlyMap<string, bigint>;
+  /** It has ended by calling another function: the one that had called it. Nothing of it is left. */
+  readonly endedInto?: Frame;
   /** Of the functions inlined here the one that is meant, and the one inlined into it that is under way. */
   readonly activation?: Activation;
   readonly inlined?: Activation;
@@ -174,6 +176,7 @@ function ruleContext(frame: Frame, addressSize: 4 | 8): ExpressionContext {
 
 /** A register of a frame by DWARF's number. @throws Unavailable when it is not known. */
 export function requiredRegister(frame: Frame, number: number, addressSize: number): bigint {
+  if (frame.endedInto) throw new Unavailable('its function has ended by calling another one');
   const name = registerName(number, addressSize);
   const value = name === undefined ? undefined : frameRegister(frame, name);
   if (value === undefined) throw new Unavailable('not saved');

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { PlainClient } from './plain-client.ts';
-import { FIRST_VMM, firstVmm } from './sample.ts';
+import { FIRST_VMM, firstVmm, ROOT } from './sample.ts';
 
 const GUEST = join(FIRST_VMM, 'guest.elf');
 
@@ -55,6 +55,31 @@ describe('call stacks', () => {
     const bare = join(folder, 'bare.elf');
     execFileSync('objcopy', ['--remove-section=.debug_frame', GUEST, bare]);
     assert.deepEqual(await inHandler(bare), STACK);
+  });
+
+  it('have functions that have ended by calling another one, with what they were called with', async () => {
+    const program = join(folder, 'tails.elf');
+    const sources = ['start.S', 'tail-calls.c'].map((file) => join(ROOT, 'test/variables', file));
+    const options = ['-g', '-O2', '-fno-inline', '-fno-ipa-cp', '-ffreestanding', '-fno-stack-protector'];
+    const link = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x200000,--build-id=none'];
+    execFileSync('gcc', [...options, ...link, '-o', program, ...sources]);
+    const client = await PlainClient.connect(adapter.port);
+    await client.request('initialize', { adapterID: 'vmxray' });
+    await client.request('launch', { program, stopOn: 'none' });
+    await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'leaf' }] });
+    await client.run('configurationDone', {});
+    const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
+    assert.deepEqual(
+      stackFrames.map(({ name }) => name),
+      ['leaf', 'middle (tail call)', 'outer (tail call)', 'work', 'main', '_start'],
+    );
+    // The first round: outer is called with 0, and adds 1.
+    const values = [1, 2].map(async (index) => {
+      const { id: frameId } = stackFrames[index] ?? { id: 0 };
+      return (await client.request('evaluate', { expression: 'x', frameId, context: 'watch' })).body.result;
+    });
+    assert.deepEqual(await Promise.all(values), ['1', '0']);
+    client.close();
   });
 
   it('are names of functions that are called where there are no symbols', async () => {

@@ -8,6 +8,7 @@ import { OPTIMISED_OUT, Unavailable } from '../../debug-adapter/symbols/dwarf/lo
 import type { TypedValue } from '../../debug-adapter/symbols/typed-value.ts';
 import { FrameScope, inlineFrames } from '../../debug-adapter/views/frame-scope.ts';
 import { NoStorage } from '../../debug-adapter/worlds/storage.ts';
+import { withTailCalls } from '../../debug-adapter/worlds/tail-calls.ts';
 import { type Frame, unwind } from '../../debug-adapter/worlds/unwind.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
@@ -62,7 +63,7 @@ function stopOf(target: Target): ShownStop {
   // Behind stepi gdb shows an inlined function from its first instruction on.
   const all = (frame: Frame): Frame[] =>
     inlineFrames(target, frame, target.programAt(view.world, frame.lookupPc)?.activationsAt(frame.lookupPc));
-  for (const frame of [...unwind(target, view)].flatMap(all)) {
+  for (const frame of [...withTailCalls(target, unwind(target, view))].flatMap(all)) {
     const scope = new FrameScope(target, frame);
     const variables = scope.variables.map(({ name, entry }) => [name, shown(scope.value(entry, name))]);
     const name = frame.activation?.name ?? target.functionAt(view.world, frame.lookupPc)?.name ?? '';
