@@ -22,7 +22,10 @@ import { isSystemMap, parseSystemMap } from './system-map.ts';
 export type { LineRange } from './line-index.ts';
 
 export interface FunctionRange {
+  /** As people write it. */
   readonly name: string;
+  /** As the linker knows it. */
+  readonly symbol: string;
   readonly start: bigint;
   readonly end: bigint;
 }
@@ -402,6 +405,7 @@ const namedRange = (symbol: string, start: bigint, end: bigint): FunctionRange =
   get name() {
     return readable(symbol);
   },
+  symbol,
   start,
   end,
 });

@@ -3,6 +3,7 @@ import { FormatError } from '../symbols/byte-reader.ts';
 import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbols/call-frames.ts';
 import { compute, type ExpressionContext, Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { Activation } from '../symbols/dwarf/scopes.ts';
+import { findCodeFrame } from './code-frames.ts';
 import { findEventFrame } from './event-frames.ts';
 import { orcRules } from './orc-frames.ts';
 import { vmcsField, type WorldView } from './world-view.ts';
@@ -124,7 +125,9 @@ function rulesAt(target: Target, frame: Frame): FrameRules | undefined {
 
 function findCaller(target: Target, frame: Frame): Caller | undefined {
   const rules = rulesAt(target, frame);
-  const caller = rules ? byRules(frame, rules) : (byEventFrame(target, frame) ?? byFramePointer(target, frame));
+  const caller = rules
+    ? byRules(frame, rules)
+    : (byEventFrame(target, frame) ?? byCode(target, frame) ?? byFramePointer(target, frame));
   if (caller && isKnown(target, frame, caller)) return caller;
   // The rules of a function that has run a guest go by registers that are still the guest's.
   return rules?.cfa ? byCallOnStack(target, frame) : undefined;
@@ -183,10 +186,12 @@ export function requiredRegister(frame: Frame, number: number, addressSize: numb
   return value;
 }
 
-/** The canonical frame address; undefined where the call-frame information does not lead to it. */
+/** The canonical frame address; undefined where neither call-frame information nor the code leads to it. */
 export function frameCfa(target: Target, frame: Frame): bigint | undefined {
   const rules = target.programAt(frame.view, frame.lookupPc)?.frameRules(frame.lookupPc);
-  return rules && attempt(() => cfaOf(frame, rules));
+  if (rules) return attempt(() => cfaOf(frame, rules));
+  const found = frame.endedInto ? undefined : findCodeFrame(target, frame);
+  return found && found.returnAddress + (frame.view.bitness === 64 ? 8n : 4n);
 }
 
 function attempt<T>(work: () => T): T | undefined {
@@ -243,6 +248,22 @@ function ruleValue(frame: Frame, rule: RegisterRule, cfa: bigint, size: 4 | 8): 
   if (rule.kind === 'value') return cfa + rule.offset;
   if (rule.kind === 'valueExpression') return compute(rule.expression, ruleContext(frame, size), cfa);
   return rule.kind === 'register' ? requiredRegister(frame, rule.register, size) : undefined;
+}
+
+/** By what the function's code has done to the stack. */
+function byCode(target: Target, frame: Frame): Caller | undefined {
+  const found = findCodeFrame(target, frame);
+  if (!found) return undefined;
+  const size = frame.view.bitness === 64 ? 8 : 4;
+  const caller = callerAt(frame, found.returnAddress, size, undefined);
+  if (!caller || !isKnown(target, frame, caller)) return undefined;
+  for (const [name, at] of found.saved) {
+    const value = readWord(frame.view, at, size);
+    if (value === undefined) continue;
+    caller.restored.set(name, value);
+    caller.saved.set(name, at);
+  }
+  return caller;
 }
 
 const ENDBR = [0xf3, 0x0f, 0x1e];

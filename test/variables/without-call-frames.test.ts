@@ -1,4 +1,5 @@
-// Expected values: gdb's stacks of the same code with its call-frame information, which is taken away here.
+// Expected values: gdb's stacks of the same code with its call-frame information, which is taken away here; and what we
+// show of the variables with that information, which variables.test.ts holds to gdb.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -7,12 +8,16 @@ import { join } from 'node:path';
 import { isThere } from '../support/programs.ts';
 import { gdbStops, ownStops, type ShownStop } from './against-gdb.ts';
 
-const FLAGS = '-g -fno-omit-frame-pointer -ffreestanding -fno-stack-protector -fcf-protection=none -nostdlib -static';
+const FLAGS = '-g -ffreestanding -fno-stack-protector -fcf-protection=none -nostdlib -static';
 const LINK = ['-no-pie', '-Wl,-Ttext-segment=0x200000,--build-id=none'];
 const STEPS = [19, ...Array.from({ length: 79 }, (_, index) => 1 + ((37 * index) % 90))];
-const BUILDS = ['gcc -O0', 'gcc -O1', 'clang -O0', 'clang -O1', 'clang -O2'];
+const LEVELS = ['gcc -O0', 'gcc -O1', 'gcc -O2', 'gcc -O3', 'clang -O0', 'clang -O1', 'clang -O2'];
+const BUILDS = [
+  ...LEVELS.map((build) => `${build} -fno-omit-frame-pointer`),
+  ...LEVELS.map((build) => `${build} -fomit-frame-pointer`),
+];
 
-describe('call stacks without call-frame information, by frame pointers and calls', function () {
+describe('call stacks without call-frame information, by what the code does to the stack', function () {
   this.timeout(60_000);
   let folder: string;
   before(() => {
@@ -25,15 +30,17 @@ describe('call stacks without call-frame information, by frame pointers and call
 
   for (const build of BUILDS) {
     it(`are those of gdb with it: ${build}`, async function () {
-      const [compiler = '', level = ''] = build.split(' ');
+      const [compiler = '', ...options] = build.split(' ');
       const [whole, bare] = [join(folder, 'whole.elf'), join(folder, 'bare.elf')];
       const sources = ['start.S', 'sample.c'].map((file) => join(import.meta.dirname, file));
       if (!isThere(compiler)) this.skip();
-      execFileSync(compiler, [...FLAGS.split(' '), level, ...LINK, '-o', whole, ...sources], { stdio: 'pipe' });
+      execFileSync(compiler, [...FLAGS.split(' '), ...options, ...LINK, '-o', whole, ...sources], { stdio: 'pipe' });
       execFileSync('objcopy', ['-R', '.eh_frame', '-R', '.debug_frame', whole, bare], { stdio: 'pipe' });
       const expected = gdbStops(whole, STEPS, join(folder, 'gdb.json'));
       assert.ok(expected.some(({ frames }) => frames.length > 2));
-      assert.deepEqual(places(await ownStops(bare, STEPS)), places(expected));
+      const found = await ownStops(bare, STEPS);
+      assert.deepEqual(places(found), places(expected));
+      assert.deepEqual(found, await ownStops(whole, STEPS));
     });
   }
 });
