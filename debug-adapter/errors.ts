@@ -8,11 +8,19 @@ export class RequestError extends Error {
   readonly id: number;
   /** Whether the editor should show it to the user by itself. */
   readonly showUser: boolean;
+  /** Where in an expression it is, from 0. */
+  readonly position: number | undefined;
 
-  constructor(id: number, message: string, showUser: boolean) {
-    super(message);
+  constructor(id: number, message: string, showUser: boolean, position?: number) {
+    super(position === undefined ? message : `${message.replace(/\.$/, '')} (at column ${position + 1})`);
     this.id = id;
     this.showUser = showUser;
+    this.position = position;
+  }
+
+  /** The same with its place in an expression, unless it has one. */
+  at(position: number): RequestError {
+    return this.position === undefined ? new RequestError(this.id, this.message, this.showUser, position) : this;
   }
 
   toMessage(): DebugProtocol.Message {
@@ -76,7 +84,7 @@ export const errors = {
         (similar.length > 0 ? ` Did you mean ${list(similar)}?` : " Use names such as CPUID, EPT_VIOLATION, or '*'."),
     ),
 
-  badExpression: (problem: string, position: number) => silent(1301, `${problem} (at column ${position + 1})`),
+  badExpression: (problem: string, position?: number) => new RequestError(1301, problem, false, position),
   unreadable: (space: string, address: bigint, why: string) =>
     silent(1302, `Nothing can be read at ${space} address 0x${address.toString(16)}: ${why}.`),
   badReference: (reference: string) =>

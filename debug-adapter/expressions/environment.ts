@@ -104,7 +104,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
 
   private register(name: string): bigint | undefined {
     const value = this.frame ? frameRegister(this.frame, name.toLowerCase()) : this.view.register(name);
-    if (value === undefined) throw errors.badExpression(`'${name}' is not known in this frame`, 0);
+    if (value === undefined) throw errors.badExpression(`'${name}' is not known in this frame`);
     return value;
   }
 

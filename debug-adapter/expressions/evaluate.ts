@@ -1,4 +1,4 @@
-import { errors } from '../errors.ts';
+import { errors, RequestError } from '../errors.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { strip, type Type } from '../symbols/dwarf/types.ts';
 import { referred, type TypedValue } from '../symbols/typed-value.ts';
@@ -82,7 +82,7 @@ export function ofProgram(value: TypedValue, at: number): Value {
       } catch (error) {
         if (error instanceof Unavailable)
           throw errors.badExpression(`'${typed.expression ?? 'It'}': ${error.message}`, at);
-        throw error;
+        throw error instanceof RequestError ? error.at(at) : error;
       }
     },
   };
@@ -208,8 +208,21 @@ function readMemory(node: MemoryNode, environment: Environment): bigint {
   return node.signed ? BigInt.asIntN(8 * bytes.length, number) : number;
 }
 
+/** What goes wrong is told with its place, the innermost one. */
+function placed<T>(at: number, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof RequestError ? error.at(at) : error;
+  }
+}
+
 /** @throws RequestError for unknown names, unreadable memory and division by zero. */
 export function evaluate(node: Node, environment: Environment): Value {
+  return 'at' in node ? placed(node.at, () => evaluateNode(node, environment)) : evaluateNode(node, environment);
+}
+
+function evaluateNode(node: Node, environment: Environment): Value {
   switch (node.kind) {
     case 'number':
       return { number: node.value };
@@ -242,6 +255,10 @@ export function assignValue(variable: TypedValue, value: Value): void {
 /** Carries out an assignment. @returns the value assigned. @throws RequestError when it is not possible. */
 export function assign({ target, value }: Assignment, environment: Environment): Value {
   const given = evaluate(value, environment);
+  return placed(target.at, () => assignGiven(target, given, environment));
+}
+
+function assignGiven(target: AssignableNode, given: Value, environment: Environment): Value {
   const typed = variableOf(target, environment);
   if (typed) {
     assignValue(typed, given);

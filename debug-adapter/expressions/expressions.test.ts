@@ -65,6 +65,9 @@ describe('expressions', () => {
   check('rax < 0', 0n);
   check('1 << 65', 0n);
   check('vmcs.GUEST_RIP >= 0x1000', 1n);
+  check("'A' + 1", 66n);
+  check("'\\n' * 0x100 + '\\x41'", 0xa41n);
+  check("'\\'' == 39 && ' ' == 32 && '\\\\' == 92 && '\\0' == 0", 1n);
   check('u8(0x1234)', 0x34n);
   check('u16(0x1234)', 0x3534n);
   check('s8(0x1280)', -128n);
@@ -88,6 +91,8 @@ describe('expressions', () => {
   checkError('', /value is expected, but the end is there \(at column 1\)/);
   checkError('1 +', /value is expected.*column 4/);
   checkError('1 2', /operator or the end.*'2'.*column 3/);
+  checkError("1 + 'a::b<int>'", /'a::b<int>' is no register.*column 5/);
+  checkError("1 + ''", /''' is not understood.*column 5/);
   checkError('rxx', /'rxx' is no register.*column 1/);
   checkError('1 / (rcx - 3)', /Division by zero.*column 3/);
   checkError('(1', /'\)' is expected/);

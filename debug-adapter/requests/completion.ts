@@ -10,7 +10,7 @@ import { evaluate } from '../expressions/evaluate.ts';
 import { QUALIFICATION_PARTS } from '../expressions/exit-names.ts';
 import { parseExpression } from '../expressions/parser.ts';
 import type { Target } from '../running/target.ts';
-import { KIND_NAMES, MSR_NAMES } from '../stops/instruction-kinds.ts';
+import { argumentNames, KIND_NAMES, MSR_NAMES } from '../stops/instruction-kinds.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { TypedValue } from '../symbols/typed-value.ts';
 import { FrameScope } from '../views/frame-scope.ts';
@@ -83,6 +83,26 @@ function begunName(before: string, commands: readonly string[]): string {
   return /@[\w-]*$/.exec(before)?.[0] ?? /(?:[\w.$]|::)*$/.exec(before)?.[0] ?? '';
 }
 
+/** What has been typed of a name, and the names that it can become. */
+interface Begun {
+  readonly typed: string;
+  readonly all: readonly Candidate[];
+}
+
+/** The argument of a kind of instruction. */
+function afterKind(before: string): Begun | undefined {
+  const [, kind = '', typed = ''] = /^\s*@(\w+)\s+([\w.]*)$/.exec(before) ?? [];
+  const all = argumentNames(kind.toLowerCase()).map(item('field'));
+  return all.length > 0 ? { typed, all } : undefined;
+}
+
+/** A member of what stands in front of it. */
+function afterObject(target: Target, frame: Frame | undefined, before: string): Begun | undefined {
+  const [, object, typed = ''] = MEMBER.exec(before) ?? [];
+  const all = object === undefined ? [] : members(target, frame, object);
+  return all.length > 0 ? { typed, all } : undefined;
+}
+
 /**
  * @param column of the caret, from 0. @param first number of the client's first column
  * @param commands of the debug console
@@ -96,10 +116,11 @@ export function complete(
   commands: readonly string[],
 ): DebugProtocol.CompletionItem[] {
   const before = text.slice(0, column);
-  const [, object, begun = ''] = MEMBER.exec(before) ?? [];
-  const ofVariable = object === undefined ? [] : members(target, frame, object);
-  const typed = ofVariable.length > 0 ? begun : begunName(before, commands);
-  const all = ofVariable.length > 0 ? ofVariable : candidates(target, frame, commands);
+  const { typed, all } = afterKind(before) ??
+    afterObject(target, frame, before) ?? {
+      typed: begunName(before, commands),
+      all: candidates(target, frame, commands),
+    };
   const found = all.filter(({ label }) => label.toLowerCase().startsWith(typed.toLowerCase()));
   return found
     .slice(0, MOST_COMPLETIONS)

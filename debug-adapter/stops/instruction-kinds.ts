@@ -12,8 +12,9 @@ import { Mnemonic } from 'iced-x86';
 import { MSRS } from '../../sim-core/cpu/msrs.ts';
 import { ARGUMENTS, MNEMONIC_GROUPS } from '../../sim-core/machine/instruction-stops.ts';
 import { isWatchable } from '../../sim-core/machine/register-use.ts';
+import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
 import type { InstructionStop, Watch, WatchedEvent } from '../../sim-core/machine/watch.ts';
-import { fieldByName } from '../../sim-core/vmx/fields.ts';
+import { fieldByName, VMCS_FIELDS } from '../../sim-core/vmx/fields.ts';
 
 export type InstructionKind =
   | { readonly kind: 'stop'; readonly stop: InstructionStop; readonly what: string }
@@ -46,6 +47,15 @@ export const KIND_NAMES: readonly string[] = [
   .map((name) => `@${name}`)
   .filter((name, i, all) => all.indexOf(name) === i);
 export const MSR_NAMES: readonly string[] = [...MSR_NUMBERS.keys()].sort();
+
+/** Names that can follow a kind: fields, MSRs or registers. @param word without '@' */
+export function argumentNames(word: string): readonly string[] {
+  if (word === 'write' || word === 'read') return MACHINE_REGISTERS.map(({ name }) => name).filter(isWatchable);
+  const mnemonic = MNEMONIC_GROUPS[word]?.[0] ?? MNEMONICS.get(word);
+  const meaning = mnemonic === undefined ? undefined : ARGUMENTS.get(mnemonic)?.what;
+  if (meaning === 'VMCS field') return VMCS_FIELDS.map(({ name }) => name);
+  return meaning === 'MSR' ? MSR_NAMES : [];
+}
 
 /** The number of an MSR that is named, or given by number; undefined when there is none. */
 export function msrNumber(text: string): number | undefined {

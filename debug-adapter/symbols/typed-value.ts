@@ -90,7 +90,7 @@ export class TypedValue {
   number(): bigint {
     const { plain, bits } = this;
     if (!this.isScalar) {
-      if (plain.kind === 'base') throw errors.badExpression(`Nothing is computed with values of type ${plain.name}`, 0);
+      if (plain.kind === 'base') throw errors.badExpression(`Nothing is computed with values of type ${plain.name}`);
       if (this.address === undefined) throw new Unavailable('it is not in memory');
       return this.address;
     }

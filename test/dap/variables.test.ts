@@ -125,6 +125,36 @@ describe('variables of a C program', () => {
     assert.equal(await evaluate('ratio'), '0.25');
   });
 
+  it('are told of with the column where something is wrong with an expression', async () => {
+    // The mark stands in front of what is wrong.
+    const mistakes = {
+      '1 + |vmcs.GUEST_RIP': /no current VMCS/,
+      '1 + |vmcs.GUEST_NOTHING': /is no VMCS field/,
+      'i + |guest.rip': /no guest/i,
+      'i + |[0xffff800000000000]': /Nothing can be read/,
+      '2 * u8(|[0xffff800000000000])': /Nothing can be read/,
+      'i == 2 && |nothing': /is no register/,
+      '(i + |wide_nothing)': /is no register/,
+      '1 + |ratio.x': /has no member 'x'/,
+      'sum + vcpu|->at.z': /has no member 'z'/,
+      '(int)vcpu + |((struct nothing *)vcpu)': /no type/,
+      '1 + |*i': /is no pointer/,
+      'i + |(struct point)5': /needs a variable/,
+      'sum & (i |% 0)': /Division by zero/,
+      'sum + |&7': /have an address/,
+    };
+    for (const [marked, message] of Object.entries(mistakes)) {
+      const expression = marked.replace('|', '');
+      const told = await evaluate(expression);
+      assert.match(told, message, expression);
+      // A cast begins behind the parenthesis around it.
+      const column = marked.indexOf('|') + 1 + (marked.includes('|((') ? 1 : 0);
+      assert.ok(told.endsWith(`(at column ${column})`), `${marked}: ${told}`);
+    }
+    assert.match(await evaluate('i = 1 + vmcs.GUEST_RIP', 'repl'), /\(at column 9\)$/);
+    assert.match(await evaluate('vmcs.GUEST_RIP = 1', 'repl'), /no current VMCS \(at column 1\)$/);
+  });
+
   it('stand before a world’s registers only where they have such a member', async () => {
     const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
     const inMain = async (expression: string): Promise<string> => {
@@ -152,6 +182,9 @@ describe('variables of a C program', () => {
     assert.deepEqual(await complete('sum+vcpu->at.x'), ['sum+vcpu->at.x']);
     assert.deepEqual(await complete('@addr'), ['@address-space']);
     assert.ok((await complete('@vmw')).includes('@vmwrite'));
+    assert.deepEqual(await complete('@vmwrite GUEST_RI'), ['@vmwrite GUEST_RIP']);
+    assert.deepEqual(await complete('@wrmsr ia32_ef'), ['@wrmsr IA32_EFER']);
+    assert.deepEqual(await complete('@read cr3'), ['@read cr3']);
     assert.deepEqual(await complete('last-e'), ['last-exit']);
     assert.match(await evaluate('@vmwrite GUEST_RIP', 'repl'), /^VMWRITE GUEST_RIP: add a function breakpoint/);
   });
