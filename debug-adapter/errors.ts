@@ -18,15 +18,21 @@ export class RequestError extends Error {
     this.position = position;
   }
 
-  /** The same with its place in an expression, unless it has one. */
+  /** The same with its place in an expression, unless it has one, or is about something else. */
   at(position: number): RequestError {
-    return this.position === undefined ? new RequestError(this.id, this.message, this.showUser, position) : this;
+    const isOfExpression = this.id === NOT_WRITABLE || (this.id > EXPRESSIONS && this.id < EXPRESSIONS + 100);
+    if (!isOfExpression || this.position !== undefined) return this;
+    return new RequestError(this.id, this.message, this.showUser, position);
   }
 
   toMessage(): DebugProtocol.Message {
     return { id: this.id, format: this.message.replaceAll('{', '(').replaceAll('}', ')'), showUser: this.showUser };
   }
 }
+
+/** Errors of expressions have the numbers behind this. */
+const EXPRESSIONS = 1300;
+const NOT_WRITABLE = 1105;
 
 const shown = (id: number, message: string): RequestError => new RequestError(id, message, true);
 const silent = (id: number, message: string): RequestError => new RequestError(id, message, false);
@@ -63,7 +69,7 @@ export const errors = {
   unknownReference: (id: number) =>
     silent(1103, `Variables reference ${id} is of an earlier stop, or never was. Ask 'scopes' again.`),
   unknownVariable: (name: string) => silent(1104, `There is no variable '${name}' here.`),
-  notWritable: (name: string, why: string) => shown(1105, `'${name}' cannot be changed: ${why}.`),
+  notWritable: (name: string, why: string) => shown(NOT_WRITABLE, `'${name}' cannot be changed: ${why}.`),
   unknownFilter: (id: string) =>
     silent(1106, `There is no exception filter '${id}'. 'initialize' lists those there are.`),
   noExitsKnown: () => silent(1107, 'The machine did not stop for a VM exit, a failed VM entry or a fault.'),

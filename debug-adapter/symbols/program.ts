@@ -181,7 +181,10 @@ export class Program {
     return ended.map(({ pc, inside }) => ({ pc: pc + offset, inside: inside + offset }));
   }
 
-  /** Whether what the caller of a function has passed tells nothing of its parameters, as tail calls lead to it again. */
+  /**
+   * Whether what the caller of a function has passed tells nothing of its parameters, as tail calls lead to it
+   * again.
+   */
   mayReenter(linkedStart: bigint): boolean {
     return this.tailCalls.mayReenter(linkedStart);
   }

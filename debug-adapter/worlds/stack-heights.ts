@@ -1,6 +1,7 @@
 /**
- * What a function does to the stack up to each of its instructions: how far RSP (and RBP, where it is the frame pointer)
- * is from where the return address lies. Read from the code along all its ways, where there is no call-frame information.
+ * What a function does to the stack up to each of its instructions: how far RSP (and RBP, where it is the frame
+ * pointer) is from where the return address lies. Read from the code along all its ways, where there is no call-frame
+ * information.
  */
 
 import { Decoder, DecoderOptions, FlowControl, type Instruction, Mnemonic, OpKind, Register } from 'iced-x86';

@@ -1,6 +1,6 @@
 /**
- * Functions that have ended by calling another one, so that their frames are gone: which they were, the entries of calls
- * tell where only one way leads from a caller to the function that runs (DWARF 5, 3.4).
+ * Functions that have ended by calling another one, so that their frames are gone: which they were, the entries of
+ * calls tell where only one way leads from a caller to the function that runs (DWARF 5, 3.4).
  */
 
 import { Recent } from '../recent.ts';
@@ -67,8 +67,8 @@ export class TailCalls {
   }
 
   /**
-   * The functions between a call and the function that runs, the innermost first; none where the call calls it, or where
-   * it is not known which they were.
+   * The functions between a call and the function that runs, the innermost first; none where the call calls it, or
+   * where it is not known which they were.
    * @param returnAddress of the call. @param callee where the function that runs begins
    */
   between(returnAddress: bigint, callee: bigint): readonly EndedCall[] {
