@@ -12,7 +12,7 @@ import {
 } from '../cpu/cpu.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
-import { noteRing } from '../cpu/performance-counters.ts';
+import { noteRing, suspendCounters } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
 import { stagedInstructions } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
@@ -361,8 +361,9 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   saveOutside(): Outside {
-    // Devices may lag behind until somebody asks them: up to date they are the same on every way here.
+    // Devices and counters may lag behind until somebody asks them: up to date they are the same on every way here.
     this.platform.service(this.cycles);
+    suspendCounters(this.cpu);
     return { platform: this.platform.snapshot(), vmx: this.logical.all.map(({ vmx }) => vmx.snapshot()) };
   }
 

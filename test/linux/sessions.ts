@@ -42,7 +42,7 @@ export interface Session {
 }
 
 /** Skips the test when they cannot be had, and says why. */
-function filesOrSkip(test: Mocha.Context): DebianFiles {
+export function filesOrSkip(test: Mocha.Context): DebianFiles {
   const files = debianFiles();
   if (typeof files !== 'string') return files;
   console.log(`      skipped: ${files}`);

@@ -14,6 +14,8 @@ const HASHED = COMPARED_FIELDS.filter((field) => !OF_RUNS.has(field));
 export function stateHash(machine: Machine): string {
   const hash = new Hash();
   const { state, selected } = machine;
+  // This brings the processor's counters up to date, too.
+  const outside = machine.rewindable.saveOutside();
   for (const { number } of machine.processors) {
     machine.select(number);
     for (const field of HASHED) hash.bytes(state.bytes.subarray(OFFSET[field], OFFSET[field] + bytesOf(field)));
@@ -23,7 +25,7 @@ export function stateHash(machine: Machine): string {
   machine.select(selected);
   const { start } = REGION.ram;
   hash.words(state.i32.subarray(start >>> 2, (start + state.ramSize) >>> 2));
-  hash.value(machine.rewindable.saveOutside());
+  hash.value(outside);
   return hash.digest();
 }
 
