@@ -12,7 +12,7 @@ import { TypedValue } from '../symbols/typed-value.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { formatSpace, type Place, SPACE_NAMES, wrap64 } from '../worlds/memory-reference.ts';
 import { type MemoryAccess, MemoryStorage } from '../worlds/storage.ts';
-import { type Frame, frameRegister, innermostFrame } from '../worlds/unwind.ts';
+import { type Frame, frameRegister, innermostFrame, setFrameRegister } from '../worlds/unwind.ts';
 import { guestEptp, readPages, type WorldView, writePages } from '../worlds/world-view.ts';
 import type { Environment, ProgramNames } from './evaluate.ts';
 import { qualificationPart } from './exit-names.ts';
@@ -150,8 +150,7 @@ export class TargetEnvironment implements Environment, ProgramNames {
     const world = worldOfScope(scope);
     if (world) return this.target.view(world).setRegister(plain.slice(dot + 1), value);
     if (!registerByName(plain)) return 'only registers, VMCS fields and memory can be';
-    if (this.frame && this.frame.depth > 0) return 'it belongs to a caller, whose registers are not live';
-    return this.view.setRegister(plain, value);
+    return this.frame ? setFrameRegister(this.frame, plain.toLowerCase(), value) : this.view.setRegister(plain, value);
   }
 
   private assignField(name: string, value: bigint): string | undefined {

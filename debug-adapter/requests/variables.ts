@@ -21,7 +21,7 @@ import { exitSummary } from '../stops/stop-texts.ts';
 import type { VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { hex } from '../worlds/memory-reference.ts';
-import { type Frame, frameRegister } from '../worlds/unwind.ts';
+import { type Frame, frameRegister, setFrameRegister } from '../worlds/unwind.ts';
 import { withoutWords } from './edited-value.ts';
 import { ScopeList } from './program-variables.ts';
 
@@ -138,12 +138,13 @@ class RegisterList implements VariableList {
     const shown = this.describe(register, frameRegister(this.frame, name) ?? 0n).value;
     const { number } = evaluate(parseExpression(withoutWords(shown, expression)), environment);
     this.write(name, number);
-    return { value: fullHex(frameRegister(this.frame, name) ?? number, register.bits) };
+    // Of a caller the frame knows the one from before.
+    const now = this.frame.depth > 0 ? number : (frameRegister(this.frame, name) ?? number);
+    return { value: fullHex(now, register.bits) };
   }
 
   private write(name: string, value: bigint): void {
-    const { depth, view } = this.frame;
-    const problem = depth > 0 ? 'it belongs to a caller, whose registers are not live' : view.setRegister(name, value);
+    const problem = setFrameRegister(this.frame, name, value);
     if (problem !== undefined) throw errors.notWritable(name, problem);
   }
 }

@@ -1,7 +1,7 @@
 import type { Target } from '../running/target.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
 import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbols/call-frames.ts';
-import { compute, type ExpressionContext, Unavailable } from '../symbols/dwarf/location-expressions.ts';
+import { bytesOf, compute, type ExpressionContext, Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { Activation } from '../symbols/dwarf/scopes.ts';
 import { findCodeFrame } from './code-frames.ts';
 import { findEventFrame } from './event-frames.ts';
@@ -48,6 +48,25 @@ export const DEEPEST = 50_000;
 /** The register's value in the frame. */
 export function frameRegister(frame: Frame, name: string): bigint | undefined {
   return frame.restored.get(name) ?? frame.view.register(name);
+}
+
+/**
+ * Changes a register of a frame: in callers where the functions that they have called keep it.
+ * @returns why it cannot be changed, or undefined when it was
+ */
+export function setFrameRegister(
+  { view, depth, saved, endedInto }: Frame,
+  name: string,
+  value: bigint,
+): string | undefined {
+  if (depth === 0) return view.setRegister(name, value);
+  if (endedInto) return 'its function has ended by calling another one';
+  const place = saved.get(name);
+  if (place === undefined) return 'it belongs to a caller, whose registers are not live';
+  const size = view.bitness === 64 ? 8 : 4;
+  if (view.read(place, size).length < size) return 'it is not mapped RAM';
+  view.write(place, bytesOf(BigInt.asUintN(8 * size, value), size));
+  return undefined;
 }
 
 /** Where a world executes. */

@@ -233,6 +233,26 @@ describe('values that a person changes', () => {
       const [, main] = (await client.request('stackTrace', { threadId: 1 })).body.stackFrames;
       frameId = main?.id ?? 0;
       assert.match(await setIn('General', ['rax'], '1'), /belongs to a caller/);
+      assert.match(await setExpression('rax', '1'), /belongs to a caller/);
+    });
+
+    it('are registers of a caller, where the function that it has called has saved them', async () => {
+      // Clients ask for the stack again when something has been changed.
+      const goTo = async (depth: number): Promise<void> => {
+        const { stackFrames } = (await client.request('stackTrace', { threadId: 1 })).body;
+        frameId = stackFrames[depth]?.id ?? 0;
+      };
+      await goTo(1);
+      assert.equal(await setIn('General', ['rbp'], '0x1234567890'), '0x0000001234567890');
+      await goTo(1);
+      assert.equal(await evaluate('$rbp == 0x1234567890'), '1');
+      // What check has pushed is at the bottom of its own frame.
+      await goTo(0);
+      assert.equal(await evaluate('[$rbp] == 0x1234567890'), '1');
+      await goTo(1);
+      await setExpression('rbp', '0x77');
+      await goTo(0);
+      assert.equal(await evaluate('[$rbp] == 0x77'), '1');
     });
   });
 
