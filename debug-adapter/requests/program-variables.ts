@@ -37,6 +37,8 @@ export type Presentation = Pick<
 
 /** More elements than a list shows that was not asked for a part of it. */
 const MOST_ELEMENTS = 1000;
+/** Elements of one answer at most: other requests wait for it. */
+const MOST_AT_ONCE = 10_000;
 
 export function present(context: VariableContext, value: TypedValue): Presentation {
   const symbolName = (address: bigint): string | undefined =>
@@ -183,11 +185,15 @@ class PartList extends ValueList {
   indexed(start: number, count: number): DebugProtocol.Variable[] {
     const { plain } = this.value;
     if (plain.kind !== 'array') return [];
-    const wanted = Math.min(count > 0 ? count : MOST_ELEMENTS, this.shape.count - start);
-    return Array.from({ length: Math.max(wanted, 0) }, (_, index) => plain.lower + start + index).flatMap((index) => {
+    const wanted = Math.max(0, Math.min(count > 0 ? count : MOST_ELEMENTS, this.shape.count - start));
+    const shown = Math.min(wanted, MOST_AT_ONCE);
+    const elements = Array.from({ length: shown }, (_, i) => plain.lower + start + i).flatMap((index) => {
       const value = this.value.element(index);
       return value ? [this.describe({ name: `[${index}]`, value })] : [];
     });
+    if (shown === wanted) return elements;
+    const value = `${wanted - shown} more: ask for them with start ${start + shown}, ${MOST_AT_ONCE} at most at a time`;
+    return [...elements, { name: '…', value, variablesReference: 0 }];
   }
   override find(name: string): TypedValue | undefined {
     const [, index] = /^\[(-?\d+)\]$/.exec(name) ?? [];

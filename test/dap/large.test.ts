@@ -68,6 +68,11 @@ describe('much of everything', function () {
     const { variables } = (await client.request('variables', args)).body;
     assert.deepEqual([variables[0]?.name, variables[0]?.value], ['[999900]', '999900']);
     assert.equal(variables.length, 100);
+    const all = { ...args, start: 5, count: ELEMENTS };
+    const [last, ...rest] = (await client.request('variables', all)).body.variables.toReversed();
+    assert.equal(rest.length, 10_000);
+    assert.equal(rest[0]?.name, '[10004]');
+    assert.match(last?.value ?? '', /^989995 more: ask for them with start 10005,/);
   });
 
   it('disassembles a thousand instructions on each side of a place', async () => {
