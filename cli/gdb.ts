@@ -61,10 +61,13 @@ async function untilInterrupted(serial: SerialConsole): Promise<void> {
 
 /** Runs an image for gdb until that kills it. @returns the exit status. @throws ImageError, UsageError */
 export async function gdb({ run, port }: GdbOptions): Promise<number> {
-  const { machine, image } = await startMachine(run);
+  const { machine, image, recorded } = await startMachine(run);
   const files = new HostFiles(new Map(image ? [[image.path, image.bytes]] : []), image?.path ?? '');
   const serial = consoleOf(machine, () => debuggee);
   const debuggee: Debuggee = new Debuggee(machine, () => serial.flush(), files);
+  // Asked now: files may change later.
+  const boot = recorded();
+  debuggee.recorded = () => boot;
   const server = createServer();
   const killed = serve(server, debuggee).then(() => 0);
   const actual = await listen(server, port);

@@ -5,6 +5,7 @@ import type { Debuggee } from './debuggee.ts';
 import { encodePacket, hexBytes, type Incoming, PacketReader } from './packets.ts';
 import { type Answer, GdbStub } from './stub.ts';
 
+const SIGN_OF_LIFE_MILLISECONDS = 500;
 /** Text of an `O` packet at once. */
 const CONSOLE_PIECE = 1024;
 
@@ -81,7 +82,7 @@ export class GdbConnection {
       case 'reply':
         return this.send(answer.data);
       case 'console':
-        this.print(answer.text);
+        this.print(await this.whileAwake(answer.text));
         return this.send(answer.data);
       case 'resume': {
         const stop = await this.debuggee.resume(answer.action);
@@ -99,6 +100,17 @@ export class GdbConnection {
       case 'kill':
         if (answer.data !== undefined) this.send(answer.data);
         return this.close('killed');
+    }
+  }
+
+  /** gdb gives up on a command of which it hears nothing for `remotetimeout` (2 s). */
+  private async whileAwake<T>(work: T | Promise<T>): Promise<T> {
+    if (!(work instanceof Promise)) return work;
+    const timer = setInterval(() => this.send('O'), SIGN_OF_LIFE_MILLISECONDS);
+    try {
+      return await work;
+    } finally {
+      clearInterval(timer);
     }
   }
 

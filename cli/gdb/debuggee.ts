@@ -15,6 +15,7 @@ import { asFinal } from '../run.ts';
 import { nextTurn, Slices } from '../slices.ts';
 import { HostFiles } from './host-files.ts';
 import { linearRip } from './registers.ts';
+import type { Recorded } from './snapshots.ts';
 
 const SLICE_MILLISECONDS = 20;
 /** Between two looks at whether input has come for a halted machine. */
@@ -59,6 +60,8 @@ export class Debuggee {
   readonly machine: Machine;
   readonly history: History;
   readonly files: HostFiles;
+  /** What the machine began with, for snapshots; undefined: they cannot be made. */
+  recorded: Recorded | undefined;
   /** Set by gdb's interrupt while the machine runs. */
   interrupted = false;
   /** Which VM exits stop the machine, by reason; set by `monitor stop-on-exit`. */
@@ -119,6 +122,12 @@ export class Debuggee {
   /** Changes the machine for gdb. */
   apply(event: OutsideEvent): void {
     this.history.apply(event);
+    this.end = undefined;
+  }
+
+  /** A snapshot was restored: there is nothing before. */
+  beginAnew(): void {
+    this.history.beginAnew();
     this.end = undefined;
   }
 

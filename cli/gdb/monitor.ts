@@ -10,12 +10,13 @@ import { EXIT_REASONS, exitReasonByName, exitTitle } from '../../sim-core/vmx/ex
 import { FIELD_GROUPS, fieldByName, VMCS_FIELDS, type VmcsField } from '../../sim-core/vmx/fields.ts';
 import { translate } from '../memory.ts';
 import { type Debuggee, describeExit } from './debuggee.ts';
+import { restore, save } from './snapshots.ts';
 
 interface MonitorCommand {
   readonly usage: string;
   readonly meaning: string;
   /** @returns lines for the user. @throws MonitorError */
-  run(debuggee: Debuggee, words: readonly string[]): readonly string[];
+  run(debuggee: Debuggee, words: readonly string[]): readonly string[] | Promise<readonly string[]>;
 }
 
 /** A command that cannot be done: the message is for the user. */
@@ -127,6 +128,18 @@ function showRegisters({ machine }: Debuggee, [word = '']: readonly string[]): r
   });
 }
 
+/** @param work on the file that the words name: a path with spaces is several of them */
+const withFile =
+  (work: (debuggee: Debuggee, file: string) => Promise<readonly string[]>): MonitorCommand['run'] =>
+  async (debuggee, words) => {
+    if (words.length === 0) throw new MonitorError('a file is missing');
+    try {
+      return await work(debuggee, words.join(' '));
+    } catch (error) {
+      throw new MonitorError(error instanceof Error ? error.message : String(error));
+    }
+  };
+
 const COMMANDS: Readonly<Record<string, MonitorCommand>> = {
   vmcs: { usage: 'vmcs [GROUP|FIELD]', meaning: 'the current VMCS, in words', run: showVmcs },
   ept: { usage: 'ept ADDRESS', meaning: "walk the guest's EPT for a guest-physical address", run: showEpt },
@@ -147,6 +160,8 @@ const COMMANDS: Readonly<Record<string, MonitorCommand>> = {
     run: stopOnExit,
   },
   position: { usage: 'position', meaning: 'how far the machine is, and in which world', run: showPosition },
+  snapshot: { usage: 'snapshot FILE', meaning: 'save the whole machine', run: withFile(save) },
+  restore: { usage: 'restore FILE', meaning: 'go on from a snapshot; the past is forgotten', run: withFile(restore) },
   help: {
     usage: 'help',
     meaning: 'this list',
@@ -154,15 +169,20 @@ const COMMANDS: Readonly<Record<string, MonitorCommand>> = {
   },
 };
 
-/** What the user reads for a command line. */
-export function monitor(debuggee: Debuggee, line: string): string {
+/** What the user reads for a command line; some commands take their time. */
+export function monitor(debuggee: Debuggee, line: string): string | Promise<string> {
   const [name = '', ...words] = line.trim().split(/\s+/);
   const command = COMMANDS[name];
   if (!command) return `no command '${name}'; monitor help lists them\n`;
-  try {
-    return `${command.run(debuggee, words).join('\n')}\n`;
-  } catch (error) {
+  const text = (lines: readonly string[]): string => `${lines.join('\n')}\n`;
+  const problem = (error: unknown): string => {
     if (error instanceof MonitorError) return `${command.usage}: ${error.message}\n`;
     throw error;
+  };
+  try {
+    const lines = command.run(debuggee, words);
+    return lines instanceof Promise ? lines.then(text, problem) : text(lines);
+  } catch (error) {
+    return problem(error);
   }
 }

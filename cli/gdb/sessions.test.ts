@@ -159,9 +159,37 @@ describe('gdb connected to vmxray gdb', function () {
     assert.doesNotMatch(text, /Invalid|Could not/);
   });
 
+  it('saves the machine, goes back to it, and is told what is wrong with a file', async () => {
+    const file = path.join(folder, 'counted to 3.vmxsnap');
+    const saved = ['break count if counter == 3', 'continue', `monitor snapshot ${file}`, 'delete'];
+    const later = ['break count if counter == 7', 'continue', 'print counter', `monitor restore ${file}`];
+    const again = ['maintenance flush register-cache', 'print counter', 'continue', 'print counter', 'delete'];
+    const wrong = ['reverse-continue', `monitor restore ${loop}`, 'monitor snapshot', 'monitor snapshot /nowhere/x'];
+    const text = await session([loop, '--memory', '16M'], [...saved, ...later, ...again, ...wrong]);
+    assert.match(
+      text,
+      /saved the machine at instruction (\d+) in .*, state [0-9a-f]{16}\n[\s\S]*restored .*, instruction \1:/,
+    );
+    assert.deepEqual(
+      [...text.matchAll(/^\$\d = (\d)$/gm)].map(([, value]) => value),
+      ['7', '3', '7'],
+    );
+    assert.match(text, /No more reverse-execution history/);
+    assert.match(text, /restore FILE: cannot go on from .*loop.elf: it is no snapshot of VMXray/);
+    assert.match(text, /snapshot FILE: a file is missing\nsnapshot FILE: .*no such file/i);
+  });
+
   it('is told of the monitor commands', async () => {
     const text = await session([loop], ['monitor help', 'monitor registers cr0', 'monitor nonsense']);
-    for (const command of ['vmcs [GROUP|FIELD]', 'ept ADDRESS', 'translate ADDRESS', 'stop-on-exit', 'position']) {
+    for (const command of [
+      'vmcs [GROUP|FIELD]',
+      'ept ADDRESS',
+      'translate ADDRESS',
+      'stop-on-exit',
+      'position',
+      'snapshot FILE',
+      'restore FILE',
+    ]) {
       assert.ok(text.includes(`\n${command} `) || text.includes(`${command} `), command);
     }
     assert.match(text, /cr0 = 0x\w+ .*PE/);

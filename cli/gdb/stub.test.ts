@@ -144,7 +144,7 @@ describe('GDB stub', () => {
   it('answers monitor commands, and says what is wrong with them', () => {
     const monitor = (line: string): string => {
       const result = stub.answer(`qRcmd,${Buffer.from(line).toString('hex')}`);
-      return result.kind === 'console' ? result.text : '';
+      return result.kind === 'console' && typeof result.text === 'string' ? result.text : '';
     };
     assert.match(monitor('help'), /^vmcs .*\n/);
     assert.match(monitor('position'), /^instruction 0, cycle 0\n/);

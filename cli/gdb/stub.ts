@@ -10,7 +10,7 @@ import { BLOCK_LENGTH, GDB_REGISTERS, type GdbRegister, setRip, targetDescriptio
 export type Answer =
   | { readonly kind: 'reply'; readonly data: string }
   /** Text for the user, then the reply. */
-  | { readonly kind: 'console'; readonly text: string; readonly data: string }
+  | { readonly kind: 'console'; readonly text: string | Promise<string>; readonly data: string }
   /** The machine runs; the reply comes when it stops. */
   | { readonly kind: 'resume'; readonly action: Resumption }
   /** After the reply acknowledgements are no longer sent. */
