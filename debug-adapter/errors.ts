@@ -72,6 +72,7 @@ export const errors = {
   notWritable: (name: string, why: string) => shown(NOT_WRITABLE, `'${name}' cannot be changed: ${why}.`),
   unknownFilter: (id: string) =>
     silent(1106, `There is no exception filter '${id}'. 'initialize' lists those there are.`),
+  noConsole: (name: string, known: string) => silent(1108, `There is no console '${name}'. There is ${known}.`),
   noExitsKnown: () => silent(1107, 'The machine did not stop for a VM exit, a failed VM entry or a fault.'),
 
   noProgram: () =>

@@ -39,6 +39,11 @@ export interface FileReader {
   readFile(path: string): Promise<Uint8Array>;
   /** The file to be read where it is needed; undefined where that is not possible, as with files of a browser. */
   openFile?(path: string): Promise<FileImage | undefined>;
+  /**
+   * Makes a file, or empties it, and gives what appends to it at once; undefined where that is not possible.
+   * @throws when the file cannot be made
+   */
+  createFile?(path: string): Promise<((bytes: Uint8Array) => void) | undefined>;
 }
 
 /** Requests: name → [arguments, response body]. */
@@ -53,7 +58,8 @@ export interface CustomRequests {
   'vmxray/eptTable': [{ table?: Hex; level?: number; base?: Hex }, EptTableBody];
   'vmxray/tlb': [Record<string, never>, TlbBody];
   'vmxray/iommu': [Record<string, never>, IommuBody];
-  'vmxray/serialInput': [{ data: string }, Record<string, never>];
+  /** Bytes for COM1, or for another console by the name that `vmxray/serialOutput` gives it. */
+  'vmxray/serialInput': [{ data: string; console?: string }, Record<string, never>];
   /** Continue until the next VM exit or entry. */
   'vmxray/runTo': [{ threadId: number; event: 'vmExit' | 'vmEntry' }, Record<string, never>];
   /** Back to the last VM exit or entry before. */
@@ -77,13 +83,20 @@ export interface CustomRequests {
 
 /** Events: name → body. */
 export interface CustomEvents {
-  /** Bytes that the guest sent on COM1, as Latin-1 text. */
-  'vmxray/serialOutput': { data: string };
+  /** Bytes that the guest sent, as Latin-1 text: on COM1, or on the console that is named. */
+  'vmxray/serialOutput': { data: string; console?: string };
   /**
    * The session is in the past, or has just left it; sent before `stopped`. `serialBytes`: how many bytes the guest has
    * sent at this place; what the client has got beyond was sent later.
    */
-  'vmxray/timeTravel': { inPast: boolean; instructions: number; present: number; serialBytes: number };
+  'vmxray/timeTravel': {
+    inPast: boolean;
+    instructions: number;
+    present: number;
+    serialBytes: number;
+    /** The same of other consoles, by name. */
+    consoleBytes: Record<string, number>;
+  };
 }
 
 /** Instructions count since boot; VM exits from 0. */
@@ -326,6 +339,11 @@ export interface LaunchArguments {
   stopOn?: 'entry' | 'vmlaunch' | 'firstExit' | 'none';
   /** Names of exit reasons (vmx/exit-reasons.ts), as in EPT_VIOLATION or 'EPT violation', or '*'. */
   breakOnVmExit?: string[];
+  /**
+   * Where COM2 and virtio consoles lead, by name: 'COM2', 'virtio-console', 'virtio-console 2' and so on. 'terminal'
+   * (default), 'none', or the path of a file for what the guest says.
+   */
+  consoles?: Record<string, string>;
   /** Stop the session after this many instructions. */
   maxInstructions?: number;
   /** Path prefix substitutions for source files: from → to. */

@@ -216,7 +216,7 @@ export class Session {
     this.launched?.runner.pause();
     const runner = new Runner(target, this.breakpoints, this.filters, {
       output: (text) => this.output(text),
-      serial: (bytes) => this.serialOutput(bytes),
+      serial: (bytes, console) => this.serialOutput(bytes, console),
       futureForgotten: () => {
         this.end = undefined;
         this.tellTime(target, 'This is the present now: what came after it is forgotten.');
@@ -234,12 +234,12 @@ export class Session {
     this.previousFields = new Map();
   }
 
-  private serialOutput(bytes: readonly number[]): void {
+  private serialOutput(bytes: readonly number[], console: string | undefined): void {
     const data = Array.from({ length: Math.ceil(bytes.length / MOST_ARGUMENTS) }, (_, part) =>
       String.fromCharCode(...bytes.slice(part * MOST_ARGUMENTS, (part + 1) * MOST_ARGUMENTS)),
     ).join('');
-    this.customEvent('vmxray/serialOutput', { data });
-    this.output(data, 'stdout');
+    this.customEvent('vmxray/serialOutput', console === undefined ? { data } : { data, console });
+    if (console === undefined) this.output(data, 'stdout');
   }
 
   /** An idle guest has got input. */
@@ -439,7 +439,7 @@ export class Session {
   }
 
   /** Says that the session is in the past, or has come back to the present. */
-  private tellTime({ history, machine }: Target, returned = 'Back in the present.'): void {
+  private tellTime({ history, machine, consoles }: Target, returned = 'Back in the present.'): void {
     if (!history || (!history.isInPast && !this.wasInPast)) return;
     const { isInPast, position, present } = history;
     if (isInPast !== this.wasInPast) {
@@ -452,6 +452,7 @@ export class Session {
       instructions: position.instructions,
       present: present.instructions,
       serialBytes: machine.serial.sent,
+      consoleBytes: consoles.sent,
     });
   }
 

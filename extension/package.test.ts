@@ -29,6 +29,7 @@ const LAUNCH: Keys<Omit<LaunchArguments, 'noDebug'>> = {
   machine: true,
   stopOn: true,
   breakOnVmExit: true,
+  consoles: true,
   maxInstructions: true,
   sourceMap: true,
   history: true,

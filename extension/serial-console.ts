@@ -9,9 +9,13 @@ const CLEAR = '\x1b[H\x1b[2J\x1b[3J';
 const DIM = '\x1b[2m';
 const UNDIM = '\x1b[0m';
 
-/** The guests' serial ports as terminals, one for each session. */
+/** Name of the console that is COM1, which the protocol does not name. */
+const COM1 = undefined;
+
+/** The guests' serial ports and consoles as terminals, one for each port of a session. */
 export class SerialConsoles implements vscode.Disposable {
-  private readonly consoles = new Map<string, SerialConsole>();
+  /** By session. */
+  private readonly consoles = new Map<string, Map<string | undefined, SerialConsole>>();
   private readonly subscriptions: vscode.Disposable;
   private readonly sessions: Sessions;
 
@@ -20,10 +24,10 @@ export class SerialConsoles implements vscode.Disposable {
     this.subscriptions = vscode.Disposable.from(
       vscode.debug.onDidReceiveDebugSessionCustomEvent(({ session, event, body }) => {
         if (event === 'vmxray/serialOutput') this.onOutput(session, body);
-        else if (event === 'vmxray/timeTravel') this.consoles.get(session.id)?.travelled(body);
+        else if (event === 'vmxray/timeTravel') for (const one of this.of(session.id)) one.travelled(body);
       }),
       sessions.onDidEnd(({ session }) => {
-        this.consoles.get(session.id)?.end();
+        for (const one of this.of(session.id)) one.end();
         this.consoles.delete(session.id);
       }),
     );
@@ -32,35 +36,42 @@ export class SerialConsoles implements vscode.Disposable {
   /** Shows the console of the current session. */
   open(): void {
     const session = this.sessions.current;
-    if (session) this.consoleOf(session).show(false);
+    if (session) this.consoleOf(session, COM1).show(false);
   }
 
   dispose(): void {
-    for (const one of this.consoles.values()) one.dispose();
+    for (const session of this.consoles.keys()) for (const one of this.of(session)) one.dispose();
     this.subscriptions.dispose();
   }
 
-  private onOutput(of: vscode.DebugSession, { data }: CustomEvents['vmxray/serialOutput']): void {
+  private of(sessionId: string): Iterable<SerialConsole> {
+    return this.consoles.get(sessionId)?.values() ?? [];
+  }
+
+  private onOutput(of: vscode.DebugSession, { data, console }: CustomEvents['vmxray/serialOutput']): void {
     const session = this.sessions.get(of);
     if (!session) return;
-    const first = !this.consoles.has(of.id);
-    const serial = this.consoleOf(session);
+    const first = !this.consoles.get(of.id)?.has(console);
+    const serial = this.consoleOf(session, console);
     serial.write(data);
     const reveal = vscode.workspace.getConfiguration('vmxray.serialConsole').get('reveal') !== 'never';
     if (first && reveal) serial.show(true);
   }
 
-  private consoleOf(session: VmxraySession): SerialConsole {
-    const known = this.consoles.get(session.session.id);
-    if (known) return known;
-    const made = new SerialConsole(session);
-    this.consoles.set(session.session.id, made);
+  private consoleOf(session: VmxraySession, name: string | undefined): SerialConsole {
+    const { id } = session.session;
+    const consoles = this.consoles.get(id) ?? new Map<string | undefined, SerialConsole>();
+    this.consoles.set(id, consoles);
+    const made = consoles.get(name) ?? new SerialConsole(session, name);
+    consoles.set(name, made);
     return made;
   }
 }
 
 class SerialConsole implements vscode.Pseudoterminal {
   private readonly session: VmxraySession;
+  /** As the protocol names it. */
+  private readonly name: string | undefined;
   private readonly written = new vscode.EventEmitter<string>();
   private decoder = new SerialDecoder();
   /** The newest bytes, and how many came before them. */
@@ -73,8 +84,9 @@ class SerialConsole implements vscode.Pseudoterminal {
 
   readonly onDidWrite = this.written.event;
 
-  constructor(session: VmxraySession) {
+  constructor(session: VmxraySession, name: string | undefined) {
     this.session = session;
+    this.name = name;
   }
 
   write(latin1: string): void {
@@ -89,8 +101,9 @@ class SerialConsole implements vscode.Pseudoterminal {
   }
 
   /** Shows anew what the guest has sent at this place in time, and dimmed what it sent later. */
-  travelled({ inPast, serialBytes }: CustomEvents['vmxray/timeTravel']): void {
-    const sent = Math.max(0, serialBytes - this.dropped);
+  travelled({ inPast, serialBytes, consoleBytes }: CustomEvents['vmxray/timeTravel']): void {
+    const total = this.name === COM1 ? serialBytes : (consoleBytes[this.name] ?? 0);
+    const sent = Math.max(0, total - this.dropped);
     // Without a future, later output is of a way that the machine did not go.
     if (!inPast) this.bytes = this.bytes.slice(0, sent);
     this.decoder = new SerialDecoder();
@@ -100,9 +113,14 @@ class SerialConsole implements vscode.Pseudoterminal {
     this.put(withoutQuestions(CLEAR + now + (later === '' ? '' : DIM + this.decoder.decode(later) + UNDIM)));
   }
 
+  private get title(): string {
+    const { name } = this.session.session;
+    return this.name === COM1 ? vscode.l10n.t('Serial: {0}', name) : `${this.name}: ${name}`;
+  }
+
   show(preserveFocus: boolean): void {
     this.terminal ??= vscode.window.createTerminal({
-      name: vscode.l10n.t('Serial: {0}', this.session.session.name),
+      name: this.title,
       iconPath: new vscode.ThemeIcon('vm'),
       pty: this,
     });
@@ -133,7 +151,8 @@ class SerialConsole implements vscode.Pseudoterminal {
 
   handleInput(text: string): void {
     if (this.ended) return;
-    this.session.request('vmxray/serialInput', { data: encodeSerial(text) }).catch((error: unknown) => {
+    const to = this.name === COM1 ? {} : { console: this.name };
+    this.session.request('vmxray/serialInput', { data: encodeSerial(text), ...to }).catch((error: unknown) => {
       this.put(`\r\n${error instanceof Error ? error.message : String(error)}\r\n`);
     });
   }

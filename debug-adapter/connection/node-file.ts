@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { FileReader } from '../protocol.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
@@ -34,6 +34,14 @@ export function openLargeFile(path: string): FileImage | undefined {
   });
 }
 
+/** Makes or empties a file of this computer, which stays open as long as the thread runs. */
+export function createFile(path: string): (bytes: Uint8Array) => void {
+  const file = openSync(path, 'w');
+  return (bytes) => {
+    for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+  };
+}
+
 /** Files of this computer. */
 export const NODE_FILES: FileReader = {
   readFile: async (path) => {
@@ -44,6 +52,7 @@ export const NODE_FILES: FileReader = {
     }
   },
   openFile: async (path) => openLargeFile(path),
+  createFile: async (path) => createFile(path),
 };
 
 const FILE_PROBLEMS: Readonly<Record<string, string>> = {

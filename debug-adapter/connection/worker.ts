@@ -8,14 +8,14 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { type FileReader, type FromWorker, STREAM_WORKER, type StreamOutput, type ToWorker } from '../protocol.ts';
 import { Session } from '../session.ts';
-import type { FileImage } from '../symbols/file-image.ts';
 import { frame, MessageReader } from './framing.ts';
 
 /** This side of the channel. */
 interface Channel {
   post(message: FromWorker): void;
   listen(listener: (message: ToWorker) => void): void;
-  openFile?(path: string): Promise<FileImage | undefined>;
+  /** Files that are at hand here. */
+  readonly files: Omit<FileReader, 'readFile'>;
 }
 
 interface PendingFile {
@@ -32,9 +32,8 @@ function serve(channel: Channel): void {
       pending.set(id, { resolve, reject });
       channel.post({ type: 'readFile', id, path });
     });
-  const { openFile } = channel;
   const send = (message: DebugProtocol.ProtocolMessage): void => channel.post({ type: 'dap', message });
-  const session = new Session({ readFile, ...(openFile ? { openFile } : {}), send }, createMachine);
+  const session = new Session({ ...channel.files, readFile, send }, createMachine);
   channel.listen((message) => {
     if (message.type === 'dap') {
       session.handleMessage(message.message);
@@ -57,6 +56,7 @@ function serveBrowser(scope: BrowserScope): void {
   serve({
     post: (message) => scope.postMessage(message),
     listen: (listener) => scope.addEventListener('message', (event) => listener(event.data as ToWorker)),
+    files: {},
   });
 }
 
@@ -80,7 +80,7 @@ const isDisconnected = (message: DebugProtocol.ProtocolMessage): boolean =>
 async function serveNode(): Promise<void> {
   const { parentPort, workerData } = await import('node:worker_threads');
   if (!parentPort) throw new Error('worker.ts must be started as a worker');
-  const { NODE_FILES, openLargeFile } = await import('./node-file.ts');
+  const { NODE_FILES } = await import('./node-file.ts');
   if (workerData === STREAM_WORKER) {
     serveBytes(parentPort, NODE_FILES);
     return;
@@ -88,7 +88,7 @@ async function serveNode(): Promise<void> {
   serve({
     post: (message) => parentPort.postMessage(message),
     listen: (listener) => parentPort.on('message', listener),
-    openFile: async (path) => openLargeFile(path),
+    files: NODE_FILES,
   });
 }
 

@@ -62,6 +62,7 @@ const LAUNCH_SHAPE = {
   stopOn: 'string?',
   breakOnVmExit: 'strings?',
   maxInstructions: 'number?',
+  consoles: 'object?',
   sourceMap: 'object?',
   noDebug: 'boolean?',
   history: 'object?',
@@ -129,6 +130,9 @@ function checkLaunch(args: unknown): LaunchArguments {
   }
   if (launch.sourceMap && Object.values(launch.sourceMap).some((to) => typeof to !== 'string')) {
     throw errors.badLaunchValue('sourceMap', 'it must map path prefixes to path prefixes');
+  }
+  if (launch.consoles && Object.values(launch.consoles).some((to) => typeof to !== 'string')) {
+    throw errors.badLaunchValue('consoles', "it must map names of consoles to 'terminal', 'none' or files");
   }
   return launch as LaunchArguments;
 }

@@ -65,7 +65,8 @@ interface ProcessorGoal extends Goal {
 
 export interface RunnerEvents {
   output(text: string): void;
-  serial(bytes: readonly number[]): void;
+  /** What the guest has sent: on COM1, or on the console that is named. */
+  serial(bytes: readonly number[], console?: string): void;
   futureForgotten(): void;
 }
 
@@ -121,6 +122,7 @@ export class Runner {
     }
     target.onFutureForgotten = () => {
       this.sent = machine.serial.sent;
+      target.consoles.forgetFuture();
       this.events.futureForgotten();
     };
     machine.onVmExit = (exit) => this.afterVmExit(exit);
@@ -417,6 +419,7 @@ export class Runner {
 
   private flushSerial(): void {
     if (this.serialBytes.length > 0) this.events.serial(this.serialBytes.splice(0));
+    this.target.consoles.flush((console, bytes) => this.events.serial(bytes, console));
   }
 }
 

@@ -6,6 +6,7 @@ import { checkBoot, restoreSnapshot, SnapshotError } from '../../sim-core/machin
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { diskFileOf, parseDevice } from '../../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
+import type { ConsolePort } from '../../sim-core/platform/virtio/console.ts';
 import { type DiskImage, memoryImage, tellingImage } from '../../sim-core/platform/virtio/disk.ts';
 import { nameOf } from '../../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../../sim-core/vmx/exit-reasons.ts';
@@ -39,6 +40,7 @@ import {
 } from '../worlds/symbol-context.ts';
 import { VirtualProcessors } from '../worlds/vcpus.ts';
 import { type SuspendedGuest, WorldView } from '../worlds/world-view.ts';
+import { Consoles } from './consoles.ts';
 import { Timeline } from './timeline.ts';
 
 export { LoadedProgram } from '../worlds/loaded-program.ts';
@@ -62,6 +64,8 @@ export class Target {
   /** Where the machine has been, unless the launch configuration wants no time travel. */
   readonly history: History | undefined;
   readonly timeline = new Timeline();
+  /** Beside COM1. */
+  readonly consoles: Consoles;
   readonly vcpus = new VirtualProcessors();
   /** By processor. */
   /** The recorded run that is repeated, up to its end. */
@@ -73,8 +77,15 @@ export class Target {
   /** Told when a change in the past has made another future. */
   onFutureForgotten: (() => void) | undefined;
 
-  constructor(launch: LaunchArguments, machine: Machine, programs: readonly LoadedProgram[], recorded?: Recorded) {
+  constructor(
+    launch: LaunchArguments,
+    machine: Machine,
+    programs: readonly LoadedProgram[],
+    recorded?: Recorded,
+    consoles = new Consoles([]),
+  ) {
     this.launch = launch;
+    this.consoles = consoles;
     this.machine = machine;
     this.programs = [...programs].sort((a, b) => demands(b.when) - demands(a.when));
     const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
@@ -251,7 +262,9 @@ export async function loadTarget(
   const image = await readFile(files, 'The program', launch.program);
   const modules = await Promise.all((launch.modules ?? []).map((line) => readModule(files, line)));
   const programs = await readPrograms(files, launch, image);
-  const devices = await Promise.all((launch.machine?.devices ?? []).map((text) => readDevice(files, text, complain)));
+  const texts = launch.machine?.devices ?? [];
+  const consoles = new Consoles(texts);
+  const devices = await Promise.all(texts.map((text, at) => readDevice(files, text, complain, consoles.portOf(at))));
   const { args: commandLine = '', format = 'auto' } = launch;
   const wanted = { name: baseName(launch.program), image, commandLine, modules, format };
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
@@ -259,7 +272,8 @@ export async function loadTarget(
   boot(machine, request);
   const booted = bootedWith(launch, request, memory);
   if (saved) goOn(machine, saved, booted, recording);
-  const target = new Target(launch, machine, programs, recording);
+  await consoles.connect(machine, launch.consoles ?? {}, files);
+  const target = new Target(launch, machine, programs, recording, consoles);
   target.booted = saved ? { ...booted, snapshot: saved.file } : booted;
   return target;
 }
@@ -397,11 +411,19 @@ function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => 
 }
 
 /** A device of the launch configuration. What the guest writes to disks does not reach their images. */
-async function readDevice(files: FileReader, text: string, complain: (text: string) => void): Promise<DeviceConfig> {
+async function readDevice(
+  files: FileReader,
+  text: string,
+  complain: (text: string) => void,
+  port: ConsolePort | undefined,
+): Promise<DeviceConfig> {
   try {
     const file = diskFileOf(text);
     const disk = file === undefined ? undefined : await openDisk(files, file, complain);
-    return parseDevice(text, { disk: () => disk ?? memoryImage(new Uint8Array()) });
+    return parseDevice(text, {
+      disk: () => disk ?? memoryImage(new Uint8Array()),
+      console: port && (() => port),
+    });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw errors.badLaunchValue('machine.devices', error.message);

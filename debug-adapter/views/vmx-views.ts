@@ -184,9 +184,10 @@ export const vmxRequests: HandlerTable = {
 
   'vmxray/tlb': handler({}, (session, _args, command) => tlbBody(session.stoppedTarget(command))),
 
-  'vmxray/serialInput': handler({ data: 'string' }, (session, { data }, command) => {
-    const bytes = Uint8Array.from(data, (character) => character.charCodeAt(0) & 0xff);
-    session.target(command).apply({ kind: 'input', bytes });
+  'vmxray/serialInput': handler({ data: 'string', console: 'string?' }, (session, args, command) => {
+    const bytes = Uint8Array.from(args.data, (character) => character.charCodeAt(0) & 0xff);
+    const target = session.target(command);
+    target.apply(args.console === undefined ? { kind: 'input', bytes } : target.consoles.input(args.console, bytes));
     session.rouse();
     return {};
   }),

@@ -146,7 +146,9 @@ export interface Machine {
   readonly rewindable: Rewindable;
 
   readonly world: World;
+  /** COM1. */
   readonly serial: SerialPort;
+  readonly com2: SerialPort;
   /** Called with each byte that the guest writes to a debug console (ports E9h and 402h). */
   onDebugConsole: ((byte: number) => void) | undefined;
   readonly vmx: VmxView;
@@ -162,7 +164,7 @@ export interface Machine {
 }
 
 export interface SerialPort {
-  /** Called with each byte that the guest sends on COM1. */
+  /** Called with each byte that the guest sends. */
   onOutput: ((byte: number) => void) | undefined;
   /** Number of bytes sent since boot: in replays of the past it counts again from where it was. */
   readonly sent: number;

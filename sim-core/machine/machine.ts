@@ -74,6 +74,15 @@ function powerUp(cpu: Cpu, number: number): void {
   if (number !== 0) waitForStartUp(state);
 }
 
+/** A serial port as its far end has it. */
+const portOf = (uart: () => Uart): SerialPort => ({
+  onOutput: undefined,
+  get sent() {
+    return uart().sent;
+  },
+  input: (bytes) => uart().receive(bytes),
+});
+
 /** What a checkpoint holds beside linear memory. */
 interface Outside {
   readonly platform: PlatformState;
@@ -86,6 +95,7 @@ class SimulatedMachine implements Machine, Rewindable {
   readonly state: State;
   readonly physical: PhysicalMemory;
   readonly serial: SerialPort;
+  readonly com2: SerialPort;
   onVmExit: ((exit: VmExitRecord) => boolean) | undefined;
   onVmEntry: (() => boolean) | undefined;
   onVmEntryFailure: ((failure: VmEntryFailure) => boolean) | undefined;
@@ -113,15 +123,8 @@ class SimulatedMachine implements Machine, Rewindable {
     const states = Array.from({ length: this.state.processors }, (_, i) => new ProcessorState(this.state, i));
     const fast = new FastTlb(this.state);
     this.mmus = states.map(({ index }) => new Mmu(this.state, this.physical, new Tlb(this.state, index, fast)));
-    const com1 = (): Uart => this.platform.com1;
-    const serial: SerialPort = {
-      onOutput: undefined,
-      get sent() {
-        return com1().sent;
-      },
-      input: (bytes) => com1().receive(bytes),
-    };
-    this.serial = serial;
+    this.serial = portOf(() => this.platform.com1);
+    this.com2 = portOf(() => this.platform.com2);
     this.platform = new Platform({
       state: this.state,
       physical: this.physical,
@@ -133,8 +136,9 @@ class SimulatedMachine implements Machine, Rewindable {
       iommu: config.iommu ?? false,
       testDevice: config.testDevice ?? false,
       processors: states,
-      callbacks: this.platformCallbacks(serial),
+      callbacks: this.platformCallbacks(),
     });
+    this.platform.com2.onOutput = (byte) => this.com2.onOutput?.(byte);
     const surroundings = this.surroundings();
     this.watcher = new Watcher(surroundings);
     this.breakpoints = new InstructionBreakpoints(surroundings);
@@ -162,9 +166,9 @@ class SimulatedMachine implements Machine, Rewindable {
     this.logical.visit(({ number, cpu }) => powerUp(cpu, number));
   }
 
-  private platformCallbacks(serial: SerialPort): PlatformCallbacks {
+  private platformCallbacks(): PlatformCallbacks {
     return {
-      onSerialOutput: (byte) => serial.onOutput?.(byte),
+      onSerialOutput: (byte) => this.serial.onOutput?.(byte),
       onDebugConsole: (byte) => this.onDebugConsole?.(byte),
       onDebugExit: (value) => this.execution.stopWith({ kind: 'debugExit', value }),
       onPowerOff: () => this.execution.stopWith({ kind: 'powerOff' }),
@@ -389,7 +393,7 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   applyEvent(event: OutsideEvent): void {
-    if (event.kind === 'input') this.serial.input(event.bytes);
+    if (event.kind === 'input') (event.port === 'COM2' ? this.com2 : this.serial).input(event.bytes);
     else if (event.kind === 'device') this.platform.devices[event.device]?.input?.(event.bytes);
     else if (event.kind === 'memory') this.physical.poke(event.physical, event.bytes);
     else {

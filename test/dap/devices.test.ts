@@ -1,13 +1,15 @@
-/** Devices of a session that lead outside: disk images. */
+/** Devices of a session that lead outside: disk images, the second serial port. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import type { CustomEvents, LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { assemble } from '../support/nasm.ts';
 import { type EventBody, PlainClient } from './plain-client.ts';
+
+type SerialOutput = CustomEvents['vmxray/serialOutput'];
 
 const MIB = 2 ** 20;
 /** Large enough to be read where the guest asks for it. */
@@ -47,6 +49,25 @@ read:   mov     dx, 0x1f2
         ret
 `;
 
+/** Says 'ready' on COM2, waits for a byte there, says it back, and ends. */
+const TALKS = `bits 32
+org 0x100000
+        mov     edx, 0x2f8
+        mov     esi, text
+        mov     ecx, 5
+        rep     outsb
+again:  mov     dx, 0x2fd
+        in      al, dx
+        test    al, 1
+        jz      again
+        mov     dx, 0x2f8
+        in      al, dx
+        out     dx, al
+        mov     al, 0
+        out     0xf4, al
+text:   db      'ready'
+`;
+
 describe('devices of a session', () => {
   let adapter: TcpAdapter;
   let folder: string;
@@ -66,7 +87,6 @@ describe('devices of a session', () => {
   async function launch(source: string, more: Partial<LaunchArguments>): Promise<void> {
     writeFileSync(file('program.bin'), assemble(source));
     client = await PlainClient.launch(adapter.port, { program: file('program.bin'), format: 'flat', ...more });
-    await client.run('configurationDone', {});
   }
   const printed = (category: string): string =>
     client.received
@@ -87,6 +107,7 @@ describe('devices of a session', () => {
         stopAtEnd: 'always',
         machine: { memory: '16M', devices: [`ide-hd,file=${image}`] },
       });
+      await client.run('configurationDone', {});
       change(image);
       await client.run('continue');
       return await status();
@@ -103,6 +124,53 @@ describe('devices of a session', () => {
         printed('stderr'),
         /^The disk image .*disk\.img: .* become shorter .*; the guest sees I\/O errors\.\n$/,
       );
+    });
+  });
+
+  describe('COM2', () => {
+    const said = (): string =>
+      client.received
+        .map(({ event, body }) => (event === 'vmxray/serialOutput' ? (body as SerialOutput) : undefined))
+        .map((body) => (body?.console === 'COM2' ? body.data : ''))
+        .join('');
+    const stopAtEnd = 'always';
+
+    it('is a console of its own, to which something can be said, and which follows time travel', async () => {
+      await launch(TALKS, { stopOn: 'none', stopAtEnd });
+      await client.body('configurationDone', {});
+      await client.event('vmxray/serialOutput');
+      assert.equal(said(), 'ready');
+      const ended = client.event('stopped');
+      await client.body('vmxray/serialInput', { data: 'x', console: 'COM2' });
+      await ended;
+      assert.equal(said(), 'readyx');
+      const travelled = client.event('vmxray/timeTravel');
+      await client.run('vmxray/travel', { threadId: 1, to: 'start' });
+      assert.deepEqual(((await travelled).body as CustomEvents['vmxray/timeTravel']).consoleBytes, { COM2: 0 });
+      await client.run('continue');
+      assert.equal(said(), 'readyx', 'nothing is said twice');
+      assert.equal(printed('stdout'), '', 'it is not COM1');
+    });
+
+    it('leads to a file, or nowhere, as the launch configuration says', async () => {
+      for (const to of [file('com2.log'), 'none']) {
+        await launch(TALKS, { stopOn: 'none', stopAtEnd, consoles: { COM2: to } });
+        const ended = client.event('stopped');
+        await client.body('configurationDone', {});
+        await client.body('vmxray/serialInput', { data: '!', console: 'COM2' });
+        await ended;
+        assert.equal(said(), '');
+        client.close();
+      }
+      assert.equal(readFileSync(file('com2.log'), 'latin1'), 'ready!');
+    });
+
+    it('is refused by a wrong name, and where its file cannot be made', async () => {
+      await assert.rejects(launch(TALKS, { consoles: { COM3: 'terminal' } }), /no console 'COM3'; there is COM2/);
+      await assert.rejects(launch(TALKS, { consoles: { COM2: folder } }), /consoles.*EISDIR/);
+      await launch(TALKS, { stopOn: 'none' });
+      const { success, message } = await client.request('vmxray/serialInput', { data: '', console: 'COM9' });
+      assert.deepEqual([success, message], [false, "There is no console 'COM9'. There is COM2."]);
     });
   });
 });

@@ -1,7 +1,7 @@
 /** What comes from outside the machine and is part of its history. */
 export type OutsideEvent =
-  /** Bytes for the serial port COM1. */
-  | { readonly kind: 'input'; readonly bytes: Uint8Array }
+  /** Bytes for a serial port, COM1 unless another is named. */
+  | { readonly kind: 'input'; readonly bytes: Uint8Array; readonly port?: 'COM2' }
   /** Bytes for a device of `MachineConfig.devices`, by its place there: input of a console, a frame for a network card. */
   | { readonly kind: 'device'; readonly device: number; readonly bytes: Uint8Array }
   /**

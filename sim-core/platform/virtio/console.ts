@@ -9,6 +9,8 @@ const TRANSMIT = 1;
 export class ConsolePort {
   /** Told the bytes that the guest sends. */
   onOutput: ((bytes: Uint8Array) => void) | undefined;
+  /** Bytes that the guest has sent since boot: in replays of the past it counts again from where it was. The device's. */
+  sent = 0;
   /** Told of input; the device's. */
   onInput: ((bytes: Uint8Array) => void) | undefined;
 
@@ -16,6 +18,11 @@ export class ConsolePort {
   input(bytes: Uint8Array): void {
     this.onInput?.(bytes);
   }
+}
+
+interface ConsoleState {
+  readonly waiting: readonly number[];
+  readonly sent: number;
 }
 
 export class VirtioConsole implements VirtioModel {
@@ -54,6 +61,7 @@ export class VirtioConsole implements VirtioModel {
     for (let chain = queue?.take(); queue && chain; chain = queue.take()) {
       const bytes = queue.gather(chain);
       if (!bytes) return;
+      this.port.sent += bytes.length;
       this.port.onOutput?.(bytes);
       device.complete(TRANSMIT, chain, 0);
     }
@@ -73,11 +81,13 @@ export class VirtioConsole implements VirtioModel {
   /** Input that waits for the guest stays. */
   reset(): void {}
 
-  snapshot(): unknown {
-    return this.waiting;
+  snapshot(): ConsoleState {
+    return { waiting: [...this.waiting], sent: this.port.sent };
   }
 
   restore(saved: unknown): void {
-    if (Array.isArray(saved)) this.waiting = saved.filter((byte) => typeof byte === 'number');
+    const { waiting, sent } = saved as ConsoleState;
+    this.waiting = [...waiting];
+    this.port.sent = sent;
   }
 }

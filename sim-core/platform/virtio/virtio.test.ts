@@ -472,8 +472,14 @@ describe('virtio-console', () => {
     port.input(new TextEncoder().encode('early'));
     driver.start();
     driver.test.physical.poke(DATA, new TextEncoder().encode('hello'));
+    const before = model.snapshot();
     driver.send(1, { address: DATA, length: 5 });
     assert.equal(output, 'hello');
+    const after = model.snapshot();
+    assert.equal(port.sent, 5);
+    model.restore(before);
+    assert.equal(port.sent, 0, 'in the past it has sent nothing yet');
+    model.restore(after);
     driver.send(0, { address: 0x7000, length: 3, write: true });
     driver.send(0, { address: 0x7100, length: 8, write: true });
     assert.equal(text(driver.test.physical.peek(0x7000, 3)), 'ear');
