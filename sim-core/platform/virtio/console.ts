@@ -9,7 +9,7 @@ const TRANSMIT = 1;
 export class ConsolePort {
   /** Told the bytes that the guest sends. */
   onOutput: ((bytes: Uint8Array) => void) | undefined;
-  /** Bytes that the guest has sent since boot: in replays of the past it counts again from where it was. The device's. */
+  /** Bytes that the guest has sent since boot, which a replay of the past counts again; the device's. */
   sent = 0;
   /** Told of input; the device's. */
   onInput: ((bytes: Uint8Array) => void) | undefined;
