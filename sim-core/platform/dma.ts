@@ -44,8 +44,8 @@ export function compatibilityMessage(address: bigint, data: number): InterruptMe
   const low = Number(address & 0xffff_ffffn);
   return {
     destination: (low >>> 12) & 0xff,
-    // With RH = 0 the destination mode does not count: the message goes to the processor with that id.
-    logical: (low & 0xc) === 0xc,
+    // The manual has the mode ignored where RH = 0; Linux's messages have RH = 0, and rely on what processors do.
+    logical: (low & 4) !== 0,
     deliveryMode: deliveryModeOf((data >> 8) & 7),
     vector: data & 0xff,
     level: (data & 0x8000) !== 0,

@@ -1,6 +1,6 @@
 // Expected values: what Debian's kernel prints on QEMU (-machine q35, the same command line); arithmetic.
 import assert from 'node:assert/strict';
-import { PROMPT, type Session, sessionsOrSkip } from './sessions.ts';
+import { CONSOLE_MODULES, PROMPT, type Session, sessionsOrSkip } from './sessions.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Types a command. @returns its output */
@@ -48,6 +48,20 @@ describe("Debian's cloud kernel", function () {
     const entries = terminal.machine.vmx.entries;
     assert.match(shell('kvm-guest'), /guest sent 55\r\nguest halted\r\n/);
     assert.ok(terminal.machine.vmx.entries > entries);
+  });
+
+  it('talks over a virtio console, which interrupts by messages to a logical destination', () => {
+    let said = '';
+    session.console.onOutput = (bytes) => {
+      said += String.fromCharCode(...bytes);
+    };
+    shell(`for m in ${CONSOLE_MODULES.join(' ')}; do insmod /lib/$m.ko; done`);
+    shell('echo hello > /dev/hvc0');
+    assert.equal(said, 'hello\r\n');
+    shell('(read line < /dev/hvc0; echo got $line) & sleep 1');
+    session.console.input(new TextEncoder().encode('typed\n'));
+    terminal.waitFor('got typed\r\n');
+    assert.match(shell('cat /proc/interrupts'), /: +[1-9]\d* +PCI-MSI \d+-edge +virtio0-input/);
   });
 
   it('powers off', () => {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Machine, MachineConfig } from '../../sim-core/machine/api.ts';
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
+import { ConsolePort } from '../../sim-core/platform/virtio/console.ts';
 import { type DebianFiles, debianFiles } from './debian.ts';
 import { makeInitramfs, program } from './initramfs.ts';
 import { Terminal } from './terminal.ts';
@@ -15,7 +16,11 @@ export const PROMPT = 'guest# ';
 const MEMORY = 256 * 2 ** 20;
 /** 24 December 2025, 18:30 UTC. */
 const START_TIME = 1_766_601_000;
-const MODULES = ['irqbypass', 'kvm', 'kvm-intel'] as const;
+const KVM_MODULES = ['irqbypass', 'kvm', 'kvm-intel'] as const;
+/** In the order in which they need each other. */
+export const CONSOLE_MODULES = [
+  ...['virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'virtio_console'],
+] as const;
 /** What a run may depend on: time, interrupts, random numbers. */
 const FIRST_COMMAND = 'cat /proc/uptime /proc/interrupts; dd if=/dev/urandom bs=16 count=1 | hexdump -C';
 
@@ -33,6 +38,8 @@ function compileGuest(): Uint8Array {
 
 export interface Session {
   readonly terminal: Terminal;
+  /** The far end of a virtio console. */
+  readonly console: ConsolePort;
   /** What the kernel printed up to the prompt. */
   readonly log: string;
   /** Behind the first command: of the machine's whole state, and how far it has come. */
@@ -56,7 +63,7 @@ export class Sessions {
 
   constructor(files: DebianFiles) {
     this.files = files;
-    const modules = MODULES.map((name) => program(`lib/${name}.ko`, files.module(name)));
+    const modules = [...KVM_MODULES, ...CONSOLE_MODULES].map((name) => program(`lib/${name}.ko`, files.module(name)));
     this.initramfs = makeInitramfs(files.busybox, [program('bin/kvm-guest', compileGuest()), ...modules]);
   }
 
@@ -69,14 +76,15 @@ export class Sessions {
 
   /** A session of its own. @param slice instructions that the machine is given at once */
   run(cpus: number, slice?: number): Session {
-    const machine = this.boot({ cpus });
+    const console = new ConsolePort();
+    const machine = this.boot({ cpus, devices: [{ kind: 'virtio-console', port: console }] });
     const terminal = new Terminal(machine, slice);
     const log = terminal.waitFor(PROMPT);
     terminal.type(FIRST_COMMAND);
     terminal.waitFor('\r\n');
     terminal.waitFor(PROMPT);
     const { instructions } = machine;
-    return { terminal, log, hash: stateHash(machine), instructions, output: terminal.output };
+    return { terminal, console, log, hash: stateHash(machine), instructions, output: terminal.output };
   }
 
   /** The session that all tests share, which they go on with. */
