@@ -202,7 +202,13 @@ describe('time travel', function () {
     await client.run('vmxray/travel', { ...THREAD, to: 'start' });
     const events = client.received.filter(({ event }) => event === 'vmxray/timeTravel');
     const past = events.at(-1)?.body as CustomEvents['vmxray/timeTravel'];
-    assert.deepEqual(past, { inPast: true, instructions: 0, present: there, serialBytes: 0 });
+    assert.deepEqual(past, {
+      inPast: true,
+      instructions: 0,
+      present: there,
+      serialBytes: 0,
+      consoleBytes: { COM2: 0 },
+    });
     await client.run('continue');
     await client.run('continue');
     assert.equal(await instructions(), there);
