@@ -15,7 +15,7 @@ export async function save({ machine, recorded }: Debuggee, file: string): Promi
   return [`saved the machine at instruction ${snapshot.instructions} in ${file}, state ${snapshot.hash}`];
 }
 
-/** @throws Error that says why it cannot be restored: the machine is as it was, unless the file is of another version */
+/** @throws Error that says why it cannot be restored; the machine is as it was where the file was refused */
 export async function restore(debuggee: Debuggee, file: string): Promise<readonly string[]> {
   const { snapshot, source } = await readSnapshot(file);
   checkBoot(snapshot.boot, known(debuggee.recorded));

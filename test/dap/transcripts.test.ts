@@ -251,6 +251,28 @@ describe('DAP transcripts', () => {
     await session.request('disconnect');
   });
 
+  transcript('filters with conditions and log messages', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', firstVmm({ stopOn: 'vmlaunch' }), 'initialized');
+    await session.run('configurationDone', {});
+    const filter = async (filterId: string, condition: string): Promise<void> => {
+      await session.request('setExceptionBreakpoints', { filters: [], filterOptions: [{ filterId, condition }] });
+    };
+    await filter('exits:registers', 'qualification.control_register == 4');
+    await session.run('continue');
+    await session.request('exceptionInfo', { threadId: 1 });
+    await filter('exit:CPUID', 'reason == exit.CPUID && hits == 2');
+    await session.run('vmxray/travel', { threadId: 1, to: 'start' });
+    await session.run('continue');
+    await filter('exit:CPUID', 'log: CPUID leaf {guest.rax} at {guest.rip}');
+    await session.request('setFunctionBreakpoints', { breakpoints: [{ name: 'handle_ept_violation' }] });
+    await session.run('vmxray/travel', { threadId: 1, to: 'start' });
+    await session.run('continue');
+    await filter('vmEntryFailure', 'error == 7 ||');
+    await session.request('setExceptionBreakpoints', { filters: ['moon'] });
+    await session.request('disconnect');
+  });
+
   transcript('kinds of instructions', async (session) => {
     await session.request('initialize', { adapterID: 'vmxray' });
     await session.request('launch', firstVmm({ stopOn: 'entry' }), 'initialized');
