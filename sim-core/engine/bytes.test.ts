@@ -27,6 +27,30 @@ describe('ByteWriter', () => {
       );
   });
 
+  it('writes a length in front of what comes after it, in five bytes of LEB128', () => {
+    // 624485 is e5 8e 26: with two bytes more that say nothing the last of the three says that others follow.
+    const sized = written((out) => {
+      out.byte(1);
+      out.sized(() => {
+        for (let i = 0; i < 624485; i++) out.byte(7);
+      });
+      out.byte(2);
+    });
+    assert.equal(sized.slice(0, 14), '01e58ea6800007');
+    assert.equal(sized.slice(-4), '0702');
+    assert.equal(sized.length / 2, 1 + 5 + 624485 + 1);
+  });
+
+  it('writes into a buffer that another has given back as into a new one', () => {
+    const first = new ByteWriter();
+    for (let i = 0; i < 100; i++) first.byte(0xff);
+    first.release();
+    assert.equal(
+      written((out) => out.sized(() => {})),
+      '8080808000',
+    );
+  });
+
   it('writes signed LEB128 of 32 and 64 bits alike', () => {
     // 2, 127, 128, 129 and their negatives are the examples of DWARF 5, table 7.8.
     const vectors: readonly (readonly [number, string])[] = [

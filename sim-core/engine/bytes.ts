@@ -1,6 +1,13 @@
+/** Buffers of writers that are done, as large as they have grown: getting memory anew takes time. */
+const spare: Uint8Array<ArrayBuffer>[] = [];
+const FIRST_SIZE = 8192;
+const NO_BYTES = new Uint8Array(0);
+/** A length's five bytes, all but the last of which say that more follow. */
+const UNKNOWN_LENGTH = [0x80, 0x80, 0x80, 0x80, 0];
+
 /** A growing byte buffer with WebAssembly's variable-length integers (WebAssembly Core Specification, "Values"). */
 export class ByteWriter {
-  private bytes = new Uint8Array(2048);
+  private bytes = spare.pop() ?? new Uint8Array(FIRST_SIZE);
   length = 0;
 
   byte(value: number): void {
@@ -47,6 +54,26 @@ export class ByteWriter {
   name(text: string): void {
     this.unsigned(text.length);
     for (let i = 0; i < text.length; i++) this.byte(text.charCodeAt(i));
+  }
+
+  /**
+   * Writes what `write` appends after its length. The length takes five bytes, whatever it is, so that nothing moves.
+   */
+  sized(write: () => void): void {
+    const start = this.length;
+    this.append(UNKNOWN_LENGTH);
+    write();
+    let rest = this.length - start - UNKNOWN_LENGTH.length;
+    for (let i = 0; i < UNKNOWN_LENGTH.length; i++, rest >>>= 7) {
+      this.bytes[start + i] = (UNKNOWN_LENGTH[i] as number) | (rest & 0x7f);
+    }
+  }
+
+  /** Gives the buffer back: nothing may be written or viewed any more. */
+  release(): void {
+    spare.push(this.bytes);
+    this.bytes = NO_BYTES;
+    this.length = 0;
   }
 
   /** The bytes written so far; valid until the next write. */

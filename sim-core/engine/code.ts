@@ -20,9 +20,12 @@ export interface Callee {
 }
 
 /** Store opcodes by width: the value's low bytes go to memory. */
-const STORE: Readonly<Record<string, number>> = {
-  i32x4: 0x36, i64x8: 0x37, f32x4: 0x38, f64x8: 0x39, i32x1: 0x3a, i32x2: 0x3b, i64x1: 0x3c, i64x2: 0x3d, i64x4: 0x3e,
-}; // biome-ignore format: a table reads better in rows
+const STORE: Readonly<Record<Exclude<ValueType, 'v128'>, Readonly<Record<number, number>>>> = {
+  i32: { 1: 0x3a, 2: 0x3b, 4: 0x36 },
+  i64: { 1: 0x3c, 2: 0x3d, 4: 0x3e, 8: 0x37 },
+  f32: { 4: 0x38 },
+  f64: { 8: 0x39 },
+};
 
 /** Emits a case of `Code.switch`; `skipTo` branches to a later case. */
 export type SwitchCase = (skipTo: (later: number) => void) => void;
@@ -127,7 +130,7 @@ export class Code {
       this.body.byte(0xfd);
       this.body.unsigned(11);
     } else {
-      const code = STORE[`${value.type}x${width}`];
+      const code = STORE[value.type][width];
       if (code === undefined) throw new TypeError(`no ${width}-byte store of ${value.type}`);
       this.body.byte(code);
     }
@@ -214,7 +217,10 @@ export class Code {
   }
 
   private cases(cases: readonly SwitchCase[], begin: () => void): void {
-    for (const _ of cases) this.body.append([0x02, 0x40]);
+    for (const _ of cases) {
+      this.body.byte(0x02);
+      this.body.byte(0x40);
+    }
     this.depth += cases.length;
     const outermost = this.depth - cases.length + 1;
     begin();
@@ -268,21 +274,24 @@ export class Code {
     this.body.byte(0x00);
   }
 
-  /** The function as an entry of the code section. */
-  encode(): Uint8Array {
-    const out = new ByteWriter();
-    out.unsigned(this.locals.length);
-    for (const type of this.locals) {
-      out.byte(1);
-      out.byte(TYPE_CODE[type]);
-    }
-    out.append(this.head.view());
-    out.append(this.main.view());
-    out.byte(0x0b);
-    const sized = new ByteWriter();
-    sized.unsigned(out.length);
-    sized.append(out.view());
-    return sized.view();
+  /** Appends the function as an entry of the code section. */
+  encode(out: ByteWriter): void {
+    out.sized(() => {
+      out.unsigned(this.locals.length);
+      for (const type of this.locals) {
+        out.byte(1);
+        out.byte(TYPE_CODE[type]);
+      }
+      out.append(this.head.view());
+      out.append(this.main.view());
+      out.byte(0x0b);
+    });
+  }
+
+  /** Gives up what was built. */
+  release(): void {
+    this.head.release();
+    this.main.release();
   }
 }
 

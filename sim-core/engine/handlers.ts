@@ -15,6 +15,8 @@ const TABLE_STEP = 16384;
 const MOST_PLACES = 4 * TABLE_STEP;
 /** A region of this many instructions is not compiled again with more: a page's next hot code starts a new one. */
 const LARGEST_GROWING = 600;
+/** A larger one is not compiled again just because new hot code leads to it. */
+const LARGEST_JOINED = 100;
 /** RECORD.entry of an instruction inside a compiled block. */
 const INSIDE_REGION = 0xffff;
 /** What RECORD.heat goes on from after 65536 executions: so that it never looks cold again. */
@@ -22,7 +24,7 @@ const STILL_HOT = 0x8000;
 /** Code that is executed this part as often as what has become hot is compiled with it. */
 const WARM_PART = 8;
 /** Logarithm of how many times later an entry into the middle of a region is given its place. */
-const ENTRY_PATIENCE = 3;
+const ENTRY_PATIENCE = 5;
 /** Logarithm of how many times later, at most, code is compiled whose page has lost compiled code to writes. */
 const MOST_PATIENCE = 7;
 
@@ -122,21 +124,29 @@ export class HandlerTable {
     const heat = u16[(record + RECORD.heat) >>> 1] as number;
     const isOften = heat === 0;
     if (isOften) u16[(record + RECORD.heat) >>> 1] = STILL_HOT;
-    const growing = (this.regions.get(table) ?? []).filter(({ size }) => size < LARGEST_GROWING);
     if (this.handlers[u32[(record + RECORD.handler) >>> 2] as number] === undefined) {
       // A region that is entered very often: one function of all the page's regions leaves less often.
-      return isOften && growing.length > 1 && this.compileRegion(table, growing, {}, functions);
+      if (!isOften) return false;
+      const growing = this.growing(table);
+      return growing.length > 1 && this.compileRegion(table, growing, {}, functions);
     }
     const page = u32[(record + RECORD.page) >>> 2] as number;
     if (!isOften && heat < this.hotAfter << Math.min(this.drops(page), MOST_PATIENCE)) return false;
     if (u16[(record + RECORD.entry) >>> 1] === INSIDE_REGION) {
       if (!isOften && heat < this.hotAfter << ENTRY_PATIENCE) return false;
-      const around = growing.filter(({ covered }) => covered.includes(record));
+      const around = this.growing(table).filter(({ covered }) => covered.includes(record));
       return around.length > 0 && this.compileRegion(table, around, { entries: [record] }, functions);
     }
     const touched = new RegionFinder(this.state, this, table, this.leastHeat).touches(record);
-    const joined = growing.filter(({ covered }) => covered.some((one) => touched.has(one)));
+    const joined = this.growing(table).filter(
+      ({ covered, size }) => size < LARGEST_JOINED && covered.some((one) => touched.has(one)),
+    );
     return this.compileRegion(table, joined, { seeds: [record] }, functions);
+  }
+
+  /** The regions of a page that may grow. */
+  private growing(table: number): readonly Region[] {
+    return (this.regions.get(table) ?? []).filter(({ size }) => size < LARGEST_GROWING);
   }
 
   /** Executions that make an instruction worth compiling with one that is hot. */

@@ -44,33 +44,35 @@ export class ModuleBuilder {
     return this.functions.push(code) - 1;
   }
 
-  encode(memory: WebAssembly.Memory): Uint8Array<ArrayBuffer> {
-    const out = new ByteWriter();
+  /** @param out where to, if its buffer is to be used again @returns the bytes, until `out` is released */
+  encode(memory: WebAssembly.Memory, out = new ByteWriter()): Uint8Array<ArrayBuffer> {
     out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const functionTypes = this.functions.map((code) => this.typeIndex(code.signature));
     out.append(this.encodeHead(memory.buffer.byteLength / 0x1_0000));
-    section(out, 3, (body) => {
-      body.unsigned(functionTypes.length);
-      for (const type of functionTypes) body.unsigned(type);
+    section(out, 3, () => {
+      out.unsigned(functionTypes.length);
+      for (const type of functionTypes) out.unsigned(type);
     });
-    section(out, 7, (body) => {
-      body.unsigned(this.functions.length);
+    section(out, 7, () => {
+      out.unsigned(this.functions.length);
       this.functions.forEach((_, i) => {
-        body.name(`f${i}`);
-        body.byte(0);
-        body.unsigned(this.imports.length + i);
+        out.name(`f${i}`);
+        out.byte(0);
+        out.unsigned(this.imports.length + i);
       });
     });
-    section(out, 10, (body) => {
-      body.unsigned(this.functions.length);
-      for (const code of this.functions) body.append(code.encode());
+    section(out, 10, () => {
+      out.unsigned(this.functions.length);
+      for (const code of this.functions) code.encode(out);
     });
     return out.view();
   }
 
-  /** Compiles and links; returns the functions in the order of `add`. */
+  /** Compiles and links, once; returns the functions in the order of `add`. */
   instantiate(imports: ModuleImports): CallableFunction[] {
-    const module = new WebAssembly.Module(this.encode(imports.memory));
+    const out = new ByteWriter();
+    const module = new WebAssembly.Module(this.encode(imports.memory, out));
+    for (const writer of [out, ...this.functions]) writer.release();
     const instance = new WebAssembly.Instance(module, { env: environmentOf(imports) });
     return this.functions.map((_, i) => instance.exports[`f${i}`] as CallableFunction);
   }
@@ -83,9 +85,10 @@ export class ModuleBuilder {
     }
     if (!this.head) {
       const out = new ByteWriter();
-      section(out, 1, (body) => this.encodeTypes(body));
-      section(out, 2, (body) => this.encodeImports(body, pages));
-      this.head = out.view();
+      section(out, 1, () => this.encodeTypes(out));
+      section(out, 2, () => this.encodeImports(out, pages));
+      this.head = out.view().slice();
+      out.release();
     }
     return this.head;
   }
@@ -141,10 +144,7 @@ const isSame = (a: Signature, b: Signature): boolean =>
 const isEqual = (a: readonly ValueType[], b: readonly ValueType[]): boolean =>
   a.length === b.length && a.every((type, i) => type === b[i]);
 
-function section(out: ByteWriter, id: number, write: (body: ByteWriter) => void): void {
-  const body = new ByteWriter();
-  write(body);
+function section(out: ByteWriter, id: number, write: () => void): void {
   out.byte(id);
-  out.unsigned(body.length);
-  out.append(body.view());
+  out.sized(write);
 }

@@ -29,54 +29,62 @@ export class Value<T extends ValueType = ValueType> {
   }
 }
 
-/** Opcodes of binary operations: [i32, i64]. */
+/** A binary operation, opcodes by type. */
+interface Binary {
+  readonly i32: number;
+  readonly i64: number;
+  /** Result on constants, not cut to its width; absent where WebAssembly would trap or folding is not worth it. */
+  readonly fold?: (a: bigint, b: bigint, bits: bigint) => bigint;
+  /** Whether the second operand 0 changes nothing. */
+  readonly keeps?: boolean;
+}
+/** A comparison, opcodes by type. */
+interface Compare {
+  readonly i32: number;
+  readonly i64: number;
+  /** On signed or unsigned values, as the operation has it. */
+  readonly fold: (a: bigint, b: bigint) => boolean;
+  readonly unsigned?: boolean;
+}
+
+const unsigned = (bits: bigint, value: bigint): bigint => BigInt.asUintN(Number(bits), value);
+
 const BINARY = {
-  add: [0x6a, 0x7c], sub: [0x6b, 0x7d], mul: [0x6c, 0x7e], divS: [0x6d, 0x7f], divU: [0x6e, 0x80], remS: [0x6f, 0x81],
-  remU: [0x70, 0x82], and: [0x71, 0x83], or: [0x72, 0x84], xor: [0x73, 0x85], shl: [0x74, 0x86], shrS: [0x75, 0x87],
-  shrU: [0x76, 0x88], rotl: [0x77, 0x89], rotr: [0x78, 0x8a],
-} as const; // biome-ignore format: a table reads better in rows
+  add: { i32: 0x6a, i64: 0x7c, fold: (a, b) => a + b, keeps: true },
+  sub: { i32: 0x6b, i64: 0x7d, fold: (a, b) => a - b, keeps: true },
+  mul: { i32: 0x6c, i64: 0x7e, fold: (a, b) => a * b },
+  divS: { i32: 0x6d, i64: 0x7f },
+  divU: { i32: 0x6e, i64: 0x80 },
+  remS: { i32: 0x6f, i64: 0x81 },
+  remU: { i32: 0x70, i64: 0x82 },
+  and: { i32: 0x71, i64: 0x83, fold: (a, b) => a & b },
+  or: { i32: 0x72, i64: 0x84, fold: (a, b) => a | b, keeps: true },
+  xor: { i32: 0x73, i64: 0x85, fold: (a, b) => a ^ b, keeps: true },
+  shl: { i32: 0x74, i64: 0x86, fold: (a, b, bits) => a << (b & (bits - 1n)), keeps: true },
+  shrS: { i32: 0x75, i64: 0x87, fold: (a, b, bits) => a >> (b & (bits - 1n)), keeps: true },
+  shrU: { i32: 0x76, i64: 0x88, fold: (a, b, bits) => unsigned(bits, a) >> (b & (bits - 1n)), keeps: true },
+  rotl: { i32: 0x77, i64: 0x89 },
+  rotr: { i32: 0x78, i64: 0x8a },
+} as const satisfies Readonly<Record<string, Binary>>; // biome-ignore format: a table reads better in rows
 const COMPARE = {
-  eq: [0x46, 0x51], ne: [0x47, 0x52], ltS: [0x48, 0x53], ltU: [0x49, 0x54], gtS: [0x4a, 0x55], gtU: [0x4b, 0x56],
-  leS: [0x4c, 0x57], leU: [0x4d, 0x58], geS: [0x4e, 0x59], geU: [0x4f, 0x5a],
-} as const; // biome-ignore format: a table reads better in rows
-const UNARY = { clz: [0x67, 0x79], ctz: [0x68, 0x7a], popcnt: [0x69, 0x7b] } as const;
+  eq: { i32: 0x46, i64: 0x51, fold: (a, b) => a === b },
+  ne: { i32: 0x47, i64: 0x52, fold: (a, b) => a !== b },
+  ltS: { i32: 0x48, i64: 0x53, fold: (a, b) => a < b },
+  ltU: { i32: 0x49, i64: 0x54, fold: (a, b) => a < b, unsigned: true },
+  gtS: { i32: 0x4a, i64: 0x55, fold: (a, b) => a > b },
+  gtU: { i32: 0x4b, i64: 0x56, fold: (a, b) => a > b, unsigned: true },
+  leS: { i32: 0x4c, i64: 0x57, fold: (a, b) => a <= b },
+  leU: { i32: 0x4d, i64: 0x58, fold: (a, b) => a <= b, unsigned: true },
+  geS: { i32: 0x4e, i64: 0x59, fold: (a, b) => a >= b },
+  geU: { i32: 0x4f, i64: 0x5a, fold: (a, b) => a >= b, unsigned: true },
+} as const satisfies Readonly<Record<string, Compare>>; // biome-ignore format: a table reads better in rows
+const UNARY = {
+  clz: { i32: 0x67, i64: 0x79 },
+  ctz: { i32: 0x68, i64: 0x7a },
+  popcnt: { i32: 0x69, i64: 0x7b },
+} as const;
 
-type Binary = keyof typeof BINARY;
-type Compare = keyof typeof COMPARE;
-
-const opcode = (type: IntType, pair: readonly [number, number]): number => pair[type === 'i32' ? 0 : 1];
-
-/** Folds an operation on constants; undefined where WebAssembly would trap or folding is not worth it. */
-function fold(operation: Binary, type: IntType, a: bigint, b: bigint): bigint | undefined {
-  const bits = type === 'i32' ? 32n : 64n;
-  const count = b & (bits - 1n);
-  const wrap = (value: bigint): bigint => BigInt.asIntN(Number(bits), value);
-  switch (operation) {
-    case 'add': return wrap(a + b);
-    case 'sub': return wrap(a - b);
-    case 'mul': return wrap(a * b);
-    case 'and': return a & b;
-    case 'or': return a | b;
-    case 'xor': return a ^ b;
-    case 'shl': return wrap(a << count);
-    case 'shrS': return a >> count;
-    case 'shrU': return wrap(BigInt.asUintN(Number(bits), a) >> count);
-    default: return undefined;
-  }
-} // biome-ignore format: a table reads better in rows
-
-function foldCompare(operation: Compare, type: IntType, a: bigint, b: bigint): boolean {
-  const unsigned = (value: bigint): bigint => BigInt.asUintN(type === 'i32' ? 32 : 64, value);
-  const [x, y] = operation.endsWith('U') ? [unsigned(a), unsigned(b)] : [a, b];
-  switch (operation) {
-    case 'eq': return x === y;
-    case 'ne': return x !== y;
-    case 'ltS': case 'ltU': return x < y;
-    case 'gtS': case 'gtU': return x > y;
-    case 'leS': case 'leU': return x <= y;
-    case 'geS': case 'geU': return x >= y;
-  }
-} // biome-ignore format: a table reads better in rows
+const bitsOf = (type: IntType): bigint => (type === 'i32' ? 32n : 64n);
 
 /** Constants that were used before, by value: most are small, addresses in the state. */
 const COMMON: Readonly<Record<IntType, unknown[]>> = {
@@ -102,9 +110,10 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   }
 
   private static constant<T extends IntType>(type: T, value: number | bigint): Int<T> {
-    const constant = BigInt.asIntN(type === 'i32' ? 32 : 64, BigInt(value));
     const code = type === 'i32' ? 0x41 : 0x42;
-    const small = BigInt.asIntN(32, constant) === constant ? Number(constant) : undefined;
+    const isSmall = typeof value === 'number' && (value | 0) === value;
+    const constant = isSmall ? BigInt(value) : BigInt.asIntN(Number(bitsOf(type)), BigInt(value));
+    const small = isSmall || BigInt.asIntN(32, constant) === constant ? Number(constant) : undefined;
     const emit = (out: ByteWriter): void => {
       out.byte(code);
       if (small === undefined) out.signed64(constant);
@@ -125,21 +134,23 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   }
 
   private binary(operation: Binary, right: Int<T> | number | bigint): Int<T> {
+    const { type, constant: left } = this;
     const other = this.coerce(right);
-    if (this.constant !== undefined && other.constant !== undefined) {
-      const folded = fold(operation, this.type, this.constant, other.constant);
-      if (folded !== undefined) return this.like(folded);
+    const { constant } = other;
+    if (constant !== undefined) {
+      if (left !== undefined && operation.fold) return this.like(operation.fold(left, constant, bitsOf(type)));
+      if (operation.keeps === true && constant === 0n) return this;
     }
-    if (other.constant === 0n && ['add', 'sub', 'or', 'xor', 'shl', 'shrU', 'shrS'].includes(operation)) return this;
-    return new Int(this.type, this.with(other, opcode(this.type, BINARY[operation])));
+    return new Int(type, this.with(other, operation[type]));
   }
 
   private compare(operation: Compare, right: Int<T> | number | bigint): I32 {
+    const { type, constant: left } = this;
     const other = this.coerce(right);
-    if (this.constant !== undefined && other.constant !== undefined) {
-      return Int.of('i32', foldCompare(operation, this.type, this.constant, other.constant) ? 1 : 0);
-    }
-    return new Int('i32', this.with(other, opcode(this.type, COMPARE[operation])));
+    const { constant } = other;
+    if (left === undefined || constant === undefined) return new Int('i32', this.with(other, operation[type]));
+    const seen = (value: bigint): bigint => (operation.unsigned ? unsigned(bitsOf(type), value) : value);
+    return Int.of('i32', operation.fold(seen(left), seen(constant)) ? 1 : 0);
   }
 
   private with(other: Value, code: number): Emit {
@@ -157,34 +168,34 @@ export class Int<T extends IntType = IntType> extends Value<T> {
     };
   }
 
-  add(b: Int<T> | number | bigint): Int<T> { return this.binary('add', b); }
-  sub(b: Int<T> | number | bigint): Int<T> { return this.binary('sub', b); }
-  mul(b: Int<T> | number | bigint): Int<T> { return this.binary('mul', b); }
-  and(b: Int<T> | number | bigint): Int<T> { return this.binary('and', b); }
-  or(b: Int<T> | number | bigint): Int<T> { return this.binary('or', b); }
-  xor(b: Int<T> | number | bigint): Int<T> { return this.binary('xor', b); }
-  shl(b: Int<T> | number | bigint): Int<T> { return this.binary('shl', b); }
-  shrU(b: Int<T> | number | bigint): Int<T> { return this.binary('shrU', b); }
-  shrS(b: Int<T> | number | bigint): Int<T> { return this.binary('shrS', b); }
-  rotl(b: Int<T> | number | bigint): Int<T> { return this.binary('rotl', b); }
-  rotr(b: Int<T> | number | bigint): Int<T> { return this.binary('rotr', b); }
-  divS(b: Int<T> | number | bigint): Int<T> { return this.binary('divS', b); }
-  divU(b: Int<T> | number | bigint): Int<T> { return this.binary('divU', b); }
-  remS(b: Int<T> | number | bigint): Int<T> { return this.binary('remS', b); }
-  remU(b: Int<T> | number | bigint): Int<T> { return this.binary('remU', b); }
-  eq(b: Int<T> | number | bigint): I32 { return this.compare('eq', b); }
-  ne(b: Int<T> | number | bigint): I32 { return this.compare('ne', b); }
-  ltS(b: Int<T> | number | bigint): I32 { return this.compare('ltS', b); }
-  ltU(b: Int<T> | number | bigint): I32 { return this.compare('ltU', b); }
-  leS(b: Int<T> | number | bigint): I32 { return this.compare('leS', b); }
-  leU(b: Int<T> | number | bigint): I32 { return this.compare('leU', b); }
-  gtS(b: Int<T> | number | bigint): I32 { return this.compare('gtS', b); }
-  gtU(b: Int<T> | number | bigint): I32 { return this.compare('gtU', b); }
-  geS(b: Int<T> | number | bigint): I32 { return this.compare('geS', b); }
-  geU(b: Int<T> | number | bigint): I32 { return this.compare('geU', b); }
-  clz(): Int<T> { return new Int(this.type, this.unary(opcode(this.type, UNARY.clz))); }
-  ctz(): Int<T> { return new Int(this.type, this.unary(opcode(this.type, UNARY.ctz))); }
-  popcnt(): Int<T> { return new Int(this.type, this.unary(opcode(this.type, UNARY.popcnt))); }
+  add(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.add, b); }
+  sub(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.sub, b); }
+  mul(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.mul, b); }
+  and(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.and, b); }
+  or(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.or, b); }
+  xor(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.xor, b); }
+  shl(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.shl, b); }
+  shrU(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.shrU, b); }
+  shrS(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.shrS, b); }
+  rotl(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.rotl, b); }
+  rotr(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.rotr, b); }
+  divS(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.divS, b); }
+  divU(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.divU, b); }
+  remS(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.remS, b); }
+  remU(b: Int<T> | number | bigint): Int<T> { return this.binary(BINARY.remU, b); }
+  eq(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.eq, b); }
+  ne(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.ne, b); }
+  ltS(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.ltS, b); }
+  ltU(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.ltU, b); }
+  leS(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.leS, b); }
+  leU(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.leU, b); }
+  gtS(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.gtS, b); }
+  gtU(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.gtU, b); }
+  geS(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.geS, b); }
+  geU(b: Int<T> | number | bigint): I32 { return this.compare(COMPARE.geU, b); }
+  clz(): Int<T> { return new Int(this.type, this.unary(UNARY.clz[this.type])); }
+  ctz(): Int<T> { return new Int(this.type, this.unary(UNARY.ctz[this.type])); }
+  popcnt(): Int<T> { return new Int(this.type, this.unary(UNARY.popcnt[this.type])); }
   not(): Int<T> { return this.xor(-1); }
   negate(): Int<T> { return this.like(0).sub(this); }
   eqz(): I32 {
@@ -216,7 +227,7 @@ export class Int<T extends IntType = IntType> extends Value<T> {
   /** Zero-extends the low `bits` bits within the type. */
   zeroExtend(bits: number): Int<T> {
     if (bits >= (this.type === 'i32' ? 32 : 64)) return this;
-    return this.and((1n << BigInt(bits)) - 1n);
+    return this.and(bits <= 32 ? 0xffff_ffff >>> (32 - bits) : (1n << BigInt(bits)) - 1n);
   }
 } // biome-ignore format: one operation a line
 
