@@ -120,6 +120,7 @@ describe('KVM in Linux', function () {
         await window().command('VMXray: Run to Next VM Entry');
         await window().frame(hex(HLT)).waitFor();
         await window().waitForTerminal(new RegExp(`guest sent ${SUM}`));
+        await window().frame(hex(HLT)).click();
         await window().press('F11');
         await window().frame('VM exit: HLT').waitFor();
         await window().screenshot('kvm-4-halt');
@@ -136,7 +137,8 @@ describe('KVM in Linux', function () {
       it('lets the guest end', async () => {
         await window().command('VMXray: Go to the Present');
         await window().frame('VM exit: HLT').waitFor();
-        await window().press('F5');
+        await window().frame('__vmx_vcpu_run').click();
+        await window().toolbar('Continue');
         await window().waitForTerminal(/guest halted\s+guest#\s*$/);
         await window().screenshot('kvm-6-end');
       });
