@@ -84,6 +84,25 @@ export class Workbench {
     return this.quickInput('F1', title, title);
   }
 
+  /** Runs a command that asks for a file, and types the file's path. */
+  async commandWithFile(title: string, path: string): Promise<void> {
+    const input = this.page.locator('.quick-input-widget input[type=text]');
+    await this.press('F1');
+    await input.waitFor();
+    await input.pressSequentially(title);
+    await this.page.locator('.quick-input-list .monaco-list-row.focused').filter({ hasText: title }).first().waitFor();
+    await this.press('Enter');
+    await input.and(this.page.getByLabel('Folder path')).waitFor();
+    await this.page.locator('.quick-input-list .monaco-list-row').first().waitFor();
+    // The dialog may still be busy with the place that it proposes, and puts that into the input.
+    while ((await input.inputValue()) !== path) {
+      await input.fill(path);
+      await this.page.waitForTimeout(500);
+    }
+    await this.press('Enter');
+    await input.waitFor({ state: 'hidden' });
+  }
+
   async openFile(name: string): Promise<void> {
     await this.quickInput('Control+p', name, name);
     await this.page.getByRole('tab', { name, selected: true }).waitFor();
