@@ -30,10 +30,7 @@ function travelTo(session: Session, to: Position, text: string, command: string)
   if (before(to, start) || before(present, to)) {
     throw errors.notInHistory(to.instructions, start.instructions, present.instructions);
   }
-  session.travel(command, async () => {
-    history.goTo(to);
-    return { kind: 'travel', text };
-  });
+  session.travel(command, async ({ runner }) => (await runner.travel(to)) ?? { kind: 'travel', text });
 }
 
 function destination(history: History, to: string, command: string): { at: Position; text: string } {

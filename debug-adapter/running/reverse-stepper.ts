@@ -54,10 +54,7 @@ export class ReverseStepper {
   async step(granularity: Granularity): Promise<Stop> {
     const { history } = this;
     const near = this.onTroddenWay(granularity);
-    if (near) {
-      history.goTo(near.at);
-      return { kind: 'step' };
-    }
+    if (near) return this.goTo(near.at, 'step');
     let trail: Trail | undefined;
     for (const window of WINDOWS) {
       const recorder = new Recorder(this.target);
@@ -69,15 +66,15 @@ export class ReverseStepper {
       this.trodden = { places, fromStart, processor: selected, changes: this.target.changes };
       trail = new Trail(this.target, places, fromStart);
       const place = trail.end(granularity);
-      if (place) {
-        history.goTo(place.at);
-        return { kind: 'step' };
-      }
+      if (place) return this.goTo(place.at, 'step');
       if (fromStart) break;
     }
     if (trail?.obstacle) return this.passOver(trail, trail.obstacle, granularity);
-    history.goTo(history.start);
-    return { kind: 'start' };
+    return this.goTo(history.start, 'start');
+  }
+
+  private async goTo(place: Position, kind: 'step' | 'start'): Promise<Stop> {
+    return (await this.runner.travel(place)) ?? { kind };
   }
 
   /** Where a step back from a place on the way to the last one ends, if that can be told from what is known of it. */
@@ -93,14 +90,16 @@ export class ReverseStepper {
 
   /** Goes on behind a call, a VM exit or an interrupt that is longer than what was looked at. */
   private async passOver(trail: Trail, obstacle: Obstacle, granularity: Granularity): Promise<Stop> {
-    const { history, target } = this;
-    history.goTo(obstacle.at);
+    const { history, target, runner } = this;
+    const { selected } = target.machine;
     for (const goal of obstacle.goals) {
-      const stop = await this.runner.runBack(goal);
-      if (stop === 'reached') break;
-      if (stop.kind !== 'start') return stop;
-      if (goal === obstacle.goals.at(-1)) return stop;
-      history.goTo(obstacle.at);
+      const paused = await runner.travel(obstacle.at);
+      if (paused) return paused;
+      const stop = await runner.runBack(goal);
+      // The VM exit that is looked for may have a filter that stops for it.
+      const isExit = stop !== 'reached' && stop.kind === 'vmExit' && target.machine.selected === selected;
+      if (stop === 'reached' || (goal.vmExit && isExit)) break;
+      if (stop.kind !== 'start' || goal === obstacle.goals.at(-1)) return stop;
     }
     if (target.machine.world !== obstacle.world) history.stepBack();
     const { pc, world } = target.view();
@@ -108,8 +107,7 @@ export class ReverseStepper {
     if (granularity === 'instruction' || line === undefined) return { kind: 'step' };
     if (trail.sought && (trail.sought.line !== line.line || trail.sought.file !== line.file)) {
       // The line that was begun after it is complete.
-      history.goTo(obstacle.at);
-      return { kind: 'step' };
+      return this.goTo(obstacle.at, 'step');
     }
     return line.start === pc && line.isStatement ? { kind: 'step' } : this.step('line');
   }

@@ -1,5 +1,6 @@
 import type { FaultStep } from '../../sim-core/cpu/fault-step.ts';
 import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
+import type { Position } from '../../sim-core/machine/history/position.ts';
 import { IdlePace } from '../../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 import type { StaleUse } from '../../sim-core/mmu/table-watch.ts';
@@ -299,16 +300,38 @@ export class Runner {
     }
   }
 
-  /** Works through a search of the history with messages let in; a pause ends it. */
-  async inPieces<T>(search: Generator<undefined, T>): Promise<T | 'paused'> {
-    for (;;) {
-      const { done, value } = search.next();
-      if (done) return value;
-      if (await this.breathe()) {
-        search.return(undefined as T);
-        return 'paused';
+  /**
+   * Works through a search of the history, or a way to a place of it, with messages let in. A pause makes it go back to
+   * where it began, another one makes it stop where it is.
+   */
+  async inPieces<T>(work: Generator<undefined, T>): Promise<T | 'paused'> {
+    let isPaused = false;
+    this.target.isTravelling = true;
+    try {
+      let piece = this.piece(() => work.next());
+      while (!piece.done) {
+        const pause = await this.breathe();
+        isPaused ||= pause !== undefined;
+        piece = this.piece(() => (pause ? work.return(undefined as T) : work.next()));
       }
+      return isPaused ? 'paused' : piece.value;
+    } finally {
+      this.target.isTravelling = false;
     }
+  }
+
+  private piece<T>(work: () => T): T {
+    this.sliceEnd = performance.now() + 2 * SLICE_MILLISECONDS;
+    const done = work();
+    this.sliceEnd = Number.POSITIVE_INFINITY;
+    return done;
+  }
+
+  /** Goes to a place of the history. @returns the stop when a pause has prevented it */
+  async travel(to: Position): Promise<Stop | undefined> {
+    const { history } = this.target;
+    const outcome = history && (await this.inPieces(history.travel(to)));
+    return outcome === 'paused' ? { kind: 'paused' } : undefined;
   }
 
   /** @param portion of the slice that was run, in so much time: of one that a stop has ended it tells little. */

@@ -67,7 +67,6 @@ export class Target {
   /** Beside COM1. */
   readonly consoles: Consoles;
   readonly vcpus = new VirtualProcessors();
-  /** By processor. */
   /** The recorded run that is repeated, up to its end. */
   recorded: Recorded | undefined;
   /** What it was booted with; undefined in tests without a launch. */
@@ -101,6 +100,8 @@ export class Target {
     return this.history ?? this.machine;
   }
 
+  /** The machine is on the way to a place of its history: nothing from outside may reach it. */
+  isTravelling = false;
   /** How often the machine has been changed by hand. */
   changes = 0;
 

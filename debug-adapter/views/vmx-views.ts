@@ -187,6 +187,7 @@ export const vmxRequests: HandlerTable = {
   'vmxray/serialInput': handler({ data: 'string', console: 'string?' }, (session, args, command) => {
     const bytes = Uint8Array.from(args.data, (character) => character.charCodeAt(0) & 0xff);
     const target = session.target(command);
+    if (target.isTravelling) throw errors.running(command);
     target.apply(args.console === undefined ? { kind: 'input', bytes } : target.consoles.input(args.console, bytes));
     session.rouse();
     return {};

@@ -10,6 +10,10 @@ import { type Message, PlainClient } from './plain-client.ts';
 import { firstVmm, lineWith } from './sample.ts';
 
 const THREAD = { threadId: 1 } as const;
+/** Host-physical and linear: nothing lies there. */
+const STUB = 0x9_0000;
+/** Basic exit reason: I/O instruction. */
+const IO = 30;
 
 describe('time travel', function () {
   this.timeout(30_000);
@@ -65,6 +69,36 @@ describe('time travel', function () {
       }
     });
   }
+
+  it('steps back over a hypervisor that runs long, whether or not a filter stops for its VM exit', async () => {
+    await toGuestMain();
+    const handler = Number(await client.value('vmcs.HOST_RIP'));
+    // push rcx; mov ecx, 100000; again: dec ecx; jnz again; pop rcx; jmp to the handler of VM exits
+    const code = [0x51, 0xb9, 0xa0, 0x86, 0x01, 0x00, 0xff, 0xc9, 0x75, 0xfc, 0x59, 0xe9];
+    const jump = Buffer.alloc(4);
+    jump.writeInt32LE(handler - (STUB + code.length + jump.length));
+    const data = Buffer.concat([Uint8Array.from(code), jump]).toString('base64');
+    await client.body('writeMemory', { memoryReference: `hpa:${STUB}`, data });
+    await client.body('setExpression', { expression: 'vmcs.HOST_RIP', value: `${STUB}` });
+    // To an OUT, and over it.
+    await client.body('vmxray/setVmExitStops', { reasons: [IO] });
+    await client.run('continue');
+    await client.run('stepBack', { ...THREAD, granularity: 'instruction' });
+    const before = await place();
+    await client.body('vmxray/setVmExitStops', { reasons: [] });
+    await client.run('next', { ...THREAD, granularity: 'instruction' });
+    const after = await place();
+    const count = (text: string): number => Number(text.split(' ').at(-1));
+    assert.ok(count(after) - count(before) >= 200_000, `${before} to ${after}`);
+    for (const reasons of [[], [IO]]) {
+      await client.body('vmxray/setVmExitStops', { reasons });
+      const { body } = await client.run('stepBack', { ...THREAD, granularity: 'instruction' });
+      assert.match(body.description ?? '', /^Step \(in the past\)$/);
+      assert.equal(await place(), before);
+      await client.run('vmxray/travel', { ...THREAD, to: `${count(after)}` });
+      assert.equal(await place(), after);
+    }
+  });
 
   it('steps back over every instruction that steps by instruction went', async () => {
     await toGuestMain();

@@ -305,23 +305,35 @@ export class History {
 
   /** Puts the machine where it was at a place between `start` and the present. @throws RangeError elsewhere */
   goTo(target: Position): void {
+    toItsEnd(this.travel(target));
+  }
+
+  /**
+   * As `goTo`, in pieces. Ended early, it goes back to where it began, in pieces, too; ended once more, it leaves the
+   * machine where it is.
+   */
+  *travel(target: Position): Generator<undefined, void> {
     if (before(target, this.start) || before(this.present, target)) {
       throw new RangeError(`instruction ${target.instructions} is not between the start and the present`);
     }
-    this.silently(() => {
-      if (before(target, this.machine.position) || !same(target, this.machine.position)) this.approach(target);
-    });
+    let goal = this.machine.position;
+    try {
+      yield* this.approach(target);
+      goal = target;
+    } finally {
+      yield* this.approach(goal);
+    }
   }
 
-  private approach(target: Position): void {
+  private *approach(target: Position): Generator<undefined, void> {
     if (before(target, this.machine.position)) this.restore(this.lastCheckpointBefore(target, true));
-    this.runTo(target, false);
+    yield* this.runTo(target, false);
   }
 
   /** Goes to just before a place, so that the next steps back from there are short. */
-  private leaveCheckpointsBefore(target: Position): void {
+  private *leaveCheckpointsBefore(target: Position): Generator<undefined, void> {
     this.restore(this.lastCheckpointBefore(target, false));
-    for (const distance of NEAR) this.runTo({ instructions: target.instructions - distance, events: 0 }, true);
+    for (const distance of NEAR) yield* this.runTo({ instructions: target.instructions - distance, events: 0 }, true);
   }
 
   /**
@@ -330,17 +342,16 @@ export class History {
   stepBack(): boolean {
     const target = this.machine.position;
     if (!before(this.start, target)) return false;
+    toItsEnd(this.leaveCheckpointsBefore(target));
+    toItsEnd(this.runTo({ instructions: target.instructions - 1, events: 0 }, false));
+    let previous = this.machine.position;
     this.silently(() => {
-      this.leaveCheckpointsBefore(target);
-      this.runTo({ instructions: target.instructions - 1, events: 0 }, false);
-      let previous = this.machine.position;
       while (before(this.machine.position, target)) {
         previous = this.machine.position;
         this.advance();
       }
-      this.restore(this.lastCheckpointBefore(previous, true));
-      this.runTo(previous, false);
     });
+    this.goTo(previous);
     return true;
   }
 
@@ -349,56 +360,56 @@ export class History {
    * afterwards. @param wanted which stops count; asked when the machine is there
    */
   findBackwards(wanted: (reason: StopReason) => boolean): PastStop | undefined {
-    const search = this.searchBackwards(wanted);
-    for (;;) {
-      const step = search.next();
-      if (step.done) return step.value;
-    }
+    return toItsEnd(this.searchBackwards(wanted));
   }
 
-  /** As `findBackwards`, in pieces; when it is ended early, the machine is where it was. */
+  /** As `findBackwards`, in pieces; what ends it early is as in `travel`. */
   *searchBackwards(wanted: (reason: StopReason) => boolean): Generator<undefined, PastStop | undefined> {
     const here = this.machine.position;
     let goal = here;
     let found: PastStop | undefined;
     try {
-      for (const stretch of this.stretchesBackwards()) {
-        this.silently(() => {
-          found = this.lastStopIn(stretch, here, wanted);
-        });
+      if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
+      for (const stretch of this.stretchesBackwards(here)) {
+        found = yield* this.lastStopIn(stretch, here, wanted);
         if (found) break;
-        yield;
       }
       goal = found?.at ?? this.start;
     } finally {
-      this.goTo(goal);
+      yield* this.approach(goal);
     }
     return found;
   }
 
-  /** The stretches between checkpoints, the latest first; the machine is at the beginning of each. */
-  private *stretchesBackwards(): Generator<Stretch> {
-    let limit = this.machine.position;
-    if (before(this.start, limit)) this.silently(() => this.leaveCheckpointsBefore(limit));
+  /** The stretches between checkpoints before a place, the latest first; the machine is at the beginning of each. */
+  private *stretchesBackwards(end: Position): Generator<Stretch> {
+    let limit = end;
     while (before(this.start, limit)) {
       const index = this.lastCheckpointBefore(limit, false);
-      this.silently(() => this.restore(index));
+      this.restore(index);
       const from = (this.checkpoints[index] as Checkpoint).at;
       yield { from, to: limit };
       limit = from;
     }
   }
 
-  private lastStopIn({ to }: Stretch, here: Position, wanted: (reason: StopReason) => boolean): PastStop | undefined {
+  private *lastStopIn(
+    { to }: Stretch,
+    here: Position,
+    wanted: (reason: StopReason) => boolean,
+  ): Generator<undefined, PastStop | undefined> {
     let last: PastStop | undefined;
-    // A breakpoint counts at the beginning and where an event or the memory has ended a piece: in front of it.
+    // A breakpoint counts at the beginning and where an event, the memory or time has ended a piece: in front of it.
     for (let goesOn = true; before(this.machine.position, to); ) {
       if (this.usage.bytes > this.mostMemory) this.checkpoint();
       const next = this.machine.position.instructions + Math.ceil(this.mostAtOnce);
-      const reason = this.advanceTowards(Math.min(to.instructions, next), goesOn);
-      const at = this.machine.position;
-      goesOn = reason.kind === 'limit';
-      if (!goesOn && before(at, here) && wanted(reason)) last = { at, reason };
+      this.silently(() => {
+        const reason = this.advanceTowards(Math.min(to.instructions, next), goesOn);
+        const at = this.machine.position;
+        goesOn = reason.kind === 'limit' || reason.kind === 'paused';
+        if (!goesOn && before(at, here) && wanted(reason)) last = { at, reason };
+      });
+      yield;
     }
     return last;
   }
@@ -413,45 +424,47 @@ export class History {
     let goal = here;
     let found: Position | undefined;
     try {
-      for (const { to } of this.stretchesBackwards()) {
-        this.silently(() => {
-          found = this.lastChangeBefore(to, watch);
-        });
+      if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
+      for (const { to } of this.stretchesBackwards(here)) {
+        found = yield* this.lastChangeBefore(to, watch);
         if (found) break;
-        yield;
       }
       goal = found ?? this.start;
     } finally {
-      this.goTo(goal);
+      yield* this.approach(goal);
     }
     return found;
   }
 
   /** Divides the stretch from here to `to` again and again, where the last change is. */
-  private lastChangeBefore(to: Position, watch: () => ChangeWatch): Position | undefined {
+  private *lastChangeBefore(to: Position, watch: () => ChangeWatch): Generator<undefined, Position | undefined> {
     let end = to;
     for (;;) {
       const from = this.machine.position;
       const length = end.instructions - from.instructions;
       const single = length <= SINGLE_STEPS;
-      const found = this.lastPartWithChange(end, single ? undefined : Math.ceil(length / PARTS), watch);
+      const found = yield* this.lastPartWithChange(end, single ? undefined : Math.ceil(length / PARTS), watch);
       if (!found || single) return found?.from;
       this.restore(this.lastCheckpointBefore(found.from, true));
-      this.runTo(found.from, true);
+      yield* this.runTo(found.from, true);
       end = found.to;
     }
   }
 
   /** @param size in instructions; undefined: single steps */
-  private lastPartWithChange(end: Position, size: number | undefined, watch: () => ChangeWatch): Stretch | undefined {
+  private *lastPartWithChange(
+    end: Position,
+    size: number | undefined,
+    watch: () => ChangeWatch,
+  ): Generator<undefined, Stretch | undefined> {
     const watching = watch();
     let last: Stretch | undefined;
     try {
       while (before(this.machine.position, end)) {
         const from = this.machine.position;
         const next = { instructions: Math.min(end.instructions, from.instructions + (size ?? 0)), events: 0 };
-        if (size !== undefined && before(from, next)) this.runTo(next, false);
-        else this.machine.withoutStops(() => this.advance());
+        if (size !== undefined && before(from, next)) yield* this.runTo(next, false);
+        else this.repeat(() => this.advance());
         if (watching.changed()) last = { from, to: this.machine.position };
       }
     } finally {
@@ -468,31 +481,27 @@ export class History {
     const here = this.machine.position;
     const from = { instructions: Math.max(this.start.instructions, here.instructions - instructions), events: 0 };
     try {
-      this.silently(() => {
-        this.leaveCheckpointsBefore(here);
-        const first = before(from, this.start) ? this.start : from;
-        this.restore(this.lastCheckpointBefore(first, true));
-        this.runTo(first, false);
-      });
+      yield* this.leaveCheckpointsBefore(here);
+      const first = before(from, this.start) ? this.start : from;
+      this.restore(this.lastCheckpointBefore(first, true));
+      yield* this.runTo(first, false);
       const isStart = !before(this.start, this.machine.position);
       visit();
       while (before(this.machine.position, here)) {
-        this.silently(() => this.retraceSome(here, visit));
+        this.repeat(() => this.retraceSome(here, visit));
         yield;
       }
       return isStart;
     } finally {
-      this.goTo(here);
+      yield* this.approach(here);
     }
   }
 
   private retraceSome(to: Position, visit: () => void): void {
-    this.machine.withoutStops(() => {
-      for (let left = STEPS_AT_ONCE; left > 0 && before(this.machine.position, to); left--) {
-        this.advance();
-        visit();
-      }
-    });
+    for (let left = STEPS_AT_ONCE; left > 0 && before(this.machine.position, to); left--) {
+      this.advance();
+      visit();
+    }
   }
 
   /** Runs at most to an instruction, or takes a step where only events are left on the way. */
@@ -509,14 +518,17 @@ export class History {
     this.applyDue();
   }
 
-  /** Runs on to a place, without regard to stop conditions. @param leaves a checkpoint there */
-  private runTo(target: Position, leaves: boolean): void {
+  /** Runs on to a place, without regard to stop conditions. @param leaves a checkpoint there. In pieces. */
+  private *runTo(target: Position, leaves: boolean): Generator<undefined, void> {
     if (!before(this.machine.position, target)) return;
-    this.machine.withoutStops(() => {
-      while (this.machine.position.instructions < target.instructions) {
+    while (this.machine.position.instructions < target.instructions) {
+      this.repeat(() => {
         this.checkpointIfDue();
         this.advanceTowards(Math.min(target.instructions, this.machine.position.instructions + this.piece));
-      }
+      });
+      yield;
+    }
+    this.repeat(() => {
       while (before(this.machine.position, target)) this.advance();
     });
     if (leaves) this.checkpoint();
@@ -538,8 +550,13 @@ export class History {
     this.machine.restoreOutside(checkpoint.outside);
     this.machine.memoryReplaced();
     this.applied = checkpoint.events;
-    this.applyDue();
+    this.silently(() => this.applyDue());
     this.nextCheckpoint = this.machine.cycles + this.interval;
+  }
+
+  /** Does a piece of what has been done before, without regard to stop conditions. */
+  private repeat(work: () => void): void {
+    this.silently(() => this.machine.withoutStops(work));
   }
 
   private silently(work: () => void): void {
@@ -549,5 +566,13 @@ export class History {
     } finally {
       this.onReplaying?.(false);
     }
+  }
+}
+
+/** Does all of something that can be done in pieces. */
+function toItsEnd<T>(work: Generator<undefined, T>): T {
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
   }
 }

@@ -1,0 +1,103 @@
+/** Ways to places of the past that take long: the session answers meanwhile, and a pause prevents them. */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { type Message, PlainClient } from './plain-client.ts';
+import { elf64 } from './sample.ts';
+
+const THREAD = { threadId: 1 } as const;
+/** again: inc rax; mov [rsp-8], rax; jmp again */
+const LOOP = [0x48, 0xff, 0xc0, 0x48, 0x89, 0x44, 0x24, 0xf8, 0xeb, 0xf6];
+/** Where the run ends, in instructions: some seconds. */
+const END = 1_000_000_000;
+/** What an answer may take, in milliseconds: other work on the computer delays single ones. */
+const PROMISE = 50;
+
+const quantile = (values: readonly number[], part: number): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(part * (values.length - 1))] ?? Number.NaN;
+
+describe('a long way to a place of the past', function () {
+  this.timeout(60_000);
+  let adapter: TcpAdapter;
+  let folder: string;
+  let client: PlainClient;
+  /** Where the session stands before each way. */
+  let here: number;
+
+  const instructions = async (): Promise<number> => Number(await client.value('instructions'));
+
+  before(async () => {
+    adapter = await listen(0);
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-travel-'));
+    const program = join(folder, 'loop.elf');
+    writeFileSync(program, elf64(LOOP));
+    // One checkpoint only, so that the way back to the present is all of the run.
+    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', history: { maxMemoryMB: 1 } });
+    await client.request('configurationDone');
+    for (here = 0; here < END; ) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await client.run('pause');
+      here = await instructions();
+      if (here < END) await client.request('continue', THREAD);
+    }
+  });
+  after(async () => {
+    client.close();
+    rmSync(folder, { recursive: true });
+    await adapter.close();
+  });
+
+  /** Goes somewhere; `meanwhile` is done until the session stops. @returns the stop */
+  async function travel(to: string, meanwhile: () => Promise<unknown>): Promise<Message<{ reason: string }>> {
+    const stopped = client.event('stopped');
+    let isOver = false;
+    const stop = stopped.finally(() => {
+      isOver = true;
+    });
+    await client.request('vmxray/travel', { ...THREAD, to });
+    while (!isOver) await meanwhile();
+    return stop;
+  }
+
+  it(`answers requests within ${PROMISE} ms`, async () => {
+    await travel('start', async () => client.request('threads'));
+    const latencies: number[] = [];
+    await travel('present', async () => {
+      const begun = performance.now();
+      assert.equal((await client.request('threads')).body.threads.length, 1);
+      latencies.push(performance.now() - begun);
+      const refused = await client.request('evaluate', { expression: 'rax' });
+      if (!refused.success) assert.match(refused.message ?? '', /needs a stopped machine/);
+    });
+    assert.equal(await instructions(), here);
+    assert.ok(latencies.length > 10, `${latencies.length} answers`);
+    assert.ok(quantile(latencies, 0.9) < PROMISE, `nine of ten within ${quantile(latencies, 0.9)} ms`);
+  });
+
+  it('ends where it began when it is paused', async () => {
+    await travel('start', async () => client.request('threads'));
+    let asked = false;
+    const stop = await travel('present', async () => {
+      if (!asked) await client.request('pause', THREAD);
+      asked = true;
+      await client.request('threads');
+    });
+    assert.equal(stop.body.reason, 'pause');
+    assert.equal(await instructions(), 0);
+    assert.equal((await client.request('vmxray/timeline')).body.present, here);
+  });
+
+  it('refuses input on the way, and goes on', async () => {
+    await travel('start', async () => client.request('threads'));
+    const answers = new Set<boolean | undefined>();
+    await travel('present', async () => {
+      answers.add((await client.request('vmxray/serialInput', { data: 'x' })).success);
+      answers.add((await client.request('vmxray/serialInput', { data: 'y' })).success);
+    });
+    assert.ok(answers.has(false));
+    assert.equal(await instructions(), here);
+  });
+});
