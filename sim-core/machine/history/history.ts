@@ -19,11 +19,11 @@ export interface LoggedEvent {
 export interface HistoryOptions {
   /** Bytes that checkpoints may take up; older ones are thinned out to stay below. Default 256 MiB. */
   readonly maxMemory?: number;
-  /** Cycles between checkpoints, about. Default 100 million. */
+  /** Cycles between checkpoints, about, where there is no clock. Default 100 million. */
   readonly interval?: number;
   /**
-   * Milliseconds of some clock of the host. With it checkpoints come also after a stretch that takes long to repeat.
-   * The machine does the same with and without.
+   * Milliseconds of some clock of the host. With it checkpoints come after stretches that take a while to repeat, and
+   * longer ones where checkpoints are dear. The machine does the same with and without.
    */
   readonly clock?: () => number;
   /** What is known to happen, when a recorded run is repeated: the machine begins in the past. */
@@ -62,8 +62,10 @@ const MEBIBYTE = 2 ** 20;
 const DEFAULTS = { maxMemory: 256 * MEBIBYTE, interval: 100_000_000 } as const;
 /** Milliseconds that a stretch between checkpoints takes to run, about; less often where checkpoints are dear. */
 const LONGEST_STRETCH = 150;
-/** A checkpoint may take this part of the time of the stretch before it. */
-const CHECKPOINT_SHARE = 1 / 40;
+/** A checkpoint, with the pages that are copied for it, may take this part of the time of the stretch before it. */
+const CHECKPOINT_SHARE = 1 / 12;
+/** Milliseconds in which a page is copied when it is first written, going by measurements. */
+const COPYING = 0.002;
 /** Distances in instructions before the target at which a replay leaves checkpoints: the next step back is near. */
 const NEAR = [1_000_000, 30_000, 1000] as const;
 /** Instructions between two looks at whether a checkpoint is due: fewer where much memory changes. */
@@ -215,16 +217,18 @@ export class History {
 
   /** Instructions after which it is time to look whether a checkpoint is due: they may take many cycles each. */
   private get piece(): number {
-    return Math.ceil(Math.min(this.mostAtOnce, Math.max(1, this.nextCheckpoint - this.machine.cycles)));
+    const untilCheckpoint = this.clock ? this.mostAtOnce : Math.max(1, this.nextCheckpoint - this.machine.cycles);
+    return Math.ceil(Math.min(this.mostAtOnce, untilCheckpoint));
   }
 
   private checkpointIfDue(): void {
-    const isFull = this.usage.bytes > this.mostMemory;
-    if (!isFull && this.machine.cycles < this.nextCheckpoint && this.spent < this.stretch) return;
+    const isLong = this.clock ? this.spent >= this.stretch : this.machine.cycles >= this.nextCheckpoint;
+    if (!isLong && this.usage.bytes <= this.mostMemory) return;
     const begun = this.clock?.() ?? 0;
+    const copied = this.memory.copied * COPYING;
     this.checkpoint();
     const taken = (this.clock?.() ?? 0) - begun;
-    this.stretch = Math.max(LONGEST_STRETCH, taken / CHECKPOINT_SHARE);
+    this.stretch = Math.max(LONGEST_STRETCH, (taken + copied) / CHECKPOINT_SHARE);
   }
 
   private applyDue(): void {
@@ -507,7 +511,7 @@ export class History {
   /** Runs at most to an instruction, or takes a step where only events are left on the way. */
   private advanceTowards(instructions: number, goesOn = false): StopReason {
     const portion = Math.min(instructions - this.machine.position.instructions, this.untilNextEvent());
-    const reason = portion <= 0 ? this.machine.advance() : this.runPiece(portion, goesOn);
+    const reason = portion <= 0 ? this.machine.advance() : this.runFor(portion, goesOn);
     this.applyDue();
     return reason;
   }
@@ -551,6 +555,7 @@ export class History {
     this.machine.memoryReplaced();
     this.applied = checkpoint.events;
     this.silently(() => this.applyDue());
+    this.spent = 0;
     this.nextCheckpoint = this.machine.cycles + this.interval;
   }
 

@@ -120,6 +120,11 @@ export class MemoryHistory implements WriteWatch {
     }
   }
 
+  /** Pages that have been copied since the last mark. */
+  get copied(): number {
+    return this.marks.at(-1)?.size ?? 0;
+  }
+
   /** Bytes that the first mark takes up, which cannot be given up. */
   get sizeOfFirst(): number {
     let size = 0;
