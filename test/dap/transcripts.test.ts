@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { EXCEPTION_FILTERS } from '../../debug-adapter/stops/exception-filters.ts';
+import { artifact } from '../project-files.ts';
 import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
-import { firstVmm, lineWith, ROOT, twoGuests } from './sample.ts';
+import { directAssignment, firstVmm, lineWith, ROOT, twoGuests } from './sample.ts';
 
 /**
  * Whole conversations with the adapter, kept as text so that a change of what clients see shows in review. A transcript
@@ -64,6 +65,7 @@ class Transcript {
    * names are kept: hits are what the engine's own copies did not serve, which is the engine's business.
    */
   private normalise(key: string, value: unknown): unknown {
+    if (key === 'data' && typeof value === 'string' && value.length > LONGEST_DATA) return '<data>';
     if (typeof value === 'string') return value.replaceAll(ROOT, '<checkout>');
     if (key === 'exceptionBreakpointFilters') return isDeepStrictEqual(value, EXCEPTION_FILTERS) ? 'all' : value;
     if (key === 'tlb' && typeof value === 'object' && value !== null) return Object.keys(value);
@@ -78,6 +80,9 @@ class Transcript {
     return fresh;
   }
 }
+
+/** Characters of binary data that a person can check. */
+const LONGEST_DATA = 100;
 
 /** One line for each message. */
 const toText = (entries: readonly unknown[]): string => `[\n${entries.map((e) => JSON.stringify(e)).join(',\n')}\n]\n`;
@@ -289,6 +294,63 @@ describe('DAP transcripts', () => {
     await session.request('setFunctionBreakpoints', {
       breakpoints: [{ name: '@nonsense' }, { name: '@write nothing' }, { name: '@hlt 3' }, { name: '@in 0x71' }],
     });
+    await session.request('disconnect');
+  });
+
+  transcript('variables of a program', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray', supportsVariableType: true });
+    await session.request('launch', firstVmm({ stopOn: 'none' }), 'initialized');
+    const { path, line } = lineWith('guest_memory.c', 'uint8_t *to = guest_memory');
+    await session.request('setBreakpoints', { source: { path }, breakpoints: [{ line }] });
+    await session.run('configurationDone', {});
+    const stack = await session.request('stackTrace', { threadId: 1, levels: 2 });
+    const frameId = stack.body.stackFrames[0]?.id;
+    const { scopes } = (await session.request('scopes', { frameId })).body;
+    for (const { name, variablesReference } of scopes) {
+      if (/Locals|Arguments/.test(name)) await session.request('variables', { variablesReference });
+    }
+    for (const expression of [
+      'segment',
+      'segment->memory_size * 2',
+      '&segment->linear',
+      'segment.nothing',
+      'segment ->',
+    ]) {
+      await session.request('evaluate', { expression, frameId, context: 'watch' });
+    }
+    await session.request('completions', { text: 'segment->ph', column: 12, frameId });
+    await session.request('setExpression', { expression: 'segment->physical', value: '3', frameId });
+    await session.request('evaluate', { expression: 'segment->physical', frameId, context: 'hover' });
+    await session.request('disconnect');
+  });
+
+  transcript('a DMA fault', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', { ...directAssignment(), stopOn: 'none' }, 'initialized');
+    await session.request('setExceptionBreakpoints', { filters: ['dmaFault'] });
+    await session.run('configurationDone', {});
+    await session.request('exceptionInfo', { threadId: 1 });
+    await session.request('vmxray/iommu', {});
+    await session.request('readMemory', { memoryReference: 'iova:00:01.0:0x180000', count: 8 });
+    await session.run('stepBack', { threadId: 1, granularity: 'instruction' });
+    await session.run('continue');
+    await session.request('disconnect');
+  });
+
+  transcript('a snapshot restored', async (session) => {
+    await session.request('initialize', { adapterID: 'vmxray' });
+    await session.request('launch', firstVmm({ stopOn: 'vmlaunch' }), 'initialized');
+    await session.run('configurationDone', {});
+    const { data } = (await session.client.request('vmxray/snapshot')).body;
+    const path = artifact('transcript.vmxsnap');
+    writeFileSync(path, Buffer.from(data, 'base64'));
+    await session.run('vmxray/runTo', { threadId: 1, event: 'vmExit' });
+    await session.run('vmxray/restoreSnapshot', { threadId: 1, path });
+    await session.request('stackTrace', { threadId: 1, levels: 1 });
+    await session.run('stepBack');
+    await session.run('vmxray/runTo', { threadId: 1, event: 'vmExit' });
+    writeFileSync(path, 'no snapshot');
+    await session.request('vmxray/restoreSnapshot', { threadId: 1, path });
     await session.request('disconnect');
   });
 });
