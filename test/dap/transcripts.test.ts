@@ -65,6 +65,8 @@ class Transcript {
    * names are kept: hits are what the engine's own copies did not serve, which is the engine's business.
    */
   private normalise(key: string, value: unknown): unknown {
+    // The paths of modules are in the machine's memory.
+    if (key === 'hash') return '<hash>';
     if (key === 'data' && typeof value === 'string' && value.length > LONGEST_DATA) return '<data>';
     if (typeof value === 'string') return value.replaceAll(ROOT, '<checkout>');
     if (key === 'exceptionBreakpointFilters') return isDeepStrictEqual(value, EXCEPTION_FILTERS) ? 'all' : value;

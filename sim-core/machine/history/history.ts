@@ -4,7 +4,7 @@
  */
 
 import type { StopReason } from '../stop-reason.ts';
-import { MemoryHistory } from './memory-history.ts';
+import { COPY_SIZE, MemoryHistory } from './memory-history.ts';
 import type { OutsideEvent } from './outside-event.ts';
 import { before, type Position, same } from './position.ts';
 import type { Rewindable } from './rewindable.ts';
@@ -188,10 +188,14 @@ export class History {
   }
 
   private runPiece(instructions: number, goesOn: boolean): StopReason {
-    const [from, before] = [this.machine.position.instructions, this.memory.size];
+    const [from, before] = [this.machine.position.instructions, this.memory.copied];
     const reason = this.machine.run(instructions, goesOn);
-    const rate = (this.memory.size - before) / Math.max(1, this.machine.position.instructions - from);
-    const fitting = Math.min((GROWTH * this.maxMemory) / rate, 2 * this.mostAtOnce, LONGEST_PIECE);
+    const ran = Math.max(1, this.machine.position.instructions - from);
+    // Pages of zeros take no room, but the same code may come to others.
+    const rate = (COPY_SIZE * (this.memory.copied - before)) / ran;
+    // A short run that writes nothing says little of the next one.
+    const tried = Math.max(this.mostAtOnce, 2 * ran);
+    const fitting = Math.min((GROWTH * this.maxMemory) / rate, tried, LONGEST_PIECE);
     this.mostAtOnce = Math.max(SHORTEST_PIECE, fitting);
     return reason;
   }

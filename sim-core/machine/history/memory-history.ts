@@ -11,9 +11,10 @@ const PAGE = 4096;
 const WORD = 4;
 /** Stands for every page of zeros, of which a machine that starts is full. Nobody writes it. */
 const ZEROS = new Uint8Array(PAGE);
-/** Bytes that a map's entry takes up, and with it a page's own copy, about. */
+/** Bytes that a map's entry takes up, about. */
 const ENTRY_SIZE = 48;
-const COPY_SIZE = PAGE + 256;
+/** And with it a page's own copy. */
+export const COPY_SIZE = PAGE + 256;
 
 /** Linear memory's pages by number, as they were at a mark. */
 type Pages = Map<number, Uint8Array>;
