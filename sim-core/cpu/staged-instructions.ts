@@ -43,8 +43,10 @@ function spend(s: Stage, cost: number): I64 {
   return now;
 }
 
+/** Another processor may be given the turn. */
 const pause: Semantics = (s) => {
   slowInGuest(s);
+  s.slowIf(load32(ZERO, OFFSET.othersMayRun));
   spend(s, PAUSE_CYCLES);
 };
 
@@ -122,17 +124,15 @@ const ldmxcsr: Semantics = (s) => {
   s.code.store(4, ZERO, value, OFFSET.mxcsr);
 };
 
-/** @param alone the machine has no other processor, to which PAUSE would give the turn */
-export const stagedInstructions = (alone: boolean): ReadonlyMap<number, Semantics> =>
-  new Map([
-    [Mnemonic.Rdtsc, readTimeStampCounter(false)],
-    [Mnemonic.Rdtscp, readTimeStampCounter(true)],
-    [Mnemonic.Cli, cli],
-    [Mnemonic.Sti, sti],
-    [Mnemonic.Pushfq, pushfq],
-    [Mnemonic.Popfq, popfq],
-    [Mnemonic.Iretq, returnInPlace],
-    [Mnemonic.Cmpxchg16b, compareExchange],
-    [Mnemonic.Ldmxcsr, ldmxcsr],
-    ...(alone ? ([[Mnemonic.Pause, pause]] as const) : []),
-  ]);
+export const STAGED_INSTRUCTIONS: ReadonlyMap<number, Semantics> = new Map([
+  [Mnemonic.Rdtsc, readTimeStampCounter(false)],
+  [Mnemonic.Rdtscp, readTimeStampCounter(true)],
+  [Mnemonic.Cli, cli],
+  [Mnemonic.Sti, sti],
+  [Mnemonic.Pushfq, pushfq],
+  [Mnemonic.Popfq, popfq],
+  [Mnemonic.Iretq, returnInPlace],
+  [Mnemonic.Cmpxchg16b, compareExchange],
+  [Mnemonic.Ldmxcsr, ldmxcsr],
+  [Mnemonic.Pause, pause],
+]);

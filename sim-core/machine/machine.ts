@@ -14,7 +14,7 @@ import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { noteRing, suspendCounters } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
-import { stagedInstructions } from '../cpu/staged-instructions.ts';
+import { STAGED_INSTRUCTIONS } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
 import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
@@ -150,14 +150,14 @@ class SimulatedMachine implements Machine, Rewindable {
     const all = states.map((state) => this.makeProcessor(state, model, clock));
     this.logical = new Processors(this.state, all, quantum, (processor) => this.processor.use(processor.cpu));
     const slow = new Map([...CPU_INSTRUCTIONS, ...vmxInstructions(() => this.logical.loaded.vmx)]);
-    if (all.length > 1) slow.set(Mnemonic.Pause, this.yieldingPause(slow.get(Mnemonic.Pause)));
+    slow.set(Mnemonic.Pause, this.yieldingPause(slow.get(Mnemonic.Pause)));
     const hooks = {
       mayBreakAt: (offset: number) => this.breakpoints.mayLieAt(offset),
       mayBreakOn: (instruction: Instruction) => this.breakpoints.mayBreakOn(instruction),
       stopsHere: (instruction: () => DecodedInstruction) => this.breakpoints.stopsHere(instruction),
       deliverFault: (fault: Fault) => this.execution.deliverInSlice(fault),
     };
-    const semantics = new Map([...SEMANTICS, ...stagedInstructions(all.length === 1), ...VMX_SEMANTICS]);
+    const semantics = new Map([...SEMANTICS, ...STAGED_INSTRUCTIONS, ...VMX_SEMANTICS]);
     const { compile = true, blockStarts = [] } = config;
     this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
     for (const { cpu } of all) this.processor.attach(cpu);

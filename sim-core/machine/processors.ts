@@ -56,6 +56,7 @@ export class Processors {
     suspendCounters(this.loaded.cpu);
     this.loaded.state.park();
     next.state.load();
+    this.state.set32('othersMayRun', 1);
     this.loaded = next;
     resumeCounters(next.cpu);
     next.mmu.updateContext();
@@ -87,9 +88,10 @@ export class Processors {
     this.load(this.state.get32('turn'));
   }
 
-  /** The absolute cycle at which the turn ends; Infinity for an only processor. */
+  /** The absolute cycle at which the turn ends; Infinity while there is nobody to give it to. */
   get turnEnd(): number {
-    return this.all.length === 1 ? Number.POSITIVE_INFINITY : this.state.getFloat('turnEnd');
+    const isAlone = this.all.length === 1 || this.state.get32('othersMayRun') === 0;
+    return isAlone ? Number.POSITIVE_INFINITY : this.state.getFloat('turnEnd');
   }
 
   /** The processor that runs gives up the rest of its turn: it waits for another one. */
@@ -100,19 +102,25 @@ export class Processors {
 
   /** At an instruction boundary: lets the next one run if the turn is over. @returns whether another one's has begun */
   takeTurn(now: number): boolean {
-    const { u32 } = this.state;
+    const { u32, f64 } = this.state;
     if (this.all.length === 1) return false;
-    if (u32[OFFSET.turnYielded >>> 2] === 0 && now < this.turnEnd) return false;
+    if (u32[OFFSET.turnYielded >>> 2] === 0 && now < (f64[OFFSET.turnEnd >>> 3] as number)) return false;
     return this.pass(now);
   }
 
-  /** Whether another processor may have something to do. What devices do can change that, and ends the slice. */
+  /**
+   * Whether another processor may have something to do. Where not, and where nothing but a signal can change that, it
+   * is remembered until one comes.
+   */
   canPass(now: number): boolean {
+    let restless = false;
     for (const one of this.all) {
       if (one === this.loaded) continue;
       wakeByStore(one);
       if (mayRun(one.state, now)) return true;
+      restless ||= mayWakeByItself(one.state);
     }
+    this.state.set32('othersMayRun', restless ? 1 : 0);
     return false;
   }
 
@@ -120,16 +128,26 @@ export class Processors {
   pass(now: number): boolean {
     const { all, loaded, state } = this;
     state.set32('turnYielded', 0);
-    state.setFloat('turnEnd', now + this.quantum);
     for (let i = 1; i < all.length; i++) {
       const next = all[(loaded.number + i) % all.length] as LogicalProcessor;
       wakeByStore(next);
       if (!mayRun(next.state, now)) continue;
       state.set32('turn', next.number);
+      state.setFloat('turnEnd', now + this.quantum);
       this.load(next.number);
       return true;
     }
+    this.lookAgain(now);
     return false;
+  }
+
+  /** Nobody takes the turn: it goes on, until somebody is to be looked at again. */
+  private lookAgain(now: number): void {
+    const { state, quantum } = this;
+    const late = now - state.getFloat('turnEnd');
+    if (this.canPass(now) || state.get32('othersMayRun') === 0 || late < 0) return;
+    // A whole number of turns, wherever a run was interrupted in between.
+    state.setFloat('turnEnd', state.getFloat('turnEnd') + quantum * (Math.floor(late / quantum) + 1));
   }
 
   /**
@@ -173,6 +191,12 @@ function wakeByStore({ state, mmu }: LogicalProcessor): void {
   state.set32('monitorArmed', MONITOR.off);
   state.set32('activity', ACTIVITY.active);
 }
+
+/** Whether a processor that waits may go on without a signal: another one's store, or its own timer. */
+const mayWakeByItself = (state: ProcessorState): boolean =>
+  state.get32('monitorArmed') === MONITOR.waiting || (state.get32('nonRoot') !== 0 && hasPreemptionTimer(state));
+
+const hasPreemptionTimer = (state: ProcessorState): boolean => Number.isFinite(state.getFloat('preemptionDeadline'));
 
 /** Whether a processor executes instructions, or something has come that may make it do so. */
 function mayRun(state: ProcessorState, now: number): boolean {

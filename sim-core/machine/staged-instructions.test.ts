@@ -4,7 +4,7 @@ import { Random } from '../../test/fuzz/random.ts';
 import type { SlowInstruction } from '../cpu/cpu.ts';
 import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { readRflags, writeRflags } from '../cpu/rflags.ts';
-import { stagedInstructions } from '../cpu/staged-instructions.ts';
+import { STAGED_INSTRUCTIONS } from '../cpu/staged-instructions.ts';
 import { AT, enter64, newCpu, SELECTOR } from '../cpu/test-cpu.ts';
 import { EXIT } from '../engine/record.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
@@ -59,7 +59,7 @@ const STAGED = new Set([...INSTRUCTIONS.map(([, , mnemonic]) => mnemonic), Mnemo
 function start(plain: boolean) {
   const cpu = enter64(newCpu());
   const { state, mmu } = cpu;
-  const semantics = new Map([...SEMANTICS, ...stagedInstructions(true)]);
+  const semantics = new Map([...SEMANTICS, ...STAGED_INSTRUCTIONS]);
   if (!plain) for (const mnemonic of STAGED) semantics.delete(mnemonic);
   let slow = 0;
   const counted = ([mnemonic, execute]: [number, SlowInstruction]): [number, SlowInstruction] => [

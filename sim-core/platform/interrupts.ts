@@ -1,15 +1,15 @@
 import type { InterruptController } from '../cpu/cpu.ts';
-import type { StateFields } from '../state/processor-state.ts';
+import type { ProcessorState } from '../state/processor-state.ts';
 import type { LocalApic } from './local-apic.ts';
 import type { Pic } from './pic.ts';
 
 /** Joins the 8259A pair and the local APIC in front of a processor, and drives its INTR line in its state. */
 export class InterruptRouter implements InterruptController {
-  private readonly state: StateFields;
+  private readonly state: ProcessorState;
   private readonly pic: Pic;
   private readonly apic: LocalApic;
 
-  constructor(state: StateFields, pic: Pic, apic: LocalApic) {
+  constructor(state: ProcessorState, pic: Pic, apic: LocalApic) {
     this.state = state;
     this.pic = pic;
     this.apic = apic;
@@ -25,7 +25,7 @@ export class InterruptRouter implements InterruptController {
   /** Makes INTR true to "an interrupt is waiting that the controllers let through". */
   update(): void {
     const asserted = this.apic.asserted || (this.apic.passesExternal && this.pic.asserted);
-    if (asserted && this.state.get32('interruptRequest') === 0) this.state.set32('attention', 1);
+    if (asserted && this.state.get32('interruptRequest') === 0) this.state.signal();
     this.state.set32('interruptRequest', asserted ? 1 : 0);
   }
 

@@ -173,7 +173,7 @@ function lowest(nodes: readonly Node[]): readonly Node[] {
 
 function raise(state: ProcessorState, request: 'nmiRequest' | 'initRequest'): void {
   state.set32(request, 1);
-  state.set32('attention', 1);
+  state.signal();
 }
 
 /** A start-up IPI that came before is one to the processor as it was. */
@@ -197,7 +197,7 @@ function accept({ apic, state }: Node, { deliveryMode, vector, level }: Interrup
       return true;
     case DELIVERY_MODE.startUp:
       state.set32('startUpRequest', START_UP.latched | vector);
-      state.set32('attention', 1);
+      state.signal();
       return true;
     default:
       // There is no SMM, and the 8259A pair has a line of its own.

@@ -39,6 +39,11 @@ const FIELDS = {
   turnYielded: [4, 1],
   /** Absolute cycle (Number, as f64) at which its turn ends. */
   turnEnd: [8, 1],
+  /**
+   * 0 when no other processor had anything to do when it was last looked at, and nothing has come for one since: a turn
+   * does not end then, and PAUSE gives nothing away.
+   */
+  othersMayRun: [4, 1],
 
   /** RAX…R15. In 32-bit code the upper halves are kept zero by 32-bit writes. */
   gpr: [8, 16],

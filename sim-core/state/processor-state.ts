@@ -34,6 +34,14 @@ export class ProcessorState implements StateFields {
     this.state.set32('loadedProcessor', this.index);
   }
 
+  /** Something has come for this processor. Whoever runs looks up: the turn may be over. */
+  signal(): void {
+    this.set32('attention', 1);
+    if (this.isLoaded) return;
+    this.state.set32('attention', 1);
+    this.state.set32('othersMayRun', 1);
+  }
+
   private at(field: StateField): number {
     return this.isLoaded ? OFFSET[field] : this.parking + OFFSET[field] - PROCESSOR_START;
   }

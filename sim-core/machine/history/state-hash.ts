@@ -7,7 +7,9 @@ import { COMPARED_FIELDS } from '../state-differences.ts';
 import { Hash } from './hash.ts';
 
 /** Fields that say where a run was cut into pieces: nothing that software sees depends on them. */
-const OF_RUNS: ReadonlySet<StateField> = new Set(['attention', 'sliceEnd', 'vmcsWriteCount', 'vmcsWrites']);
+const OF_RUNS: ReadonlySet<StateField> = new Set([
+  ...(['attention', 'sliceEnd', 'othersMayRun', 'vmcsWriteCount', 'vmcsWrites'] as const),
+]);
 const HASHED = COMPARED_FIELDS.filter((field) => !OF_RUNS.has(field));
 
 /** 16 hexadecimal digits. The same run has the same hash at the same place, however it came there. */
