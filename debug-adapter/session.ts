@@ -116,7 +116,7 @@ export class Session {
   /** Ends the session: nothing runs or is sent any more. */
   dispose(): void {
     this.disposed = true;
-    this.launched?.runner.pause();
+    this.launched?.runner.abandon();
   }
 
   private async answer(requestSequence: number, command: string, args: unknown): Promise<void> {
@@ -213,7 +213,7 @@ export class Session {
 
   /** Takes a machine that has just been booted; an earlier one of this session is dropped. */
   adopt(target: Target): void {
-    this.launched?.runner.pause();
+    this.launched?.runner.abandon();
     const runner = new Runner(target, this.breakpoints, this.filters, {
       output: (text) => this.output(text),
       serial: (bytes, console) => this.serialOutput(bytes, console),
@@ -281,7 +281,7 @@ export class Session {
 
   terminate(command: string): void {
     const target = this.target(command);
-    this.launched?.runner.pause();
+    this.launched?.runner.abandon();
     const byUser: Ended = { kind: 'ended', text: 'Terminated by the user', exitCode: 0 };
     this.afterwards(() => this.reportEnd(this.endHere(target) ?? byUser));
   }
@@ -313,12 +313,12 @@ export class Session {
 
   /** Goes somewhere in the history after the response. */
   travel(command: string, work: (launched: Launched) => Promise<Stop>): void {
-    this.resume(command, work);
+    this.resume(command, (launched) => launched.runner.journey(() => work(launched)));
   }
 
   /** Goes on from a snapshot after the response. */
   restore(command: string, read: SnapshotFile): void {
-    this.travel(command, async ({ target }) => {
+    this.resume(command, async ({ target }) => {
       target.restore(read);
       const { instructions } = read.snapshot;
       this.output(`Restored ${read.file.path}, instruction ${instructions}. The session's past is forgotten.\n`);

@@ -144,8 +144,9 @@ export class Debuggee {
 
   async resume(action: Resumption): Promise<StopReply> {
     this.interrupted = false;
-    if (action.kind === 'stepBack') return this.history.stepBack() ? this.trap() : this.atBeginning();
-    if (action.kind === 'continueBack') return this.searchBack();
+    if (action.kind === 'stepBack') return this.goBack(() => this.oneBack());
+    if (action.kind === 'continueBack')
+      return this.goBack(async () => this.undoAccess() ?? (await this.continueBack()));
     const { end } = this;
     if (end && same(end.at, this.history.position)) return { packet: `W${hexByte(exitStatus(end.stop))}` };
     return action.kind === 'continue' ? this.continue() : this.step(action);
@@ -182,12 +183,36 @@ export class Debuggee {
     }
   }
 
-  private async searchBack(): Promise<StopReply> {
+  /** An interrupt makes the machine go back to where it was, another one makes it stop where it is on the way. */
+  private async goBack(work: () => Promise<StopReply | undefined>): Promise<StopReply> {
+    const origin = this.history.position;
     this.isSearching = true;
-    const reply = this.undoAccess() ?? (await this.continueBack());
+    let reply = await work();
+    if (!reply) {
+      await this.inPieces(this.history.travel(origin));
+      reply = { packet: this.stopped(SIGNAL.interrupt) };
+    }
     this.isSearching = false;
     for (const bytes of this.heldInput.splice(0)) this.input(bytes);
     return reply;
+  }
+
+  /** @returns undefined when gdb has interrupted it */
+  private async inPieces<T>(work: Generator<undefined, T>): Promise<{ readonly value: T } | undefined> {
+    this.interrupted = false;
+    for (;;) {
+      const piece = work.next();
+      if (piece.done) return piece;
+      await nextTurn();
+      if (!this.interrupted) continue;
+      work.return(undefined as T);
+      return undefined;
+    }
+  }
+
+  private async oneBack(): Promise<StopReply | undefined> {
+    const outcome = await this.inPieces(this.history.travelOneBack());
+    return outcome && (outcome.value ? this.trap() : this.atBeginning());
   }
 
   /** The machine may be right behind an access that is watched: going back undoes that one first. */
@@ -197,17 +222,11 @@ export class Debuggee {
     return reason.kind === 'watchpoint' ? this.foundBack(reason) : undefined;
   }
 
-  private async continueBack(): Promise<StopReply> {
+  private async continueBack(): Promise<StopReply | undefined> {
     const counts: readonly StopReason['kind'][] = ['breakpoint', 'watchpoint', 'vmExit'];
-    const search = this.history.searchBackwards(({ kind }) => counts.includes(kind));
-    for (;;) {
-      const step = search.next();
-      if (step.done) return step.value ? this.foundBack(step.value.reason) : this.atBeginning();
-      await nextTurn();
-      if (!this.interrupted) continue;
-      search.return(undefined);
-      return { packet: this.stopped(SIGNAL.interrupt) };
-    }
+    const outcome = await this.inPieces(this.history.searchBackwards(({ kind }) => counts.includes(kind)));
+    if (!outcome) return undefined;
+    return outcome.value ? this.foundBack(outcome.value.reason) : this.atBeginning();
   }
 
   private foundBack(reason: StopReason): StopReply {

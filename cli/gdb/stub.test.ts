@@ -29,6 +29,14 @@ describe('GDB stub', () => {
     assert.equal(result.kind, 'resume', packet);
     return result.kind === 'resume' ? (await debuggee.resume(result.action)).packet : '';
   }
+  /** Interrupts so many times what runs. */
+  async function interrupted(running: Promise<string>, times: number, after = 0): Promise<string> {
+    for (let time = 0; time < times; time++) {
+      await new Promise((resolve) => setTimeout(resolve, after));
+      debuggee.interrupted = true;
+    }
+    return running;
+  }
   const number = (name: string): string => GDB_REGISTERS.findIndex((each) => each.name === name).toString(16);
   const register = (name: string): string => answer(`p${number(name)}`);
 
@@ -133,12 +141,19 @@ describe('GDB stub', () => {
   });
 
   it('is interrupted while the machine runs', async () => {
-    const stop = resume('vCont;c');
-    setTimeout(() => {
-      debuggee.interrupted = true;
-    }, 20);
-    assert.equal(await stop, 'T02thread:1;');
+    assert.equal(await interrupted(resume('vCont;c'), 1, 20), 'T02thread:1;');
     assert.equal(register('rip'), '0b00100000000000');
+  });
+
+  it('is where it was when it is interrupted on the way back, and on the way when it is interrupted again', async () => {
+    await interrupted(resume('vCont;c'), 1, 50);
+    const { position } = debuggee.history;
+    assert.equal(await interrupted(resume('bc'), 1), 'T02thread:1;');
+    assert.deepEqual(debuggee.history.position, position);
+    assert.equal(await interrupted(resume('bc'), 2), 'T02thread:1;');
+    assert.ok(debuggee.history.isInPast);
+    debuggee.history.goTo(position);
+    assert.equal(await resume('bc'), 'T05replaylog:begin;thread:1;');
   });
 
   it('answers monitor commands, and says what is wrong with them', () => {

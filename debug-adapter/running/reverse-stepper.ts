@@ -101,7 +101,8 @@ export class ReverseStepper {
       if (stop === 'reached' || (goal.vmExit && isExit)) break;
       if (stop.kind !== 'start' || goal === obstacle.goals.at(-1)) return stop;
     }
-    if (target.machine.world !== obstacle.world) history.stepBack();
+    const isBehindExit = target.machine.world !== obstacle.world;
+    if (isBehindExit && (await runner.inPieces(history.travelOneBack())) === 'paused') return { kind: 'paused' };
     const { pc, world } = target.view();
     const line = target.statementAt(world, pc);
     if (granularity === 'instruction' || line === undefined) return { kind: 'step' };

@@ -1,5 +1,6 @@
 import type { FaultStep } from '../../sim-core/cpu/fault-step.ts';
 import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
+import type { History } from '../../sim-core/machine/history/history.ts';
 import type { Position } from '../../sim-core/machine/history/position.ts';
 import { IdlePace } from '../../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
@@ -21,7 +22,9 @@ import type { Target } from './target.ts';
 
 /** Why the debugger stopped the machine, for the client. */
 export type Stop =
-  | { readonly kind: 'entry' | 'step' | 'goto' | 'paused' | 'halted' }
+  | { readonly kind: 'entry' | 'step' | 'goto' | 'halted' }
+  /** `text`: what has become of a way through the history that the pause has ended. */
+  | { readonly kind: 'paused'; readonly text?: string }
   | { readonly kind: 'breakpoint'; readonly ids: readonly number[] }
   | ({ readonly kind: 'dataBreakpoint' } & WatchStop)
   /** `watch`: data breakpoints on what the VM exit, or the instruction that caused it, has done. */
@@ -97,6 +100,7 @@ export class Runner {
   private sliceEnd = Number.POSITIVE_INFINITY;
   private goal: ProcessorGoal = NO_GOAL;
   private pauseWanted = false;
+  private isAbandoned = false;
   private readonly pace: IdlePace;
   /** Ends the wait in hand for what the guest waits for. */
   private endRest: () => void = () => {};
@@ -151,6 +155,12 @@ export class Runner {
   pause(): void {
     this.pauseWanted = true;
     this.rouse();
+  }
+
+  /** Nobody waits for the machine any more: it stops where it is. */
+  abandon(): void {
+    this.isAbandoned = true;
+    this.pause();
   }
 
   /** What the guest waits for may have come. */
@@ -301,20 +311,40 @@ export class Runner {
   }
 
   /**
-   * Works through a search of the history, or a way to a place of it, with messages let in. A pause makes it go back to
-   * where it began, another one makes it stop where it is.
+   * Does something that goes through the history in one or several ways. A pause makes the machine go back to where it
+   * was before the first one; another pause makes it stop where it is.
+   */
+  async journey(work: () => Promise<Stop>): Promise<Stop> {
+    const { history } = this.target;
+    if (!history) return work();
+    const origin = history.position;
+    try {
+      const stop = await work();
+      return stop.kind === 'paused' ? await this.giveUp(history, origin) : stop;
+    } catch (error) {
+      history.goTo(origin);
+      throw error;
+    }
+  }
+
+  private async giveUp(history: History, origin: Position): Promise<Stop> {
+    const outcome = this.isAbandoned ? 'paused' : await this.inPieces(history.travel(origin));
+    return { kind: 'paused', text: outcome === 'paused' ? 'Stopped on the way' : 'Given up: back where the way began' };
+  }
+
+  /**
+   * Works through a search of the history, or a way to a place of it, with messages let in.
+   * @returns 'paused' when a pause has ended it: the machine is somewhere on the way then
    */
   async inPieces<T>(work: Generator<undefined, T>): Promise<T | 'paused'> {
-    let isPaused = false;
     this.target.isTravelling = true;
     try {
-      let piece = this.piece(() => work.next());
-      while (!piece.done) {
-        const pause = await this.breathe();
-        isPaused ||= pause !== undefined;
-        piece = this.piece(() => (pause ? work.return(undefined as T) : work.next()));
+      for (let piece = this.piece(() => work.next()); ; piece = this.piece(() => work.next())) {
+        if (piece.done) return piece.value;
+        if (!(await this.breathe())) continue;
+        work.return(undefined as T);
+        return 'paused';
       }
-      return isPaused ? 'paused' : piece.value;
     } finally {
       this.target.isTravelling = false;
     }
@@ -327,7 +357,7 @@ export class Runner {
     return done;
   }
 
-  /** Goes to a place of the history. @returns the stop when a pause has prevented it */
+  /** Goes to a place of the history. @returns the stop when a pause has ended it on the way */
   async travel(to: Position): Promise<Stop | undefined> {
     const { history } = this.target;
     const outcome = history && (await this.inPieces(history.travel(to)));

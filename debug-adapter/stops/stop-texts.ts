@@ -53,7 +53,7 @@ function presentBody(stop: Stop, target: Target): StoppedBody {
     case 'goto':
       return { reason: stop.kind };
     case 'paused':
-      return { reason: 'pause' };
+      return { reason: 'pause', ...(stop.text === undefined ? {} : { description: stop.text }) };
     case 'start':
       return { reason: 'pause', description: 'Start of the history', text: 'Nothing is recorded before this place' };
     case 'travel':

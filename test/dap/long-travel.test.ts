@@ -1,6 +1,7 @@
 /** Ways to places of the past that take long: the session answers meanwhile, and a pause prevents them. */
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +17,7 @@ const END = 1_000_000_000;
 /** What an answer may take, in milliseconds: other work on the computer delays single ones. */
 const PROMISE = 50;
 
+const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const quantile = (values: readonly number[], part: number): number =>
   values.toSorted((a, b) => a - b)[Math.floor(part * (values.length - 1))] ?? Number.NaN;
 
@@ -38,7 +40,7 @@ describe('a long way to a place of the past', function () {
     client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', history: { maxMemoryMB: 1 } });
     await client.request('configurationDone');
     for (here = 0; here < END; ) {
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await wait(200);
       await client.run('pause');
       here = await instructions();
       if (here < END) await client.request('continue', THREAD);
@@ -90,6 +92,25 @@ describe('a long way to a place of the past', function () {
     assert.equal((await client.request('vmxray/timeline')).body.present, here);
   });
 
+  it('stops where it is when it is paused again on the way back', async () => {
+    await travel('present', async () => client.request('threads'));
+    const stopped = client.event('stopped');
+    await client.request('reverseContinue', THREAD);
+    await wait(200);
+    await client.request('pause', THREAD);
+    await wait(200);
+    const begun = performance.now();
+    await client.request('pause', THREAD);
+    const { body } = await stopped;
+    const took = performance.now() - begun;
+    assert.match(body.description ?? '', /^Stopped on the way \(in the past\)$/);
+    assert.ok(took < 4 * PROMISE, `${took} ms`);
+    const place = await instructions();
+    assert.ok(place > 0 && place < here, `at ${place}`);
+    assert.equal((await client.request('vmxray/timeline')).body.present, here);
+    await travel('present', async () => client.request('threads'));
+  });
+
   it('refuses input on the way, and goes on', async () => {
     await travel('start', async () => client.request('threads'));
     const answers = new Set<boolean | undefined>();
@@ -98,6 +119,77 @@ describe('a long way to a place of the past', function () {
       answers.add((await client.request('vmxray/serialInput', { data: 'y' })).success);
     });
     assert.ok(answers.has(false));
+    assert.equal(await instructions(), here);
+  });
+});
+
+/** A call that takes long, in one line with something behind it, and another line. */
+const LONG_CALL = `__attribute__((noinline)) static unsigned spin(unsigned n)
+{
+  unsigned sum = 0;
+  for (unsigned i = 0; i < n; i++) __asm__ volatile("add $3, %0" : "+r"(sum));
+  return sum;
+}
+volatile unsigned result;
+void _start(void)
+{
+  __asm__ volatile("mov $0x180000, %rsp");
+  result = spin(400000000) * 5 + 1;
+  result++;
+  for (;;) {}
+}
+`;
+const LINES = { call: 11, behind: 12 } as const;
+
+describe('a step back over a long call', function () {
+  this.timeout(60_000);
+  let adapter: TcpAdapter;
+  let folder: string;
+  let client: PlainClient;
+
+  const instructions = async (): Promise<number> => Number(await client.value('instructions'));
+  const line = async (): Promise<number | undefined> =>
+    (await client.body('stackTrace', { ...THREAD, levels: 1 })).stackFrames[0]?.line;
+
+  before(async () => {
+    adapter = await listen(0);
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-long-call-'));
+    const [source, program] = [join(folder, 'long.c'), join(folder, 'long.elf')];
+    writeFileSync(source, LONG_CALL);
+    const link = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack'];
+    execFileSync('gcc', ['-g', '-O1', '-ffreestanding', '-fcf-protection=none', ...link, '-o', program, source]);
+    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', history: { maxMemoryMB: 1 } });
+    await client.request('setBreakpoints', { source: { path: source }, breakpoints: [{ line: LINES.behind }] });
+    await client.run('configurationDone');
+    await client.request('setBreakpoints', { source: { path: source }, breakpoints: [] });
+  });
+  after(async () => {
+    client.close();
+    rmSync(folder, { recursive: true });
+    await adapter.close();
+  });
+
+  it('leads back to where it began when it is paused', async () => {
+    const here = await instructions();
+    assert.equal(await line(), LINES.behind);
+    const stopped = client.event('stopped');
+    await client.request('stepBack', THREAD);
+    await wait(300);
+    await client.request('pause', THREAD);
+    const { body } = await stopped;
+    assert.equal(body.reason, 'pause');
+    assert.equal(body.description, 'Given up: back where the way began');
+    assert.equal(await instructions(), here);
+    assert.equal(await line(), LINES.behind);
+  });
+
+  it('ends in front of the call when nobody pauses it', async () => {
+    const here = await instructions();
+    assert.equal((await client.run('stepBack')).body.reason, 'step');
+    assert.equal(await line(), LINES.call);
+    assert.ok((await instructions()) < 100);
+    await client.run('next');
+    assert.equal(await line(), LINES.behind);
     assert.equal(await instructions(), here);
   });
 });

@@ -317,20 +317,14 @@ export class History {
   }
 
   /**
-   * As `goTo`, in pieces. Ended early, it goes back to where it began, in pieces, too; ended once more, it leaves the
-   * machine where it is.
+   * As `goTo`, in pieces. Ended early, it leaves the machine where it is on the way, as everything here does that is done
+   * in pieces.
    */
   *travel(target: Position): Generator<undefined, void> {
     if (before(target, this.start) || before(this.present, target)) {
       throw new RangeError(`instruction ${target.instructions} is not between the start and the present`);
     }
-    let goal = this.machine.position;
-    try {
-      yield* this.approach(target);
-      goal = target;
-    } finally {
-      yield* this.approach(goal);
-    }
+    yield* this.approach(target);
   }
 
   private *approach(target: Position): Generator<undefined, void> {
@@ -348,10 +342,15 @@ export class History {
    * The place one step (an instruction, or an event between instructions) before this one. @returns false at the start
    */
   stepBack(): boolean {
+    return toItsEnd(this.travelOneBack());
+  }
+
+  /** As `stepBack`, in pieces: where checkpoints are rare it may be far to the last one. */
+  *travelOneBack(): Generator<undefined, boolean> {
     const target = this.machine.position;
     if (!before(this.start, target)) return false;
-    toItsEnd(this.leaveCheckpointsBefore(target));
-    toItsEnd(this.runTo({ instructions: target.instructions - 1, events: 0 }, false));
+    yield* this.leaveCheckpointsBefore(target);
+    yield* this.runTo({ instructions: target.instructions - 1, events: 0 }, false);
     let previous = this.machine.position;
     this.silently(() => {
       while (before(this.machine.position, target)) {
@@ -359,7 +358,7 @@ export class History {
         this.advance();
       }
     });
-    this.goTo(previous);
+    yield* this.approach(previous);
     return true;
   }
 
@@ -371,21 +370,16 @@ export class History {
     return toItsEnd(this.searchBackwards(wanted));
   }
 
-  /** As `findBackwards`, in pieces; what ends it early is as in `travel`. */
+  /** As `findBackwards`, in pieces. */
   *searchBackwards(wanted: (reason: StopReason) => boolean): Generator<undefined, PastStop | undefined> {
     const here = this.machine.position;
-    let goal = here;
     let found: PastStop | undefined;
-    try {
-      if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
-      for (const stretch of this.stretchesBackwards(here)) {
-        found = yield* this.lastStopIn(stretch, here, wanted);
-        if (found) break;
-      }
-      goal = found?.at ?? this.start;
-    } finally {
-      yield* this.approach(goal);
+    if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
+    for (const stretch of this.stretchesBackwards(here)) {
+      found = yield* this.lastStopIn(stretch, here, wanted);
+      if (found) break;
     }
+    yield* this.approach(found?.at ?? this.start);
     return found;
   }
 
@@ -429,18 +423,13 @@ export class History {
    */
   *searchChange(watch: () => ChangeWatch): Generator<undefined, Position | undefined> {
     const here = this.machine.position;
-    let goal = here;
     let found: Position | undefined;
-    try {
-      if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
-      for (const { to } of this.stretchesBackwards(here)) {
-        found = yield* this.lastChangeBefore(to, watch);
-        if (found) break;
-      }
-      goal = found ?? this.start;
-    } finally {
-      yield* this.approach(goal);
+    if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
+    for (const { to } of this.stretchesBackwards(here)) {
+      found = yield* this.lastChangeBefore(to, watch);
+      if (found) break;
     }
+    yield* this.approach(found ?? this.start);
     return found;
   }
 
@@ -488,21 +477,17 @@ export class History {
   *retrace(instructions: number, visit: () => void): Generator<undefined, boolean> {
     const here = this.machine.position;
     const from = { instructions: Math.max(this.start.instructions, here.instructions - instructions), events: 0 };
-    try {
-      yield* this.leaveCheckpointsBefore(here);
-      const first = before(from, this.start) ? this.start : from;
-      this.restore(this.lastCheckpointBefore(first, true));
-      yield* this.runTo(first, false);
-      const isStart = !before(this.start, this.machine.position);
-      visit();
-      while (before(this.machine.position, here)) {
-        this.repeat(() => this.retraceSome(here, visit));
-        yield;
-      }
-      return isStart;
-    } finally {
-      yield* this.approach(here);
+    yield* this.leaveCheckpointsBefore(here);
+    const first = before(from, this.start) ? this.start : from;
+    this.restore(this.lastCheckpointBefore(first, true));
+    yield* this.runTo(first, false);
+    const isStart = !before(this.start, this.machine.position);
+    visit();
+    while (before(this.machine.position, here)) {
+      this.repeat(() => this.retraceSome(here, visit));
+      yield;
     }
+    return isStart;
   }
 
   private retraceSome(to: Position, visit: () => void): void {
