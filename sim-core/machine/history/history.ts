@@ -182,17 +182,12 @@ export class History {
 
   private runFor(instructions: number, goesOn: boolean): StopReason {
     const begun = this.clock?.() ?? 0;
-    const reason = this.runPiece(instructions, goesOn);
-    this.spent += (this.clock?.() ?? 0) - begun;
-    return reason;
-  }
-
-  private runPiece(instructions: number, goesOn: boolean): StopReason {
-    const [from, before] = [this.machine.position.instructions, this.memory.copied];
+    const [from, copied] = [this.machine.position.instructions, this.memory.copied];
     const reason = this.machine.run(instructions, goesOn);
+    this.spent += (this.clock?.() ?? 0) - begun;
     const ran = Math.max(1, this.machine.position.instructions - from);
     // Pages of zeros take no room, but the same code may come to others.
-    const rate = (COPY_SIZE * (this.memory.copied - before)) / ran;
+    const rate = (COPY_SIZE * (this.memory.copied - copied)) / ran;
     // A short run that writes nothing says little of the next one.
     const tried = Math.max(this.mostAtOnce, 2 * ran);
     const fitting = Math.min((GROWTH * this.maxMemory) / rate, tried, LONGEST_PIECE);
@@ -221,8 +216,8 @@ export class History {
 
   /** Instructions after which it is time to look whether a checkpoint is due: they may take many cycles each. */
   private get piece(): number {
-    const untilCheckpoint = this.clock ? this.mostAtOnce : Math.max(1, this.nextCheckpoint - this.machine.cycles);
-    return Math.ceil(Math.min(this.mostAtOnce, untilCheckpoint));
+    const untilCheckpoint = this.clock ? Number.POSITIVE_INFINITY : this.nextCheckpoint - this.machine.cycles;
+    return Math.max(1, Math.ceil(Math.min(this.mostAtOnce, untilCheckpoint)));
   }
 
   private checkpointIfDue(): void {
