@@ -1,5 +1,6 @@
 /** Hears of what is to be traced, by the machine's own hooks, and passes it on. */
 
+import { LONGEST_INSTRUCTION } from '../../sim-core/engine/form.ts';
 import { BITNESS } from '../../sim-core/isa/decoder.ts';
 import { instructionText } from '../../sim-core/isa/text.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
@@ -17,7 +18,6 @@ export interface TraceKinds {
   readonly devices: boolean;
 }
 
-const LONGEST_INSTRUCTION = 15;
 const ALL_PORTS = 0x1_0000;
 /** Physical addresses have at most 52 bits. */
 const PHYSICAL_END = 2 ** 52;

@@ -1,5 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { Decoder, DecoderError, FlowControl, Formatter, FormatterSyntax, type Instruction } from 'iced-x86';
+import { LONGEST_INSTRUCTION } from '../../sim-core/engine/form.ts';
 import type { World } from '../../sim-core/machine/api.ts';
 import { readPlace, viewOfPlace } from '../expressions/environment.ts';
 import { type HandlerTable, handler } from '../handler.ts';
@@ -10,7 +11,6 @@ import { hex, type Place, parsePlace, wrap64 } from '../worlds/memory-reference.
 import type { WorldView } from '../worlds/world-view.ts';
 import { sourceOf } from './stack.ts';
 
-const LONGEST_INSTRUCTION = 15;
 const LARGEST_COUNT = 10_000;
 /** So many instructions behind a place are looked through for CALLs to functions before it. */
 const LINES_BEHIND = 200;

@@ -1,6 +1,7 @@
 /** Whether the guest's next instruction would exit: for the debug console, the disassembly and hovers. */
 
 import { Mnemonic } from 'iced-x86';
+import { LONGEST_INSTRUCTION } from '../../sim-core/engine/form.ts';
 import { InstructionDecoder } from '../../sim-core/isa/decoder.ts';
 import type { DecodedInstruction } from '../../sim-core/isa/instruction.ts';
 import { CODE_MODE, type CodeMode, GPR } from '../../sim-core/state/layout.ts';
@@ -13,7 +14,6 @@ import type { WorldView } from '../worlds/world-view.ts';
 
 const MODES = { 16: CODE_MODE.code16stack16, 32: CODE_MODE.code32stack32, 64: CODE_MODE.code64 } as const;
 const GPR_NAMES = Object.keys(GPR);
-const LONGEST_INSTRUCTION = 15;
 
 export interface Forecast {
   /** Address of the guest's next instruction, and its mnemonic in small letters. */

@@ -1,6 +1,7 @@
 import { CODE_TLB, type CodeMode, OFFSET, REGION } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { FIXED_HANDLER } from './core.ts';
+import { LONGEST_INSTRUCTION } from './form.ts';
 import { RECORD } from './record.ts';
 
 const PAGE = 4096;
@@ -10,7 +11,6 @@ const MODES = 8;
 const MOST_PATCHES = 32;
 
 /** Bytes of the longest instruction. */
-const LONGEST = 15;
 
 interface CodePage {
   readonly records: Set<number>;
@@ -142,7 +142,7 @@ export class CodeCache {
     for (let mode = 0; mode < MODES; mode++) {
       const table = this.tables.get(page * MODES + mode);
       if (table === undefined) continue;
-      for (let offset = Math.max(0, from - LONGEST + 1); offset < to; offset++) {
+      for (let offset = Math.max(0, from - LONGEST_INSTRUCTION + 1); offset < to; offset++) {
         const record = this.state.u32[(table >>> 2) + offset] as number;
         if (record !== 0) consider(record);
       }

@@ -1,5 +1,8 @@
 import type { CodeMode } from '../state/layout.ts';
 
+/** Bytes that an instruction may have; more make it raise #GP(0) (SDM Vol. 3A, "Interrupt 13"). */
+export const LONGEST_INSTRUCTION = 15;
+
 /** What is known of an instruction before it runs, apart from its operand numbers: one interpreter handler per form. */
 export interface Form {
   /** iced-x86 mnemonic number and name. */

@@ -11,7 +11,7 @@ import {
   OpKind,
   Register,
 } from 'iced-x86';
-import type { AddressForm, Flow, Form, OperandForm } from '../engine/form.ts';
+import { type AddressForm, type Flow, type Form, LONGEST_INSTRUCTION, type OperandForm } from '../engine/form.ts';
 import { CODE_MODE, type CodeMode, SEGMENT } from '../state/layout.ts';
 import type { DecodedInstruction, MemoryOperand, Operand, OperandSize } from './instruction.ts';
 import { REGISTERS } from './registers.ts';
@@ -134,12 +134,13 @@ export class InstructionDecoder {
   isTooLong(): boolean {
     const start = this.offset - this.start;
     for (let skipped = 1; LEGACY_PREFIXES.has(this.bytes[start + skipped - 1] ?? 0); skipped++) {
-      const rest = new Decoder(BITNESS[this.mode], this.bytes.subarray(start + skipped, start + skipped + 15), 0);
+      const from = start + skipped;
+      const rest = new Decoder(BITNESS[this.mode], this.bytes.subarray(from, from + LONGEST_INSTRUCTION), 0);
       const instruction = rest.decode();
       const length = rest.lastError === DecoderError.None ? instruction.length : 0;
       instruction.free();
       rest.free();
-      if (length > 0) return skipped + length > 15;
+      if (length > 0) return skipped + length > LONGEST_INSTRUCTION;
     }
     return false;
   }

@@ -1,11 +1,11 @@
 /** An instruction for people: decoded where it is, without side effects. */
 
+import { LONGEST_INSTRUCTION } from '../engine/form.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { CodeMode } from '../state/layout.ts';
 
-const LONGEST_INSTRUCTION = 15;
 const PAGE = 4096;
 
 /** @returns the instruction at a linear address of the current world; undefined when there is none to read */

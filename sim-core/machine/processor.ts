@@ -3,6 +3,7 @@ import { type Cpu, NEXT, type SlowInstruction } from '../cpu/cpu.ts';
 import { meaningOn } from '../cpu/instruction-features.ts';
 import { CodeCache } from '../engine/code-cache.ts';
 import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER, TOUCH } from '../engine/core.ts';
+import { LONGEST_INSTRUCTION } from '../engine/form.ts';
 import { HandlerTable } from '../engine/handlers.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
 import type { Semantics } from '../engine/stage.ts';
@@ -16,7 +17,6 @@ import { CODE_MODE, type CodeMode, OFFSET, SEGMENT } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 
 const PAGE = 4096;
-const LONGEST_INSTRUCTION = 15;
 /** Room that one decoding needs at most: a page of one-byte instructions, the block's end, its table. */
 const ROOM = PAGE + 2;
 
@@ -333,7 +333,7 @@ export class Processor {
     return handler;
   }
 
-  /** #UD, or #GP(0) for an instruction of more than 15 bytes (SDM Vol. 3A, "Interrupt 13"). */
+  /** #UD, or #GP(0) for an instruction that is too long (SDM Vol. 3A, "Interrupt 13"). */
   private fillInvalid(record: number, decoder: InstructionDecoder): void {
     const { u32 } = this.state;
     const fault = decoder.isTooLong() ? generalProtection() : exception(VECTOR.ud);
