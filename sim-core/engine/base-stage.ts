@@ -114,12 +114,9 @@ export abstract class BaseStage implements Stage {
   }
 
   bytesAt(linear: I64, length: I64, write: boolean): I32 {
-    const { code } = this;
-    const entry = this.tlbEntry(linear);
-    const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
-    const last = linear.add(length).sub(1).and(-4096).or(this.tlbContext());
-    this.slowIf(tag.ne(last));
-    return code.let(linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)));
+    const { host, misses } = this.lookUp(linear, linear.add(length).sub(1), write);
+    this.slowIf(misses);
+    return this.code.let(host);
   }
 
   /** Writes to MMX registers set sign and exponent of the x87 register, as which it looks like a NaN. */
@@ -208,13 +205,22 @@ export abstract class BaseStage implements Stage {
   /** The inline TLB probe; misses, page crossings and devices go to the MMU's slow path. Gives the data's address. */
   protected probe(linear: I64, size: number, write: boolean, stack: I32): I32 {
     const { code } = this;
-    const entry = this.tlbEntry(linear);
-    const host = code.variable('i32', linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)));
-    const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
-    code.if(tag.ne(this.wantedTag(linear, size)), () => {
+    const found = this.lookUp(linear, linear.add(size - 1), write);
+    const host = code.variable('i32', found.host);
+    code.if(found.misses, () => {
       this.slowAccess(host, linear, i32(size | (write ? ACCESS_FLAGS.write : 0)).add(stack));
     });
     return host.get();
+  }
+
+  /** Where the fast TLB says that the data at `linear` is, unless it has no entry for all bytes up to `last`. */
+  private lookUp(linear: I64, last: I64, write: boolean): { readonly host: I32; readonly misses: I32 } {
+    const entry = this.tlbEntry(linear);
+    const tag = load64(entry, FAST_TLB_START + (write ? FAST_TLB.writeTag : FAST_TLB.readTag));
+    return {
+      host: linear.wrap().add(load32(entry, FAST_TLB_START + FAST_TLB.addend)),
+      misses: tag.ne(this.wantedTag(last)),
+    };
   }
 
   /** Address of the fast-TLB entry that a linear address may be in, less FAST_TLB_START. */
@@ -229,12 +235,9 @@ export abstract class BaseStage implements Stage {
     );
   }
 
-  /** The tag of an entry that serves the access: that of its last byte, so that accesses across pages miss. */
-  protected wantedTag(linear: I64, size: number): I64 {
-    return linear
-      .add(size - 1)
-      .and(-4096)
-      .or(this.tlbContext());
+  /** The tag of an entry that serves an access: that of its last byte, so that accesses across pages miss. */
+  protected wantedTag(last: I64): I64 {
+    return last.and(-4096).or(this.tlbContext());
   }
 
   protected tlbContext(): I64 {

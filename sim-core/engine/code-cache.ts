@@ -10,8 +10,6 @@ const MODES = 8;
 /** Writes to a page's code after which all of it is dropped at the next: it is being replaced, not patched. */
 const MOST_PATCHES = 32;
 
-/** Bytes of the longest instruction. */
-
 interface CodePage {
   readonly records: Set<number>;
   /** Those that cover bytes of the page, but that none of its tables leads to. */

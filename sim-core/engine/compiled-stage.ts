@@ -170,7 +170,7 @@ export class CompiledStage extends BaseStage {
     if (stack.constant !== BigInt(ACCESS_FLAGS.stack)) return super.probe(linear, size, write, stack);
     const { code } = this;
     const { tag, addend } = this.region.stackEntry;
-    const wanted = code.let(this.wantedTag(linear, size));
+    const wanted = code.let(this.wantedTag(linear.add(size - 1)));
     const host = code.variable('i32', linear.wrap().add(addend.get()));
     code.if(wanted.ne(tag.get()), () => {
       host.set(super.probe(linear, size, write, stack));
