@@ -38,6 +38,8 @@ const within =
   (value: bigint): boolean =>
     (value & ~mask) === 0n;
 
+const maskOf = (...bits: readonly bigint[]): bigint => bits.reduce((mask, bit) => mask | (1n << bit), 0n);
+
 /** Reads as a constant; writes of anything are accepted and forgotten. */
 const inert = (name: string, value = 0n): MsrRow => ({ name, read: () => value, write: () => true });
 const constant = (name: string, value: bigint): MsrRow => ({ name, read: () => value });
@@ -143,10 +145,7 @@ const MICROCODE_REVISION = 0x1fn << 32n;
  * IA32_MISC_ENABLE bits that WRMSR accepts: fast strings, thermal control, performance monitoring, BTS and PEBS
  * unavailable, SpeedStep, MONITOR, CPUID limit, xTPR disable, XD disable. None has an effect.
  */
-const MISC_ENABLE_WRITABLE = [0n, 3n, 7n, 11n, 12n, 16n, 18n, 22n, 23n, 34n].reduce(
-  (mask, bit) => mask | (1n << bit),
-  0n,
-);
+const MISC_ENABLE_WRITABLE = maskOf(0n, 3n, 7n, 11n, 12n, 16n, 18n, 22n, 23n, 34n);
 /** LBR, BTF and FREEZE_PERFMON_ON_PMI. */
 export const DEBUGCTL_WRITABLE = 0x3n | FREEZE_ON_PMI;
 
@@ -158,10 +157,7 @@ const UMWAIT_CONTROL_BITS = 0xffff_fffdn;
  * MSRs; Intel's guidance on CPUID enumeration): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
  * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO.
  */
-const ARCH_CAPABILITIES = [0n, 3n, 4n, 5n, 6n, 8n, 13n, 14n, 15n, 20n, 24n, 26n, 27n, 62n].reduce(
-  (mask, bit) => mask | (1n << bit),
-  0n,
-);
+const ARCH_CAPABILITIES = maskOf(0n, 3n, 4n, 5n, 6n, 8n, 13n, 14n, 15n, 20n, 24n, 26n, 27n, 62n);
 
 export const MSRS: ReadonlyMap<number, MsrRow> = new Map<number, MsrRow>([
   [0x10, { name: 'IA32_TIME_STAMP_COUNTER', read: readTimeStampCounter, write: writeTimeStampCounter }],

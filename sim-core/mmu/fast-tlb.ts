@@ -171,16 +171,7 @@ export class FastTlb {
     const { u32 } = this.state;
     this.forEachTag((at) => {
       const distance = (((u32[at] as number) & ~0xfff) - low) >>> 0;
-      if (distance < bytes && u32[at + 1] === high) u32.fill(0xffff_ffff, at, at + 2);
-    });
-  }
-
-  /** The same for a page of 2^order bytes, by a look at everything: for pages with more pieces than entries. */
-  dropLarge(low: number, high: number, order: number): void {
-    const { u32 } = this.state;
-    this.forEachTag((at) => {
-      if ((((u32[at] as number) ^ low) & ~(2 ** order - 1)) === 0 && u32[at + 1] === high)
-        u32.fill(0xffff_ffff, at, at + 2);
+      if (distance < bytes && u32[at + 1] === high) this.clearTag(at);
     });
   }
 
@@ -201,8 +192,13 @@ export class FastTlb {
   private dropAt(index: number, page: number, high: number): void {
     const u32 = this.state.u32;
     if ((((u32[index] as number) ^ page) & ~0xfff) !== 0 || u32[index + 1] !== high) return;
-    u32[index] = 0xffff_ffff;
-    u32[index + 1] = 0xffff_ffff;
+    this.clearTag(index);
+  }
+
+  /** @param at index of the tag's first word */
+  private clearTag(at: number): void {
+    this.state.u32[at] = 0xffff_ffff;
+    this.state.u32[at + 1] = 0xffff_ffff;
   }
 
   /** Drops write translations whose data lies in the 4-KiB page of linear memory at `host`. */
@@ -213,8 +209,7 @@ export class FastTlb {
     for (let at = start; at < start + FAST_TLB.entries * words; at += words) {
       const page = (u32[at + 2] as number) & ~0xfff;
       if (((page + (u32[at + FAST_TLB.addend / 4] as number)) | 0) !== (host | 0)) continue;
-      u32[at + 2] = 0xffff_ffff;
-      u32[at + 3] = 0xffff_ffff;
+      this.clearTag(at + FAST_TLB.writeTag / 4);
     }
   }
 
@@ -234,10 +229,10 @@ export class FastTlb {
     const { u32 } = this.state;
     const isOwn = (tag: number): boolean => ((u32[tag] as number) & 0xfff) === id;
     for (const at of local) {
-      if (isOwn(at)) u32.fill(0xffff_ffff, at, at + 2);
+      if (isOwn(at)) this.clearTag(at);
       if (at < REGION.fastTlb.start >>> 2) continue;
       const write = at + FAST_TLB.writeTag / 4;
-      if (isOwn(write)) u32.fill(0xffff_ffff, write, write + 2);
+      if (isOwn(write)) this.clearTag(write);
     }
     local.length = 0;
   }

@@ -338,8 +338,7 @@ export class Tlb {
     if (tagged && !this.fast.knows((u32[TAGS + entry] as number) >>> 16)) return;
     const [low, high] = [(keyLow & ~0xfff) >>> 0, u32[KEY_HIGH + entry] as number];
     // The context stays what it is: compiled code may be in the middle of an access.
-    if (order < 30) this.fast.dropPages(low, high, 2 ** (order - 12));
-    else this.fast.dropLarge(low, high, order);
+    this.fast.dropPages(low, high, 2 ** (order - 12));
   }
 
   /** Removes the entries, and the engine's fast copies of them. */
