@@ -12,11 +12,11 @@ import { dropStack, push, top } from '../isa/transfer.ts';
 import { BLOCKING, CR4, RFLAGS } from '../state/control-bits.ts';
 import { CODE_MODE, GPR, OFFSET } from '../state/layout.ts';
 import { PAUSE_CYCLES, TIME_STAMP_CYCLES } from '../state/time.ts';
+import { VECTOR } from '../state/vectors.ts';
 import { MXCSR_MASK } from './fpu-instructions.ts';
 import { returnInPlace } from './staged-return.ts';
 
 const ZERO = i32(0);
-const GENERAL_PROTECTION = 13;
 
 /** In the guest a VM exit may take the place of the instruction. */
 const slowInGuest = (s: Stage): void => s.slowIf(load32(ZERO, OFFSET.nonRoot));
@@ -120,7 +120,7 @@ const compareExchange: Semantics = (s) => {
 const ldmxcsr: Semantics = (s) => {
   requireSse(s);
   const value = s.operand(0, 'read').read().wrap();
-  s.faultIf(value.and(~MXCSR_MASK).ne(0), GENERAL_PROTECTION);
+  s.faultIf(value.and(~MXCSR_MASK).ne(0), VECTOR.gp);
   s.code.store(4, ZERO, value, OFFSET.mxcsr);
 };
 

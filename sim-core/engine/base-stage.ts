@@ -1,5 +1,6 @@
 import { CR4 } from '../state/control-bits.ts';
 import { CODE_MODE, FAST_TLB, OFFSET, REGION, SEGMENT } from '../state/layout.ts';
+import { VECTOR } from '../state/vectors.ts';
 import type { Callee, Code, Variable } from './code.ts';
 import { ACCESS_FLAGS } from './core.ts';
 import type { Form, OperandForm } from './form.ts';
@@ -97,7 +98,7 @@ export abstract class BaseStage implements Stage {
     if (form.kind !== 'memory') throw new TypeError(`operand ${i} of ${this.form.name} is no vector`);
     const linear = this.linearOperand(form.size, intent !== 'read');
     if (hasMmxOperand(this.form)) return this.quadwordAt(linear, form.size === 4 ? 4 : 8, intent);
-    if (aligned) this.faultIf(linear.and(form.size - 1).ne(0), 13);
+    if (aligned) this.faultIf(linear.and(form.size - 1).ne(0), VECTOR.gp);
     const probe = this.lazyProbe(linear, form.size, intent, this.stackFlag());
     return new VectorAt(this.code, form.size, probe, () => this.commit(probe()));
   }
@@ -262,9 +263,9 @@ export abstract class BaseStage implements Stage {
       // Canonical for 48 bits is canonical; only other addresses are worth a look at the paging mode.
       this.code.if(isNotSignExtended(target, 48), () => {
         const narrow = load32(ZERO, OFFSET.cr4).and(CR4.la57).eqz();
-        this.faultIf(narrow.or(isNotSignExtended(target, 57)), 13);
+        this.faultIf(narrow.or(isNotSignExtended(target, 57)), VECTOR.gp);
       });
-    } else this.faultIf(target.gtU(load32(ZERO, OFFSET.segmentLimit + 4 * SEGMENT.cs).extendU()), 13);
+    } else this.faultIf(target.gtU(load32(ZERO, OFFSET.segmentLimit + 4 * SEGMENT.cs).extendU()), VECTOR.gp);
   }
 
   /** A sum with `codeBase` as the instruction pointer that the operand size leaves of it. */

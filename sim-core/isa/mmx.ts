@@ -6,6 +6,7 @@ import {
 } from '../engine/vector.ts'; // biome-ignore format: a list reads better in rows
 import { CR0 } from '../state/control-bits.ts';
 import { OFFSET } from '../state/layout.ts';
+import { VECTOR } from '../state/vectors.ts';
 import { SSE_INTEGER } from './sse-integer.ts';
 import { SSE_MOVES } from './sse-moves.ts';
 import { immediate, requireSse } from './sse-operands.ts';
@@ -17,9 +18,6 @@ import { toWord } from './word.ts';
  */
 
 const ZERO = i32(0);
-const UNDEFINED_OPCODE = 6;
-const DEVICE_NOT_AVAILABLE = 7;
-const FLOATING_POINT_ERROR = 16;
 /** Summary and TOP of the x87 status word. */
 const PENDING = 0x80;
 const TOP = 0x3800;
@@ -30,10 +28,10 @@ function requireMmx(s: Stage): void {
   const cr0 = code.let(load32(ZERO, OFFSET.cr0));
   const pending = code.let(load32(ZERO, OFFSET.x87Status).and(PENDING));
   code.if(cr0.and(CR0.em | CR0.ts).or(pending), () => {
-    s.faultIf(cr0.and(CR0.em), UNDEFINED_OPCODE);
-    s.faultIf(cr0.and(CR0.ts), DEVICE_NOT_AVAILABLE);
+    s.faultIf(cr0.and(CR0.em), VECTOR.ud);
+    s.faultIf(cr0.and(CR0.ts), VECTOR.nm);
     // Without CR0.NE errors are reported by FERR#, which only slow instructions know of.
-    s.faultIf(cr0.and(CR0.ne), FLOATING_POINT_ERROR);
+    s.faultIf(cr0.and(CR0.ne), VECTOR.mf);
     s.slowIf(i32(1));
   });
 }

@@ -3,12 +3,11 @@ import { type I32, i32, load32 } from '../engine/value.ts';
 import { shuffle, type V128, ZERO_VECTOR } from '../engine/vector.ts';
 import { CR0, CR4, RFLAGS } from '../state/control-bits.ts';
 import { CODE_MODE, OFFSET } from '../state/layout.ts';
+import { VECTOR } from '../state/vectors.ts';
 
 /** What SSE and AVX instructions have in common: operands and the conditions under which they may execute. */
 
 const ZERO = i32(0);
-const UNDEFINED_OPCODE = 6;
-const DEVICE_NOT_AVAILABLE = 7;
 
 /** #UD or #NM as CR0 and CR4 ask for (SDM Vol. 2A, "Exception Conditions of Legacy SSE instructions"). */
 export function requireSse(s: Stage): void {
@@ -16,8 +15,8 @@ export function requireSse(s: Stage): void {
   const cr0 = code.let(load32(ZERO, OFFSET.cr0));
   const noSave = code.let(load32(ZERO, OFFSET.cr4).and(CR4.osfxsr).eqz());
   code.if(cr0.and(CR0.em | CR0.ts).or(noSave), () => {
-    s.faultIf(cr0.and(CR0.em).or(noSave), UNDEFINED_OPCODE);
-    s.faultIf(i32(1), DEVICE_NOT_AVAILABLE);
+    s.faultIf(cr0.and(CR0.em).or(noSave), VECTOR.ud);
+    s.faultIf(i32(1), VECTOR.nm);
   });
 }
 
@@ -27,7 +26,7 @@ const AVX_STATE = 0x6;
 /** #UD unless VEX prefixes are recognised: not in real-address and virtual-8086 mode. */
 export function requireVexMode(s: Stage): void {
   const isProtected = load32(ZERO, OFFSET.cr0).and(CR0.pe);
-  s.faultIf(isProtected.eqz().or(load32(ZERO, OFFSET.rflagsSystem).and(RFLAGS.vm)), UNDEFINED_OPCODE);
+  s.faultIf(isProtected.eqz().or(load32(ZERO, OFFSET.rflagsSystem).and(RFLAGS.vm)), VECTOR.ud);
 }
 
 /** #UD or #NM as CR4, XCR0 and CR0 ask for (SDM Vol. 2A, "VEX Exception Classes"). */
@@ -36,8 +35,8 @@ export function requireAvx(s: Stage): void {
   if (s.form.mode !== CODE_MODE.code64) requireVexMode(s);
   const cr4 = load32(ZERO, OFFSET.cr4).and(CR4.osxsave).eqz();
   const noState = code.let(cr4.or(load32(ZERO, OFFSET.xcr0).and(AVX_STATE).ne(AVX_STATE)));
-  s.faultIf(noState, UNDEFINED_OPCODE);
-  s.faultIf(load32(ZERO, OFFSET.cr0).and(CR0.ts), DEVICE_NOT_AVAILABLE);
+  s.faultIf(noState, VECTOR.ud);
+  s.faultIf(load32(ZERO, OFFSET.cr0).and(CR0.ts), VECTOR.nm);
 }
 
 // ---- operands

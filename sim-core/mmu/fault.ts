@@ -1,5 +1,9 @@
 /** Guest faults are values: what stops an instruction (or the delivery of an event) before it changes state. */
 
+import { VECTOR } from '../state/vectors.ts';
+
+export { VECTOR };
+
 /** What faults of IRET say that VM exits report. */
 interface DuringIret {
   /** IRET has removed blocking by NMI (or virtual NMI) before it faulted. */
@@ -65,12 +69,6 @@ export interface Unimplemented {
 /** An access may also touch the APIC-access page, or a full page-modification log. */
 export type MemoryFault = ExceptionFault | EptViolation | EptMisconfiguration | VmExitFault;
 export type Fault = MemoryFault | SoftwareInterrupt | Unimplemented;
-
-/** Vectors of the exceptions that the simulator raises (SDM Vol. 3A, "Exception and Interrupt Reference"). */
-export const VECTOR = {
-  de: 0, db: 1, nmi: 2, bp: 3, of: 4, br: 5, ud: 6, nm: 7, df: 8, ts: 10, np: 11, ss: 12, gp: 13, pf: 14, mf: 16,
-  ac: 17, mc: 18, xm: 19, ve: 20, cp: 21,
-} as const; // biome-ignore format: a table reads better in rows
 
 export const exception = (vector: number, errorCode?: number): ExceptionFault =>
   errorCode === undefined ? { kind: 'exception', vector } : { kind: 'exception', vector, errorCode };
