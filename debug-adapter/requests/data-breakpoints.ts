@@ -1,7 +1,7 @@
 /** Data breakpoints: what can be watched (`dataBreakpointInfo`), and watching it (`setDataBreakpoints`). */
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import type { Watch, WatchAccess } from '../../sim-core/machine/watch.ts';
+import type { Watch, WatchAccess } from '../../sim-core/machine/watching/watch.ts';
 import { RequestError } from '../errors.ts';
 import { type HandlerTable, handler, shapedPart } from '../handler.ts';
 import type { Target } from '../running/target.ts';

@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
-import type { InstructionStop, Watch } from '../../sim-core/machine/watch.ts';
+import type { InstructionStop, Watch } from '../../sim-core/machine/watching/watch.ts';
 import type { Target } from '../running/target.ts';
 import { applies, type SymbolContext, type When } from '../worlds/symbol-context.ts';
 import { Trigger, type TriggerOptions } from './trigger.ts';

@@ -10,10 +10,10 @@
 
 import { Mnemonic } from 'iced-x86';
 import { MSRS } from '../../sim-core/cpu/msrs.ts';
-import { ARGUMENTS, MNEMONIC_GROUPS } from '../../sim-core/machine/instruction-stops.ts';
-import { isWatchable } from '../../sim-core/machine/register-use.ts';
 import { MACHINE_REGISTERS } from '../../sim-core/machine/registers.ts';
-import type { InstructionStop, Watch, WatchedEvent } from '../../sim-core/machine/watch.ts';
+import { ARGUMENTS, MNEMONIC_GROUPS } from '../../sim-core/machine/watching/instruction-stops.ts';
+import { isWatchable } from '../../sim-core/machine/watching/register-use.ts';
+import type { InstructionStop, Watch, WatchedEvent } from '../../sim-core/machine/watching/watch.ts';
 import { fieldByName, VMCS_FIELDS } from '../../sim-core/vmx/fields.ts';
 
 export type InstructionKind =

@@ -1,6 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { type FaultStep, stepLines } from '../../sim-core/cpu/fault-step.ts';
-import type { WatchedEvent, WatchHit } from '../../sim-core/machine/watch.ts';
+import type { WatchedEvent, WatchHit } from '../../sim-core/machine/watching/watch.ts';
 import { explainStaleUse, type NameCode } from '../../sim-core/mmu/explain-stale.ts';
 import type { TranslationStep } from '../../sim-core/mmu/translation.ts';
 import type { DmaFault } from '../../sim-core/platform/dma.ts';

@@ -1,6 +1,6 @@
 /** Judges what has happened to watched things: which data breakpoints stop the machine, and what to say of it. */
 
-import type { WatchHit } from '../../sim-core/machine/watch.ts';
+import type { WatchHit } from '../../sim-core/machine/watching/watch.ts';
 import { TargetEnvironment } from '../expressions/environment.ts';
 import { formatNumber } from '../expressions/evaluate.ts';
 import type { Target } from '../running/target.ts';

@@ -12,10 +12,10 @@
  */
 
 import type { World } from '../../sim-core/machine/api.ts';
-import { isWatchable } from '../../sim-core/machine/register-use.ts';
 import { registerByName } from '../../sim-core/machine/registers.ts';
-import { tablePath } from '../../sim-core/machine/table-path.ts';
-import type { Watch } from '../../sim-core/machine/watch.ts';
+import { isWatchable } from '../../sim-core/machine/watching/register-use.ts';
+import { tablePath } from '../../sim-core/machine/watching/table-path.ts';
+import type { Watch } from '../../sim-core/machine/watching/watch.ts';
 import { fieldByEncoding, fieldByName } from '../../sim-core/vmx/fields.ts';
 import { TargetEnvironment, worldOfScope } from '../expressions/environment.ts';
 import { type Environment, evaluate } from '../expressions/evaluate.ts';

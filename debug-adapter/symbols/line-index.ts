@@ -1,7 +1,7 @@
 import { AT, LANGUAGE } from './dwarf/constants.ts';
 import type { DebugInformation, UnitHeader } from './dwarf/debug-information.ts';
+import { type LineRow, readLineFiles, readLineTable } from './dwarf/line-program.ts';
 import type { Entry } from './dwarf/unit.ts';
-import { type LineRow, readLineFiles, readLineTable } from './dwarf-lines.ts';
 import { baseName, comparable, resolvePath } from './paths.ts';
 
 /** A place in a source file. */

@@ -3,7 +3,7 @@
  * of 6.1 and 6.4): they cover assembly language and changes of stacks, which call-frame information does not.
  */
 
-import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from './call-frames.ts';
+import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from './dwarf/call-frames.ts';
 
 /** struct orc_entry: two signed 16-bit offsets, then fields of bits. */
 const ENTRY_SIZE = 6;

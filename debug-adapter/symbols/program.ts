@@ -1,7 +1,7 @@
 import { FormatError } from './byte-reader.ts';
-import { CallFrames, type FrameRules, type FrameSection } from './call-frames.ts';
 import { type Companions, NO_COMPANIONS } from './companions.ts';
 import { demangle, isMangled, readable } from './demangle/demangle.ts';
+import { CallFrames, type FrameRules, type FrameSection } from './dwarf/call-frames.ts';
 import { AT } from './dwarf/constants.ts';
 import { DebugInformation } from './dwarf/debug-information.ts';
 import { entryPoint } from './dwarf/lists.ts';

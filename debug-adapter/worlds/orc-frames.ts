@@ -1,6 +1,6 @@
 /** The ORC tables of a Linux kernel and its modules: of their files, else as the kernel has them in memory. */
 
-import type { FrameRules } from '../symbols/call-frames.ts';
+import type { FrameRules } from '../symbols/dwarf/call-frames.ts';
 import { OrcTable } from '../symbols/orc.ts';
 import type { Program } from '../symbols/program.ts';
 import type { WorldView } from './world-view.ts';

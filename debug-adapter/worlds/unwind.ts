@@ -1,6 +1,6 @@
 import type { Target } from '../running/target.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
-import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbols/call-frames.ts';
+import { type FrameRules, RETURN_ADDRESS_64, type RegisterRule } from '../symbols/dwarf/call-frames.ts';
 import { bytesOf, compute, type ExpressionContext, Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import type { Activation } from '../symbols/dwarf/scopes.ts';
 import { findCodeFrame } from './code-frames.ts';

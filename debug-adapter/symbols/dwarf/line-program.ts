@@ -1,6 +1,6 @@
-import { ByteReader, FormatError } from './byte-reader.ts';
-import { type FormValue, readForm, type UnitSizes } from './dwarf/forms.ts';
-import type { FileImage } from './file-image.ts';
+import { ByteReader, FormatError } from '../byte-reader.ts';
+import type { FileImage } from '../file-image.ts';
+import { type FormValue, readForm, type UnitSizes } from './forms.ts';
 
 /** One row of the line-number matrix (DWARF 5, 6.2.2) that begins or ends a statement's code. */
 export interface LineRow {

@@ -1,5 +1,5 @@
-import { ByteReader, FormatError } from './byte-reader.ts';
-import { lastAtOrBelow } from './line-index.ts';
+import { ByteReader, FormatError } from '../byte-reader.ts';
+import { lastAtOrBelow } from '../line-index.ts';
 
 /**
  * Where a caller's register is: at CFA + offset in memory, CFA + offset itself, where a DWARF expression says, what one
