@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createMachine } from '../sim-core/machine/machine.ts';
-import type { Watch } from '../sim-core/machine/watch.ts';
+import type { Watch } from '../sim-core/machine/watching/watch.ts';
 import { ENCODING } from '../sim-core/vmx/fields.ts';
 
 const MEMORY = 512 * 2 ** 20;

@@ -5,7 +5,7 @@ import { History } from '../../sim-core/machine/history/history.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import { type Position, same } from '../../sim-core/machine/history/position.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
-import type { Watch, WatchHit } from '../../sim-core/machine/watch.ts';
+import type { Watch, WatchHit } from '../../sim-core/machine/watching/watch.ts';
 import { describeQualification, exitTitle } from '../../sim-core/vmx/exit-reasons.ts';
 import type { VmExitRecord } from '../../sim-core/vmx/records.ts';
 import { exitStatus, type FinalStop } from '../exit-status.ts';

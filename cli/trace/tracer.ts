@@ -5,7 +5,7 @@ import { BITNESS } from '../../sim-core/isa/decoder.ts';
 import { instructionText } from '../../sim-core/isa/text.ts';
 import type { Machine } from '../../sim-core/machine/api.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
-import type { Watch, WatchHit } from '../../sim-core/machine/watch.ts';
+import type { Watch, WatchHit } from '../../sim-core/machine/watching/watch.ts';
 import { formatRequester } from '../../sim-core/platform/pci/layout.ts';
 import { ACTIVITY, type CodeMode } from '../../sim-core/state/layout.ts';
 import { readMemory } from '../memory.ts';

@@ -14,7 +14,7 @@ import type { State } from '../state/state.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
 import type { Rewindable } from './history/rewindable.ts';
 import type { StopReason } from './stop-reason.ts';
-import type { InstructionStop, Watch, WatchHit } from './watch.ts';
+import type { InstructionStop, Watch, WatchHit } from './watching/watch.ts';
 
 export interface MachineConfig {
   /** Guest RAM in bytes (multiple of 64 KiB, 1 MiB … 3 GiB). */

@@ -28,7 +28,7 @@ import { peekInstruction } from './peek-instruction.ts';
 import type { Processor } from './processor.ts';
 import type { Processors } from './processors.ts';
 import type { StopReason } from './stop-reason.ts';
-import type { Watcher } from './watcher.ts';
+import type { Watcher } from './watching/watcher.ts';
 
 /** What waiting in HLT costs of the number given to `run`, so that a halted machine returns, too. */
 const HALT_COST = 1000;

@@ -7,7 +7,7 @@ import type { Mmu } from '../mmu/mmu.ts';
 import type { State } from '../state/state.ts';
 import type { BreakpointLocation, World } from './api.ts';
 import type { Processor } from './processor.ts';
-import type { Watcher } from './watcher.ts';
+import type { Watcher } from './watching/watcher.ts';
 
 /** The parts of the machine that a stop depends on. */
 interface Surroundings {

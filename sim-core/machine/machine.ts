@@ -56,8 +56,8 @@ import { Processor } from './processor.ts';
 import { type LogicalProcessor, Processors, viewOf } from './processors.ts';
 import { registerByName } from './registers.ts';
 import type { StopReason } from './stop-reason.ts';
-import type { InstructionStop, Watch, WatchHit } from './watch.ts';
-import { Watcher } from './watcher.ts';
+import type { InstructionStop, Watch, WatchHit } from './watching/watch.ts';
+import { Watcher } from './watching/watcher.ts';
 
 export const DEFAULT_QUANTUM = 20_000;
 

@@ -4,7 +4,7 @@ import type { FaultStep } from '../cpu/fault-step.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import type { DmaFault } from '../platform/dma.ts';
 import type { VmEntryFailure, VmExitRecord, VmxAbort } from '../vmx/records.ts';
-import type { WatchHit } from './watch.ts';
+import type { WatchHit } from './watching/watch.ts';
 
 export type StopReason =
   /** The instruction limit given to `run` is used up. */

@@ -7,7 +7,7 @@ import { directAssignment, firstVmm } from './sample.ts';
 /*
  * Every kind of place, with every access: a data breakpoint stops, and its condition, hit count and log message count
  * the same accesses, and going back leads to the same ones. Which accesses are the right ones is held against steps in
- * sim-core/machine/watch.test.ts and watch-truth.test.ts.
+ * sim-core/machine/watching/watch.test.ts and watch-truth.test.ts.
  */
 
 const ACCESSES = ['read', 'write', 'change'] as const;

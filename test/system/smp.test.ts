@@ -176,7 +176,8 @@ describe('several processors', function () {
         }
         // A processor that spins keeps the turn for 20,000 cycles; a period is longer.
         const periods = Math.floor(whole.cycles / PERIOD);
-        for (const count of counts(whole)) assert.ok(count >= periods - 2 && count <= periods, `${count} of ${periods}`);
+        for (const count of counts(whole))
+          assert.ok(count >= periods - 2 && count <= periods, `${count} of ${periods}`);
         for (const machine of [pieces, interpreted]) assert.deepEqual(describeState(machine), describeState(whole));
       });
     }

@@ -1,10 +1,10 @@
 /** Kinds of instructions to stop in front of: which they are, and the argument that tells one from another. */
 
 import { type Instruction, Mnemonic } from 'iced-x86';
-import type { Cpu } from '../cpu/cpu.ts';
-import { readOperand } from '../cpu/operands.ts';
-import type { DecodedInstruction } from '../isa/instruction.ts';
-import { GPR } from '../state/layout.ts';
+import type { Cpu } from '../../cpu/cpu.ts';
+import { readOperand } from '../../cpu/operands.ts';
+import type { DecodedInstruction } from '../../isa/instruction.ts';
+import { GPR } from '../../state/layout.ts';
 import { registerUse } from './register-use.ts';
 import type { InstructionStop } from './watch.ts';
 

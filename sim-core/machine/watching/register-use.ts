@@ -1,7 +1,7 @@
 /** Which instructions read or write a register, for watching it: decided when an instruction is decoded. */
 
 import { Decoder, type Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register, RegisterExt } from 'iced-x86';
-import { registerByName } from './registers.ts';
+import { registerByName } from '../registers.ts';
 
 export interface RegisterUse {
   readonly reads: boolean;

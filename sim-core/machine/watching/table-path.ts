@@ -1,9 +1,9 @@
 /** Which table entries map an address, from the root to the one that ends the walk: for watching the last one. */
 
-import { CR4 } from '../state/control-bits.ts';
+import { CR4 } from '../../state/control-bits.ts';
+import { eptpOf, suspendedContext } from '../world-context.ts';
 import type { Watch } from './watch.ts';
 import type { ValueSource } from './watched-values.ts';
-import { eptpOf, suspendedContext } from './world-context.ts';
 
 export type TableEntryWatch = Extract<Watch, { kind: 'tableEntry' }>;
 

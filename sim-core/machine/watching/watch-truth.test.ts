@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { elf64 } from '../../test/dap/sample.ts';
-import { assemble } from '../../test/support/nasm.ts';
-import { randomNumbers } from '../../test/support/random-program.ts';
-import { ENCODING } from '../vmx/fields.ts';
-import type { Machine } from './api.ts';
-import { createMachine } from './machine.ts';
+import { elf64 } from '../../../test/dap/sample.ts';
+import { assemble } from '../../../test/support/nasm.ts';
+import { randomNumbers } from '../../../test/support/random-program.ts';
+import { ENCODING } from '../../vmx/fields.ts';
+import type { Machine } from '../api.ts';
+import { createMachine } from '../machine.ts';
 import type { Watch } from './watch.ts';
 import { readWatched, type ValueWatch } from './watched-values.ts';
 
@@ -15,7 +15,7 @@ import { readWatched, type ValueWatch } from './watched-values.ts';
  * places at which a change is told are the places at which the value is another one.
  */
 
-const EXAMPLES = path.join(import.meta.dirname, '../../examples');
+const EXAMPLES = path.join(import.meta.dirname, '../../../examples');
 
 /** In the first instruction of its guest. */
 function bootExample(name: string, guests: readonly string[]): Machine {

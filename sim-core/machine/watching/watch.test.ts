@@ -2,18 +2,18 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Mnemonic } from 'iced-x86';
-import { elf64 } from '../../test/dap/sample.ts';
-import { assemble } from '../../test/support/nasm.ts';
-import { randomNumbers } from '../../test/support/random-program.ts';
-import { REGION } from '../state/layout.ts';
-import { ENCODING } from '../vmx/fields.ts';
-import type { Machine } from './api.ts';
-import { createMachine } from './machine.ts';
+import { elf64 } from '../../../test/dap/sample.ts';
+import { assemble } from '../../../test/support/nasm.ts';
+import { randomNumbers } from '../../../test/support/random-program.ts';
+import { REGION } from '../../state/layout.ts';
+import { ENCODING } from '../../vmx/fields.ts';
+import type { Machine } from '../api.ts';
+import { createMachine } from '../machine.ts';
 import type { Watch, WatchAccess, WatchHit } from './watch.ts';
 
 const ORIGIN = 0x10_0078;
 const MEMORY = 8 * 2 ** 20;
-const SAMPLE = join(import.meta.dirname, '../../examples/first-vmm');
+const SAMPLE = join(import.meta.dirname, '../../../examples/first-vmm');
 const LIMIT = 3_000_000;
 
 function boot(source: string, options: { compile?: boolean; cpuModel?: string } = {}): Machine {
@@ -437,7 +437,7 @@ describe('watched guest-physical memory and devices', () => {
 
   it('tells a device’s accesses by the device’s addresses and by host-physical ones', () => {
     const name = 'direct-assignment';
-    const folder = join(import.meta.dirname, '../../examples', name);
+    const folder = join(import.meta.dirname, '../../../examples', name);
     const file = (path: string) => readFileSync(join(folder, path));
     const machine = createMachine({ memory: 64 << 20, devices: [{ kind: 'edu' }], iommu: true });
     const modules = [{ name: 'guest.elf', bytes: file('guest.elf'), commandLine: 'guest.elf' }];

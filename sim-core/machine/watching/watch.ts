@@ -1,7 +1,7 @@
 /** What the debugger can watch, and what it is told: plain values. `watcher.ts` does the watching. */
 
 import type { Mnemonic } from 'iced-x86';
-import type { World } from './api.ts';
+import type { World } from '../api.ts';
 
 /** `change`: a write that leaves another value. */
 export type WatchAccess = 'read' | 'write' | 'readWrite' | 'change';

@@ -1,13 +1,13 @@
 /** The values of watched registers, MSRs and VMCS fields. Reading them changes nothing. */
 
-import type { Cpu } from '../cpu/cpu.ts';
-import { isApicMsr, readMsr } from '../cpu/msrs.ts';
-import { RFLAGS } from '../state/control-bits.ts';
-import { ENCODING } from '../vmx/fields.ts';
-import type { VmxView } from '../vmx/records.ts';
-import type { World } from './api.ts';
-import { fieldOfRegister } from './register-fields.ts';
-import { type MachineRegister, registerByName } from './registers.ts';
+import type { Cpu } from '../../cpu/cpu.ts';
+import { isApicMsr, readMsr } from '../../cpu/msrs.ts';
+import { RFLAGS } from '../../state/control-bits.ts';
+import { ENCODING } from '../../vmx/fields.ts';
+import type { VmxView } from '../../vmx/records.ts';
+import type { World } from '../api.ts';
+import { fieldOfRegister } from '../register-fields.ts';
+import { type MachineRegister, registerByName } from '../registers.ts';
 import type { Watch } from './watch.ts';
 
 /** Whose values are read. */

@@ -5,18 +5,19 @@
  */
 
 import { Decoder, type Instruction, Mnemonic } from 'iced-x86';
-import type { Cpu } from '../cpu/cpu.ts';
-import { BITNESS } from '../isa/decoder.ts';
-import type { DecodedInstruction } from '../isa/instruction.ts';
-import { AccessWatch, type WatchedAccess, type WatchedRange } from '../mmu/access-watch.ts';
-import type { CodeMode } from '../state/layout.ts';
-import { fieldByEncoding } from '../vmx/fields.ts';
-import type { VmxView } from '../vmx/records.ts';
-import type { World } from './api.ts';
+import type { Cpu } from '../../cpu/cpu.ts';
+import { BITNESS } from '../../isa/decoder.ts';
+import type { DecodedInstruction } from '../../isa/instruction.ts';
+import { AccessWatch, type WatchedAccess, type WatchedRange } from '../../mmu/access-watch.ts';
+import type { CodeMode } from '../../state/layout.ts';
+import { fieldByEncoding } from '../../vmx/fields.ts';
+import type { VmxView } from '../../vmx/records.ts';
+import type { World } from '../api.ts';
 import { DeviceBytes } from './device-bytes.ts';
 import { ARGUMENTS, decodesAs, stopsNow } from './instruction-stops.ts';
-import { isIntricate, modifiesMemory, registerUse } from './register-use.ts';
+import { modifiesMemory } from './register-use.ts';
 import { type TableEntryWatch, type TablePath, tablePath } from './table-path.ts';
+import { isUse, NONE, type Use, useFor } from './value-use.ts';
 import type { InstructionStop, Watch, WatchHit } from './watch.ts';
 import { accessedPart, shownPart } from './watched-part.ts';
 import { bytesOf, isValueWatch, keepsItsValue, readWatched, type ValueWatch } from './watched-values.ts';
@@ -47,14 +48,6 @@ export interface DeviceAccess {
 
 type WatchOf<Kind extends Watch['kind']> = Extract<Watch, { kind: Kind }>;
 
-/** What an instruction may do to something watched, as its encoding tells. */
-interface Use {
-  readonly reads: boolean;
-  readonly writes: boolean;
-  /** It may write without naming it: told when the value is another one afterwards. */
-  readonly mayChange?: boolean;
-}
-
 /** An instruction-wise watch or stop, or that an instruction may move the watched table entries. */
 type Rule = { readonly use: (instruction: Instruction) => Use } & (
   | { readonly watch: ValueWatch }
@@ -80,32 +73,6 @@ interface RangeMeaning {
   readonly isUpper?: boolean;
 }
 
-const NONE: Use = { reads: false, writes: false };
-/** Instructions beside WRMSR that write MSRs, by MSR index. */
-const MSR_WRITERS: ReadonlyMap<number, readonly Mnemonic[]> = new Map([
-  [0xc000_0100, [Mnemonic.Wrfsbase]],
-  [0xc000_0101, [Mnemonic.Wrgsbase, Mnemonic.Swapgs]],
-  [0xc000_0102, [Mnemonic.Swapgs]],
-]);
-/** The segment registers that take an MSR's value along when they are loaded. */
-const MSR_SEGMENTS: ReadonlyMap<number, string> = new Map([
-  [0xc000_0100, 'fs'],
-  [0xc000_0101, 'gs'],
-]);
-/** VMX instructions that may change fields of the current VMCS without naming them. */
-const VMX_INSTRUCTIONS: ReadonlySet<Mnemonic> = new Set([
-  Mnemonic.Vmread,
-  Mnemonic.Vmwrite,
-  Mnemonic.Vmlaunch,
-  Mnemonic.Vmresume,
-  Mnemonic.Vmptrld,
-  Mnemonic.Vmclear,
-  Mnemonic.Vmxon,
-  Mnemonic.Invept,
-  Mnemonic.Invvpid,
-  Mnemonic.Vmcall,
-]);
-
 /** VMX instructions after which the current VMCS may name other tables. */
 const TABLE_MOVERS: ReadonlySet<Mnemonic> = new Set([
   Mnemonic.Vmptrld,
@@ -122,29 +89,6 @@ const numberIn = (bytes: Uint8Array | undefined): bigint | undefined =>
     : bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
 const sameBytes = (a: Uint8Array | undefined, b: Uint8Array | undefined): boolean =>
   a === b || (a !== undefined && a.length === b?.length && a.every((byte, i) => byte === b[i]));
-
-function useFor(watch: ValueWatch): (instruction: Instruction) => Use {
-  if (watch.kind === 'register') {
-    const named = registerUse(watch.name);
-    return (instruction) => ({ ...named(instruction), mayChange: isIntricate(instruction) });
-  }
-  if (watch.kind === 'field') {
-    return ({ mnemonic }) => ({
-      reads: mnemonic === Mnemonic.Vmread,
-      writes: mnemonic === Mnemonic.Vmwrite,
-      mayChange: VMX_INSTRUCTIONS.has(mnemonic),
-    });
-  }
-  const writers = MSR_WRITERS.get(watch.index) ?? [];
-  const segment = MSR_SEGMENTS.get(watch.index);
-  const segmentUse = segment === undefined ? undefined : registerUse(segment);
-  const keeps = keepsItsValue(watch);
-  return (instruction) => ({
-    reads: instruction.mnemonic === Mnemonic.Rdmsr,
-    writes: instruction.mnemonic === Mnemonic.Wrmsr || writers.includes(instruction.mnemonic),
-    mayChange: keeps && (isIntricate(instruction) || (segmentUse?.(instruction).writes ?? false)),
-  });
-}
 
 export class Watcher {
   private readonly machine: WatchedMachine;
@@ -607,8 +551,6 @@ const samePath = (a: TablePath, b: TablePath | undefined): boolean => {
     [path?.last, ...(path?.upper ?? [])].map((entry) => entry?.address).join();
   return addresses(a) === addresses(b);
 };
-
-const isUse = ({ reads, writes, mayChange }: Use): boolean => reads || writes || mayChange === true;
 
 const readsCount = ({ access }: Watch): boolean => access === 'read' || access === 'readWrite';
 const asks = (watch: Watch, write: boolean): boolean => (write ? watch.access !== 'read' : readsCount(watch));
