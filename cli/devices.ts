@@ -1,7 +1,7 @@
 /** The devices of `vmxray run`: disks are files. */
 
 import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
-import { parseDevice } from '../sim-core/platform/device-text.ts';
+import { parseDevice, writesImage } from '../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../sim-core/platform/devices.ts';
 import { ConsolePort } from '../sim-core/platform/virtio/console.ts';
 import { type DiskImage, tellingImage } from '../sim-core/platform/virtio/disk.ts';
@@ -11,7 +11,7 @@ import { UsageError } from './options.ts';
  * A disk image of which parts are read when the guest asks for them.
  * @throws when it cannot be opened
  */
-function fileImage(file: string, writable: boolean): DiskImage {
+export function openImage(file: string, writable = false): DiskImage {
   const descriptor = openSync(file, writable ? 'r+' : 'r');
   const stat = fstatSync(descriptor);
   if (stat.isDirectory()) throw new Error('that is a folder');
@@ -46,8 +46,7 @@ function consolePort(): ConsolePort {
 export function makeDeviceConfigs(texts: readonly string[], complain = warn): DeviceConfig[] {
   return texts.map((text) => {
     try {
-      const disk = (file: string): DiskImage =>
-        tellingImage(fileImage(file, /(^|,)write=on(,|$)/.test(text)), complain);
+      const disk = (file: string): DiskImage => tellingImage(openImage(file, writesImage(text)), complain);
       return parseDevice(text, { disk, console: consolePort });
     } catch (error) {
       throw new UsageError(`--device ${text}: ${error instanceof Error ? error.message : String(error)}`);

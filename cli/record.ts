@@ -1,10 +1,10 @@
 /** `vmxray run --record`: what came from outside while a machine ran, as a file. */
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { BootRequest } from '../sim-core/loaders/boot-request.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
-import { hashOf } from '../sim-core/machine/history/hash.ts';
+import { hashOf, hashOfParts } from '../sim-core/machine/history/hash.ts';
 import type { LoggedEvent } from '../sim-core/machine/history/history.ts';
 import {
   formatRecording,
@@ -13,8 +13,9 @@ import {
   type Recording,
 } from '../sim-core/machine/history/recording.ts';
 import { stateHash } from '../sim-core/machine/history/state-hash.ts';
-import { diskFileOf } from '../sim-core/platform/device-text.ts';
+import { diskFileOf, withDiskFile, writesImage } from '../sim-core/platform/device-text.ts';
 import type { ConsolePort } from './console.ts';
+import { openImage } from './devices.ts';
 import { type RunOptions, UsageError } from './options.ts';
 
 /** The serial port of a machine, of which the input is written down. */
@@ -41,15 +42,16 @@ export class RecordedPort implements ConsolePort {
 
 /** @param what asks for it. @throws UsageError for a run that could not be repeated, or gone on with */
 export function checkRecordable({ devices }: RunOptions, what: string): void {
-  const written = devices.find((text) => /(^|,)write=on(,|$)/.test(text));
+  const written = devices.find(writesImage);
   if (written === undefined) return;
   throw new UsageError(`${what}: the disk of --device ${written} would be another one then; leave out write=on`);
 }
 
 /** What a run begins with. */
 export function recordBoot(options: RunOptions, boot: BootRequest): RecordedBoot {
-  const files = options.devices.flatMap((text) => diskFileOf(text) ?? []);
-  const { memory, cpu: cpuModel, cpus, quantum, iommu, devices, startTime } = options;
+  const devices = options.devices.map(withWholePath);
+  const files = devices.flatMap((text) => diskFileOf(text) ?? []);
+  const { memory, cpu: cpuModel, cpus, quantum, iommu, startTime } = options;
   return {
     image: { name: boot.name, path: path.resolve(options.image), hash: hashOf(boot.image) },
     commandLine: boot.commandLine,
@@ -60,7 +62,7 @@ export function recordBoot(options: RunOptions, boot: BootRequest): RecordedBoot
       path: path.resolve(moduleFile(options.modules[i] ?? '', name)),
       hash: hashOf(bytes),
     })),
-    disks: files.map((file): RecordedFile => ({ path: file, hash: hashOf(readFileSync(file)) })),
+    disks: files.map((file): RecordedFile => ({ path: file, hash: hashOfParts(openImage(file)) })),
     machine: {
       memory,
       cpuModel,
@@ -72,6 +74,11 @@ export function recordBoot(options: RunOptions, boot: BootRequest): RecordedBoot
       ...(startTime === undefined ? {} : { startTime }),
     },
   };
+}
+
+function withWholePath(device: string): string {
+  const file = diskFileOf(device);
+  return file === undefined ? device : withDiskFile(device, path.resolve(file));
 }
 
 /** 'FILE args', where only the file's own name is known for certain. */

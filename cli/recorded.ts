@@ -3,11 +3,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Machine } from '../sim-core/machine/api.ts';
-import { checkFile, type RecordedBoot, type RecordedFile } from '../sim-core/machine/history/recording.ts';
+import { hashOfParts } from '../sim-core/machine/history/hash.ts';
+import { checkFile, checkHash, type RecordedBoot, type RecordedFile } from '../sim-core/machine/history/recording.ts';
 import { restoreSnapshot, type Snapshot } from '../sim-core/machine/history/snapshot.ts';
 import { parseSnapshot } from '../sim-core/machine/history/snapshot-file.ts';
 import { createMachine } from '../sim-core/machine/machine.ts';
-import { makeDeviceConfigs } from './devices.ts';
+import { diskFileOf, withDiskFile } from '../sim-core/platform/device-text.ts';
+import { makeDeviceConfigs, openImage } from './devices.ts';
 import { UsageError } from './options.ts';
 
 const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
@@ -46,6 +48,17 @@ export class RecordedSource {
     }
   }
 
+  /** @throws UsageError when the image is not there, or not the one that was recorded */
+  private locateDisk(disk: RecordedFile): string {
+    const file = this.locate(disk);
+    try {
+      checkHash(disk, hashOfParts(openImage(file)), 'disk image');
+    } catch (error) {
+      throw this.error(textOf(error));
+    }
+    return file;
+  }
+
   /** The snapshot that a recorded run began with. @throws UsageError */
   async readSnapshot(one: RecordedFile): Promise<Snapshot> {
     try {
@@ -57,9 +70,10 @@ export class RecordedSource {
 
   /** At power-up. @throws UsageError */
   makeMachine({ machine, disks }: RecordedBoot, compile = true): Machine {
-    for (const disk of disks) this.load(disk, 'disk image');
-    const moved = (text: string): string =>
-      disks.reduce((now, disk) => now.replaceAll(disk.path, this.locate(disk)), text);
+    const moved = (text: string): string => {
+      const disk = disks.find(({ path }) => path === diskFileOf(text));
+      return disk ? withDiskFile(text, this.locateDisk(disk)) : text;
+    };
     const { devices, ...config } = machine;
     return createMachine({ ...config, compile, devices: makeDeviceConfigs(devices.map(moved)) });
   }

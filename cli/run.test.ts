@@ -135,6 +135,29 @@ describe('vmxray run', function () {
     );
   });
 
+  it('records what its disks were, and replays with them only, here or beside the recording', () => {
+    const [recording, disk] = [path.join(folder, 'disk.vmxtrace'), path.join(folder, 'disk.img')];
+    writeFileSync(disk, new Uint8Array(4096).fill(1));
+    const device = `virtio-blk,file=${path.relative(process.cwd(), disk)}`;
+    assert.equal(runCode(ECHO, ['--record', recording, '--device', device], '.').status, 15);
+    const elsewhere = mkdtempSync(path.join(os.tmpdir(), 'vmxray-cli-'));
+    const replay = () => {
+      const options = { cwd: elsewhere, encoding: 'latin1' } as const;
+      return spawnSync(process.execPath, [CLI, 'replay', recording], options);
+    };
+    try {
+      assert.equal(replay().status, 0);
+      writeFileSync(disk, new Uint8Array(4096));
+      const changed = replay();
+      assert.equal(changed.status, 2);
+      assert.match(changed.stderr, /cannot replay .*: the disk image is not the recorded one: .*disk.img had the hash/);
+      rmSync(disk);
+      assert.match(replay().stderr, /cannot replay .*: there is no file .*disk.img/);
+    } finally {
+      rmSync(elsewhere, { recursive: true });
+    }
+  });
+
   it('records a run with its input, and replays it to the same output and state', () => {
     const recording = path.join(folder, 'run.vmxtrace');
     const recorded = runCode(ECHO, ['--record', recording], 'echo.');

@@ -3,6 +3,7 @@
 import { instructionText } from '../sim-core/isa/text.ts';
 import { createMachine } from '../sim-core/machine/machine.ts';
 import { type Discrepancy, type StartMachine, Verification } from '../sim-core/machine/verify.ts';
+import { writesImage } from '../sim-core/platform/device-text.ts';
 import { makeDeviceConfigs } from './devices.ts';
 import { EXIT_STATUS, exitStatus } from './exit-status.ts';
 import { bootRequestOf } from './images.ts';
@@ -43,7 +44,7 @@ const asJson = ({ instructions, isExact, address, differences }: Discrepancy) =>
 
 /** @returns the process's exit status. @throws ImageError, UsageError */
 export async function verify(options: RunOptions): Promise<number> {
-  const writable = options.devices.find((text) => /(^|,)write=on(,|$)/.test(text));
+  const writable = options.devices.find(writesImage);
   if (writable !== undefined) {
     throw new UsageError(`--verify runs the image several times: take write=on out of --device ${writable}`);
   }

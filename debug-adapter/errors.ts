@@ -116,5 +116,7 @@ export const errors = {
     shown(1403, `Instruction ${instructions} is not in the history, which goes from ${first} to ${last}.`),
   badTrace: (path: string, problem: string) => shown(1404, `'${path}' cannot be replayed: ${problem}.`),
   badSnapshot: (path: string, problem: string) => shown(1405, `The snapshot '${path}' cannot be restored: ${problem}.`),
+  diskWritten: (command: string, device: string) =>
+    shown(1406, `'${command}' is not possible: the image of '${device}' is another one by now. Leave out write=on.`),
   unknownSource: () => silent(1308, 'The adapter has no text for this source: open it by its path.'),
 } as const;

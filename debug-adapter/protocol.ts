@@ -5,7 +5,7 @@
 
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { BootRequest } from '../sim-core/loaders/boot-request.ts';
-import type { FileImage } from './symbols/file-image.ts';
+import type { FileImage, WritableFile } from './symbols/file-image.ts';
 
 export type Hex = string;
 
@@ -39,6 +39,8 @@ export interface FileReader {
   readFile(path: string): Promise<Uint8Array>;
   /** The file to be read where it is needed; undefined where that is not possible, as with files of a browser. */
   openFile?(path: string): Promise<FileImage | undefined>;
+  /** The file to be read and written; undefined where that is not possible. @throws when it cannot be opened so */
+  openWritable?(path: string): Promise<WritableFile | undefined>;
   /**
    * Makes a file, or empties it, and gives what appends to it at once; undefined where that is not possible.
    * @throws when the file cannot be made

@@ -14,10 +14,20 @@ import {
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { errors } from '../errors.ts';
 import type { FileReader, LaunchArguments } from '../protocol.ts';
+import type { DiskSource, Disks } from '../running/disks.ts';
 import type { Target } from '../running/target.ts';
 
-/** What a machine was booted with, for recordings and snapshots. */
-export type Booted = RecordedBoot & Pick<Recording, 'snapshot'>;
+/** What a machine was booted with, for recordings and snapshots. Disk images are looked at when one is made. */
+export type Booted = Omit<RecordedBoot, 'disks'> & Pick<Recording, 'snapshot'> & { readonly disks: Disks };
+
+/** @throws diskWritten, unreadableFile */
+export function recordedBoot(
+  command: string,
+  { disks, ...booted }: Booted,
+): RecordedBoot & Pick<Recording, 'snapshot'> {
+  if (disks.written !== undefined) throw errors.diskWritten(command, disks.written);
+  return { ...booted, disks: disks.recorded };
+}
 
 /** The recording that a launch repeats. @throws badTrace */
 export async function readRecording(files: FileReader, path: string): Promise<Recording> {
@@ -39,6 +49,11 @@ export function asRecorded(launch: LaunchArguments, { machine, commandLine }: Re
   };
   return { ...launch, args: commandLine, machine: recorded };
 }
+
+export const traceSource = (path: string, { disks }: RecordedBoot): DiskSource => ({
+  ...{ path, disks },
+  problem: (text) => errors.badTrace(path, text),
+});
 
 /** What boots the machine as it was booted then. @throws badTrace where the files are others */
 export function bootAsRecorded(path: string, recording: Recording, request: BootRequest): BootRequest {
@@ -76,7 +91,7 @@ export function startSeconds({ machine }: LaunchArguments): number | undefined {
 }
 
 /** What is to be written down of a boot. @param paths of the modules */
-export function bootedWith(launch: LaunchArguments, request: BootRequest, memory: number): Booted {
+export function bootedWith(launch: LaunchArguments, request: BootRequest, memory: number, disks: Disks): Booted {
   const { cpus = 1, cpuModel = 'westmere', vmx = true, iommu = false, devices = [], quantum } = launch.machine ?? {};
   const startTime = startSeconds(launch);
   return {
@@ -89,7 +104,7 @@ export function bootedWith(launch: LaunchArguments, request: BootRequest, memory
       path: (launch.modules?.[i] ?? '').trim().split(/\s+/)[0] ?? '',
       hash: hashOf(bytes),
     })),
-    disks: [],
+    disks,
     machine: {
       ...{ memory, cpus, cpuModel, vmx, iommu, devices },
       ...(quantum === undefined ? {} : { quantum }),
@@ -98,10 +113,10 @@ export function bootedWith(launch: LaunchArguments, request: BootRequest, memory
   };
 }
 
-/** The run up to this place as a recording. @throws noHistory */
+/** The run up to this place as a recording. @throws noHistory, unreadableFile */
 export function recordingOf({ booted, history, machine }: Target, command: string): string {
   if (!history || !booted) throw errors.noHistory(command);
   const end = history.position;
   const events = history.events.slice(0, history.eventsHappened);
-  return formatRecording({ ...booted, events, end, hash: stateHash(machine) });
+  return formatRecording({ ...recordedBoot(command, booted), events, end, hash: stateHash(machine) });
 }

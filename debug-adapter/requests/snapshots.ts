@@ -7,7 +7,9 @@ import { formatSnapshot, parseSnapshot } from '../../sim-core/machine/history/sn
 import { errors } from '../errors.ts';
 import { type HandlerTable, handler } from '../handler.ts';
 import type { FileReader } from '../protocol.ts';
+import type { DiskSource } from '../running/disks.ts';
 import { toBase64 } from './base64.ts';
+import { recordedBoot } from './replay.ts';
 
 /** A snapshot that was read, and where from. */
 export interface SnapshotFile {
@@ -26,6 +28,11 @@ export async function readSnapshot(files: FileReader, path: string): Promise<Sna
   return inWords(path, async () => ({ snapshot: await parseSnapshot(bytes), file: { path, hash: hashOf(bytes) } }));
 }
 
+export const snapshotSource = ({ snapshot, file: { path } }: SnapshotFile): DiskSource => ({
+  ...{ path, disks: snapshot.boot.disks },
+  problem: (text) => errors.badSnapshot(path, text),
+});
+
 /** @throws badSnapshot for what is wrong with the snapshot */
 async function inWords<T>(path: string, work: () => T | Promise<T>): Promise<T> {
   try {
@@ -39,7 +46,7 @@ export const snapshotRequests: HandlerTable = {
   'vmxray/snapshot': handler({}, async (session, _args, command) => {
     const { machine, booted } = session.stoppedTarget(command);
     if (!booted) throw errors.notLaunched(command);
-    const { snapshot: _first, ...boot } = booted;
+    const { snapshot: _first, ...boot } = recordedBoot(command, booted);
     const snapshot = takeSnapshot(machine, boot);
     const { instructions, hash } = snapshot;
     return { data: toBase64(await formatSnapshot(snapshot)), instructions, hash };
@@ -53,6 +60,7 @@ export const snapshotRequests: HandlerTable = {
     if (!booted) throw errors.notLaunched(command);
     const read = await readSnapshot(session.host, path);
     await inWords(path, () => checkBoot(read.snapshot.boot, booted));
+    booted.disks.checkAll(snapshotSource(read));
     session.restore(command, read);
     session.event('continued', { threadId, allThreadsContinued: true });
     return {};

@@ -4,10 +4,10 @@ import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.
 import { type Position, same } from '../../sim-core/machine/history/position.ts';
 import { checkBoot, restoreSnapshot, SnapshotError } from '../../sim-core/machine/history/snapshot.ts';
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
-import { diskFileOf, parseDevice } from '../../sim-core/platform/device-text.ts';
+import { parseDevice } from '../../sim-core/platform/device-text.ts';
 import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
 import type { ConsolePort } from '../../sim-core/platform/virtio/console.ts';
-import { type DiskImage, memoryImage, tellingImage } from '../../sim-core/platform/virtio/disk.ts';
+import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
 import { nameOf } from '../../sim-core/vmx/bits.ts';
 import { EXIT_REASONS, exitReasonByName } from '../../sim-core/vmx/exit-reasons.ts';
 import { errors } from '../errors.ts';
@@ -19,8 +19,9 @@ import {
   bootedWith,
   readRecording,
   startSeconds,
+  traceSource,
 } from '../requests/replay.ts';
-import { readSnapshot, type SnapshotFile } from '../requests/snapshots.ts';
+import { readSnapshot, type SnapshotFile, snapshotSource } from '../requests/snapshots.ts';
 import { FormatError } from '../symbols/byte-reader.ts';
 import { openCompanions } from '../symbols/companions.ts';
 import { type FileImage, memoryFile } from '../symbols/file-image.ts';
@@ -41,6 +42,7 @@ import {
 import { VirtualProcessors } from '../worlds/vcpus.ts';
 import { type SuspendedGuest, WorldView } from '../worlds/world-view.ts';
 import { Consoles } from './consoles.ts';
+import { Disks } from './disks.ts';
 import { Timeline } from './timeline.ts';
 
 export { LoadedProgram } from '../worlds/loaded-program.ts';
@@ -87,9 +89,9 @@ export class Target {
     this.consoles = consoles;
     this.machine = machine;
     this.programs = [...programs].sort((a, b) => demands(b.when) - demands(a.when));
-    const { enabled = launch.noDebug !== true, maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
+    const { maxMemoryMB = DEFAULT_HISTORY_MB } = launch.history ?? {};
     this.recorded = recorded;
-    if (!enabled && !recorded) return;
+    if (!keepsHistory(launch) && !recorded) return;
     const clock = (): number => performance.now();
     const options = { maxMemory: maxMemoryMB * MEBIBYTE, clock, ...(recorded ? { future: recorded } : {}) };
     this.history = new History(machine.rewindable, options);
@@ -265,19 +267,25 @@ export async function loadTarget(
   const programs = await readPrograms(files, launch, image);
   const texts = launch.machine?.devices ?? [];
   const consoles = new Consoles(texts);
-  const devices = await Promise.all(texts.map((text, at) => readDevice(files, text, complain, consoles.portOf(at))));
+  const source = recording ? traceSource(given.replay ?? '', recording) : saved && snapshotSource(saved);
+  const disks = new Disks(files, { complain, goesBack: keepsHistory(launch) || recording !== undefined, source });
+  const devices: DeviceConfig[] = [];
+  for (const [at, text] of texts.entries()) devices.push(await readDevice(disks, text, consoles.portOf(at)));
   const { args: commandLine = '', format = 'auto' } = launch;
   const wanted = { name: baseName(launch.program), image, commandLine, modules, format };
   const request = recording ? bootAsRecorded(launch.replay ?? '', recording, wanted) : wanted;
   const machine = makeMachine(createMachine, launch, memory, devices);
   boot(machine, request);
-  const booted = bootedWith(launch, request, memory);
+  const booted = bootedWith(launch, request, memory, disks);
   if (saved) goOn(machine, saved, booted, recording);
   await consoles.connect(machine, launch.consoles ?? {}, files);
   const target = new Target(launch, machine, programs, recording, consoles);
   target.booted = saved ? { ...booted, snapshot: saved.file } : booted;
   return target;
 }
+
+/** Whether the session goes back in time, if it repeats no recording, which it can in any case. */
+const keepsHistory = ({ history, noDebug }: LaunchArguments): boolean => history?.enabled ?? noDebug !== true;
 
 /** @throws badSnapshot, badTrace */
 function goOn(
@@ -411,16 +419,10 @@ function sourceMapper(map: Readonly<Record<string, string>>): (path: string) => 
   };
 }
 
-/** A device of the launch configuration. What the guest writes to disks does not reach their images. */
-async function readDevice(
-  files: FileReader,
-  text: string,
-  complain: (text: string) => void,
-  port: ConsolePort | undefined,
-): Promise<DeviceConfig> {
+/** A device of the launch configuration. */
+async function readDevice(disks: Disks, text: string, port: ConsolePort | undefined): Promise<DeviceConfig> {
   try {
-    const file = diskFileOf(text);
-    const disk = file === undefined ? undefined : await openDisk(files, file, complain);
+    const disk = await disks.open(text);
     return parseDevice(text, {
       disk: () => disk ?? memoryImage(new Uint8Array()),
       console: port && (() => port),
@@ -429,14 +431,6 @@ async function readDevice(
     if (!(error instanceof RangeError)) throw error;
     throw errors.badLaunchValue('machine.devices', error.message);
   }
-}
-
-/** A large image is read where the guest asks for it, a small one now. */
-async function openDisk(files: FileReader, path: string, complain: (text: string) => void): Promise<DiskImage> {
-  const file = await openFile(files, path);
-  if (!file) return memoryImage(await readFile(files, 'The disk image', path));
-  const read: DiskImage['read'] = (offset, length) => file.read(offset, length).slice();
-  return tellingImage({ size: file.size, read }, (problem) => complain(`The disk image ${path}: ${problem}.\n`));
 }
 
 function makeMachine(

@@ -10,6 +10,10 @@ export interface FileImage {
   read(offset: number, length: number): Uint8Array;
 }
 
+export interface WritableFile extends FileImage {
+  write(offset: number, bytes: Uint8Array): void;
+}
+
 /** A whole file in memory. */
 export function memoryFile(bytes: Uint8Array): FileImage {
   return {

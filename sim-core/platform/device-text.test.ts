@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { diskFileOf, parseDevice } from './device-text.ts';
+import { diskFileOf, parseDevice, withDiskFile, writesImage } from './device-text.ts';
 import { memoryImage } from './virtio/disk.ts';
 
 const resources = { disk: (file: string) => memoryImage(new Uint8Array(file.length)) };
@@ -19,6 +19,15 @@ describe('devices as text', () => {
     assert.equal(parseDevice('ide-hd,file=disk.img', resources).kind, 'ide-hd');
     assert.deepEqual(parseDevice('virtio-net,packed=off', resources), { kind: 'virtio-net', packed: false });
     assert.equal(diskFileOf('virtio-net'), undefined);
+  });
+
+  it('name a disk image, which may be elsewhere, and say whether the guest writes it', () => {
+    assert.equal(withDiskFile('virtio-blk,file=a.img,packed=off', '/b/$&.img'), 'virtio-blk,file=/b/$&.img,packed=off');
+    assert.deepEqual(['ide-hd,file=write=on', 'ide-hd,file=a,write=off', 'ide-hd,file=a,write=on'].map(writesImage), [
+      false,
+      false,
+      true,
+    ]);
   });
 
   it('are refused with what would be right', () => {

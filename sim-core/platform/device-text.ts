@@ -65,6 +65,12 @@ export function diskFileOf(text: string): string | undefined {
   return file;
 }
 
+/** The text with its disk image at another place. */
+export const withDiskFile = (text: string, file: string): string => text.replace(/,file=[^,]*/, () => `,file=${file}`);
+
+/** Whether what the guest writes goes into the device's image. @throws RangeError */
+export const writesImage = (text: string): boolean => parse(text).options.get('write') === 'on';
+
 /** @throws RangeError, and what `resources` throw */
 export function parseDevice(text: string, resources: DeviceResources): DeviceConfig {
   const device = parse(text);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { Hash, hashOf } from './hash.ts';
+import { Hash, hashOf, hashOfParts } from './hash.ts';
 
 const ofValue = (value: unknown): string => {
   const hash = new Hash();
@@ -17,6 +17,29 @@ describe('state hashes', () => {
       seen.add(hashOf(changed));
     }
     assert.equal(seen.size, 515);
+  });
+
+  it('of files in parts depend on every part and on their order; a small one is hashed as its bytes', () => {
+    const PART = 16 << 20;
+    const file = (bytes: Uint8Array) => ({
+      size: bytes.length,
+      read: (offset: number, length: number) => {
+        assert.ok(length <= PART && offset + length <= bytes.length);
+        return bytes.subarray(offset, offset + length);
+      },
+    });
+    for (const size of [0, 5, 4096]) {
+      const bytes = new Uint8Array(size).fill(3);
+      assert.equal(hashOfParts(file(bytes)), hashOf(bytes));
+    }
+    const large = new Uint8Array(2 * PART + 3);
+    const seen = new Set([hashOfParts(file(large)), hashOfParts(file(large.subarray(1)))]);
+    for (const at of [0, PART - 1, PART, 2 * PART - 1, 2 * PART, 2 * PART + 2]) {
+      large[at] = 1;
+      seen.add(hashOfParts(file(large)));
+      large[at] = 0;
+    }
+    assert.equal(seen.size, 8);
   });
 
   it('do not depend on where the bytes lie', () => {

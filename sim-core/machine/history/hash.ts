@@ -83,6 +83,20 @@ export class Hash {
   }
 }
 
+/** A part of a file that is hashed at once: one that is no larger has the hash of its bytes. */
+const PART = 16 << 20;
+
+/** The hash of a file that need not be in memory whole. @param file `read` gives exactly the bytes that are asked for */
+export function hashOfParts(file: { readonly size: number; read(offset: number, length: number): Uint8Array }): string {
+  const hash = new Hash();
+  let at = 0;
+  do {
+    hash.bytes(file.read(at, Math.min(PART, file.size - at)));
+    at += PART;
+  } while (at < file.size);
+  return hash.digest();
+}
+
 export function hashOf(bytes: Uint8Array): string {
   const hash = new Hash();
   hash.bytes(bytes);

@@ -112,8 +112,12 @@ function isRecording(value: unknown): value is Recording {
 }
 
 /** @throws RecordingError when a file is not the one that was recorded */
-export function checkFile({ path, hash }: RecordedFile, bytes: Uint8Array, what: string): void {
-  const found = hashOf(bytes);
+export function checkFile(file: RecordedFile, bytes: Uint8Array, what: string): void {
+  checkHash(file, hashOf(bytes), what);
+}
+
+/** As `checkFile`. */
+export function checkHash({ path, hash }: RecordedFile, found: string, what: string): void {
   if (found === hash) return;
   throw new RecordingError(`the ${what} is not the recorded one: ${path} had the hash ${hash}, this one has ${found}`);
 }
