@@ -1,10 +1,10 @@
 /** The machine that the options of `vmxray run` and its kin describe. */
 
 import path from 'node:path';
+import { createThreadedMachine } from '../debug-adapter/compiling/thread.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { hashOf } from '../sim-core/machine/history/hash.ts';
 import type { RecordedBoot, RecordedFile } from '../sim-core/machine/history/recording.ts';
-import { createMachine } from '../sim-core/machine/machine.ts';
 import { makeDeviceConfigs } from './devices.ts';
 import { bootRequestOf, readInput } from './images.ts';
 import type { RunOptions } from './options.ts';
@@ -15,7 +15,7 @@ const COM1_INTERRUPT_ENABLE = 0x3f9;
 
 /** At power-up, with nothing loaded. @throws UsageError for devices that cannot be made */
 function machineOf(options: RunOptions): Machine {
-  return createMachine({
+  return createThreadedMachine({
     memory: options.memory,
     cpuModel: options.cpu,
     cpus: options.cpus,

@@ -2,12 +2,12 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { createThreadedMachine } from '../debug-adapter/compiling/thread.ts';
 import type { Machine } from '../sim-core/machine/api.ts';
 import { hashOfParts } from '../sim-core/machine/history/hash.ts';
 import { checkFile, checkHash, type RecordedBoot, type RecordedFile } from '../sim-core/machine/history/recording.ts';
 import { restoreSnapshot, type Snapshot } from '../sim-core/machine/history/snapshot.ts';
 import { parseSnapshot } from '../sim-core/machine/history/snapshot-file.ts';
-import { createMachine } from '../sim-core/machine/machine.ts';
 import { diskFileOf, withDiskFile } from '../sim-core/platform/device-text.ts';
 import { makeDeviceConfigs, openImage } from './devices.ts';
 import { UsageError } from './options.ts';
@@ -75,7 +75,7 @@ export class RecordedSource {
       return disk ? withDiskFile(text, this.locateDisk(disk)) : text;
     };
     const { devices, ...config } = machine;
-    return createMachine({ ...config, compile, devices: makeDeviceConfigs(devices.map(moved)) });
+    return createThreadedMachine({ ...config, compile, devices: makeDeviceConfigs(devices.map(moved)) });
   }
 
   /** @throws UsageError */

@@ -7,6 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { createMachine } from '../../sim-core/machine/machine.ts';
 import { type FileReader, type FromWorker, STREAM_WORKER, type StreamOutput, type ToWorker } from '../protocol.ts';
+import type { MachineFactory } from '../running/target.ts';
 import { Session } from '../session.ts';
 import { frame, MessageReader } from './framing.ts';
 
@@ -16,6 +17,7 @@ interface Channel {
   listen(listener: (message: ToWorker) => void): void;
   /** Files that are at hand here. */
   readonly files: Omit<FileReader, 'readFile'>;
+  readonly createMachine: MachineFactory;
 }
 
 interface PendingFile {
@@ -33,7 +35,7 @@ function serve(channel: Channel): void {
       channel.post({ type: 'readFile', id, path });
     });
   const send = (message: DebugProtocol.ProtocolMessage): void => channel.post({ type: 'dap', message });
-  const session = new Session({ ...channel.files, readFile, send }, createMachine);
+  const session = new Session({ ...channel.files, readFile, send }, channel.createMachine);
   channel.listen((message) => {
     if (message.type === 'dap') {
       session.handleMessage(message.message);
@@ -57,16 +59,17 @@ function serveBrowser(scope: BrowserScope): void {
     post: (message) => scope.postMessage(message),
     listen: (listener) => scope.addEventListener('message', (event) => listener(event.data as ToWorker)),
     files: {},
+    createMachine,
   });
 }
 
 /** Gets the client's bytes, and posts those for it: the thread that has the stream only passes them on. */
-function serveBytes(port: MessagePort, files: FileReader): void {
+function serveBytes(port: MessagePort, files: FileReader, factory: MachineFactory): void {
   const post = (message: DebugProtocol.ProtocolMessage): void => {
     const output: StreamOutput = { bytes: frame(message), isLast: isDisconnected(message) };
     port.postMessage(output, [output.bytes.buffer]);
   };
-  const session = new Session({ ...files, send: post }, createMachine);
+  const session = new Session({ ...files, send: post }, factory);
   const reader = new MessageReader(
     (message) => session.handleMessage(message),
     (problem) => session.output(`VMXray ignored what it got: ${problem}.\n`, 'stderr'),
@@ -81,14 +84,16 @@ async function serveNode(): Promise<void> {
   const { parentPort, workerData } = await import('node:worker_threads');
   if (!parentPort) throw new Error('worker.ts must be started as a worker');
   const { NODE_FILES } = await import('./node-file.ts');
+  const { createThreadedMachine } = await import('../compiling/thread.ts');
   if (workerData === STREAM_WORKER) {
-    serveBytes(parentPort, NODE_FILES);
+    serveBytes(parentPort, NODE_FILES, createThreadedMachine);
     return;
   }
   serve({
     post: (message) => parentPort.postMessage(message),
     listen: (listener) => parentPort.on('message', listener),
     files: NODE_FILES,
+    createMachine: createThreadedMachine,
   });
 }
 

@@ -75,6 +75,13 @@ export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   storeFlags: STORE_FLAGS,
 };
 
+/** Declares HANDLER_IMPORTS, for modules of handlers and regions. @returns them by name */
+export function declareImports(builder: ModuleBuilder): Readonly<Record<string, Callee>> {
+  // The first import has the handlers' type, which thereby is type 0: `callIndirect` relies on it.
+  const callee = ([name, signature]: [string, Signature]) => [name, builder.import(name, signature)] as const;
+  return Object.fromEntries(Object.entries(HANDLER_IMPORTS).map(callee));
+}
+
 /** RIP of the record's instruction. */
 const recordRip = (record: I32): I64 => load64(ZERO, OFFSET.codeBase).add(load16(record, RECORD.offset).extendU());
 

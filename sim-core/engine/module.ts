@@ -45,10 +45,10 @@ export class ModuleBuilder {
   }
 
   /** @param out where to, if its buffer is to be used again @returns the bytes, until `out` is released */
-  encode(memory: WebAssembly.Memory, out = new ByteWriter()): Uint8Array<ArrayBuffer> {
+  encode(memoryPages: number, out = new ByteWriter()): Uint8Array<ArrayBuffer> {
     out.append([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
     const functionTypes = this.functions.map((code) => this.typeIndex(code.signature));
-    out.append(this.encodeHead(memory.buffer.byteLength / 0x1_0000));
+    out.append(this.encodeHead(memoryPages));
     section(out, 3, () => {
       out.unsigned(functionTypes.length);
       for (const type of functionTypes) out.unsigned(type);
@@ -68,13 +68,18 @@ export class ModuleBuilder {
     return out.view();
   }
 
+  /** Compiles, once. @param memoryPages of the memory that it will access */
+  compile(memoryPages: number): WebAssembly.Module {
+    const out = new ByteWriter();
+    const module = new WebAssembly.Module(this.encode(memoryPages, out));
+    for (const writer of [out, ...this.functions]) writer.release();
+    return module;
+  }
+
   /** Compiles and links, once; returns the functions in the order of `add`. */
   instantiate(imports: ModuleImports): CallableFunction[] {
-    const out = new ByteWriter();
-    const module = new WebAssembly.Module(this.encode(imports.memory, out));
-    for (const writer of [out, ...this.functions]) writer.release();
-    const instance = new WebAssembly.Instance(module, { env: environmentOf(imports) });
-    return this.functions.map((_, i) => instance.exports[`f${i}`] as CallableFunction);
+    const module = this.compile(imports.memory.buffer.byteLength / 0x1_0000);
+    return link(module, imports, this.functions.length);
   }
 
   /** @param pages of the memory, which does not grow */
@@ -124,6 +129,12 @@ export class ModuleBuilder {
     body.append([0x70, 0]);
     body.unsigned(0);
   }
+}
+
+/** Links a module that a ModuleBuilder has compiled. @returns its functions */
+export function link(module: WebAssembly.Module, imports: ModuleImports, count = 1): CallableFunction[] {
+  const { exports } = new WebAssembly.Instance(module, { env: environmentOf(imports) });
+  return Array.from({ length: count }, (_, i) => exports[`f${i}`] as CallableFunction);
 }
 
 /** What modules see of their imports, by the object that holds the functions: many modules import the same. */

@@ -16,6 +16,9 @@ import { type I32, type I64, i32, i64, load16, load32, load64, select } from './
  * function has the signature of a handler; the records of its blocks' first instructions lead to it.
  */
 
+/** Memory that holds operation records at their addresses. */
+export type RecordMemory = Pick<State, 'u32' | 'view'>;
+
 export interface RegionInstruction {
   /** Address of its operation record. */
   readonly record: number;
@@ -29,6 +32,12 @@ export interface RegionBlock {
   readonly next: number;
   /** Whether control was seen here without a branch of the region that leads here. */
   readonly entered: boolean;
+}
+
+/** A block that can be entered from outside: its first record, and its number in the region. */
+export interface RegionHead {
+  readonly record: number;
+  readonly number: number;
 }
 
 /** How a region is left; the tail of the function acts on it. */
@@ -51,7 +60,7 @@ interface Place {
 export class RegionBuilder {
   readonly code = new Code({ parameters: ['i32'], results: ['i32'] });
   readonly flags: CompiledFlags;
-  readonly state: State;
+  readonly state: RecordMemory;
   readonly callees: HandlerCallees;
   readonly codeBase: I64;
   readonly tlbContext: I64;
@@ -85,7 +94,13 @@ export class RegionBuilder {
   private leave: () => void = () => {};
   private leaveForRam: () => void = () => {};
 
-  constructor(state: State, callees: HandlerCallees, blocks: readonly RegionBlock[], self: number, table: number) {
+  constructor(
+    state: RecordMemory,
+    callees: HandlerCallees,
+    blocks: readonly RegionBlock[],
+    self: number,
+    table: number,
+  ) {
     const { code } = this;
     this.state = state;
     this.callees = callees;
@@ -217,7 +232,7 @@ export class RegionBuilder {
   }
 
   /** First records of the blocks that the dispatcher reaches: only these can be entered from outside. */
-  get heads(): { readonly record: number; readonly number: number }[] {
+  get heads(): RegionHead[] {
     return this.units.map(({ first }) => ({ record: firstOf(this.blocks[first] as RegionBlock), number: first }));
   }
 

@@ -1,6 +1,7 @@
 import type { State } from '../state/state.ts';
 import { FIXED_HANDLER } from './core.ts';
 import type { HandlerTable } from './handlers.ts';
+import type { HotCode } from './hot-code.ts';
 import { LINK, RECORD } from './record.ts';
 import type { RegionBlock, RegionInstruction } from './region.ts';
 
@@ -15,6 +16,7 @@ const LARGEST_REGION = 800;
 export class RegionFinder {
   private readonly state: State;
   private readonly handlers: HandlerTable;
+  private readonly hotCode: HotCode;
   private readonly table: number;
   private readonly leaders = new Set<number>();
   private readonly seen = new Map<number, RegionInstruction>();
@@ -25,9 +27,10 @@ export class RegionFinder {
   private readonly leastHeat: number;
 
   /** @param table the page's table offset → record @param leastHeat executions that make an instruction warm */
-  constructor(state: State, handlers: HandlerTable, table: number, leastHeat: number) {
+  constructor(state: State, handlers: HandlerTable, hotCode: HotCode, table: number, leastHeat: number) {
     this.state = state;
     this.handlers = handlers;
+    this.hotCode = hotCode;
     this.table = table;
     this.leastHeat = leastHeat;
   }
@@ -46,7 +49,7 @@ export class RegionFinder {
     for (const record of [...this.resumed, ...entries]) entered.add(record);
     for (const seed of entered) this.leaders.add(seed);
     for (const record of this.seen.keys())
-      if (this.handlers.blockStarts.has(this.offset(record))) this.leaders.add(record);
+      if (this.hotCode.blockStarts.has(this.offset(record))) this.leaders.add(record);
     const found = [...this.leaders].filter((leader) => this.seen.has(leader));
     // In the order of the guest's code: most of its branches then lead forwards in the region, too.
     found.sort((a, b) => this.offset(a) - this.offset(b));
@@ -91,7 +94,7 @@ export class RegionFinder {
   private follow(start: number): number[] {
     const leaders: number[] = [];
     for (let record = start; !this.seen.has(record) && this.seen.size < LARGEST_REGION; ) {
-      if (this.handlers.isCompiled(record) || (record !== start && !this.isWarm(record))) break;
+      if (this.hotCode.isCompiled(record) || (record !== start && !this.isWarm(record))) break;
       const next = this.follower(record);
       const instruction = this.instruction(record);
       if (!instruction) {
@@ -124,7 +127,7 @@ export class RegionFinder {
   }
 
   private touch(record: number | undefined): void {
-    if (record !== undefined && this.handlers.isCompiled(record)) this.touched.add(record);
+    if (record !== undefined && this.hotCode.isCompiled(record)) this.touched.add(record);
   }
 
   /** The decoded record in this page that a near branch leads to; remembered in the branch's own record. */

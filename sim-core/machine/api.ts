@@ -1,6 +1,7 @@
 /** What the debug adapter and the CLI see of the machine. `machine.ts` implements it. */
 
 import type { Cpu } from '../cpu/cpu.ts';
+import type { RegionCompiler } from '../engine/region-job.ts';
 import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { BootRequest } from '../loaders/boot-request.ts';
@@ -42,6 +43,8 @@ export interface MachineConfig {
    * locating where compiled code goes wrong. Default: none.
    */
   readonly blockStarts?: readonly number[];
+  /** Compiles hot code elsewhere, while the machine goes on. Default: here. */
+  readonly compiler?: RegionCompiler | undefined;
 }
 
 export type { BootModule, BootRequest } from '../loaders/boot-request.ts';

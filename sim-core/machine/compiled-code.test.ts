@@ -1,21 +1,23 @@
 import assert from 'node:assert/strict';
+import { LateCompiler } from '../../test/support/late-compiler.ts';
 import { assemble } from '../../test/support/nasm.ts';
-import { type Bits, DATA, ORIGIN, randomProgram } from '../../test/support/random-program.ts';
+import { type Bits, DATA, ORIGIN, randomNumbers, randomProgram } from '../../test/support/random-program.ts';
 import type { Clock, Cpu } from '../cpu/cpu.ts';
 import { findModel } from '../cpu/models.ts';
 import { readRflags } from '../cpu/rflags.ts';
+import { SEMANTICS } from '../isa/semantics.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import { CODE_MODE, GPR } from '../state/layout.ts';
 import { State } from '../state/state.ts';
-import { Processor } from './processor.ts';
+import { Processor, type ProcessorOptions } from './processor.ts';
 
 /** Compiled code against the interpreter: both come from one semantics, and must leave the same state. */
 
 const SLICES = 60;
 
-function start(code: Uint8Array, compile: boolean, bits: Bits) {
+function start(code: Uint8Array, bits: Bits, options: ProcessorOptions) {
   const state = new State(4 << 20);
   const physical = new PhysicalMemory(state);
   const mmu = new Mmu(state, physical, new Tlb(state));
@@ -30,7 +32,7 @@ function start(code: Uint8Array, compile: boolean, bits: Bits) {
   state.set32('rflagsSystem', 2);
   state.set32('stringStep', 1);
   const breakpoints = { mayBreakAt: () => false, stopsHere: () => false };
-  const processor = new Processor(cpu, new Map(), breakpoints, { compile });
+  const processor = new Processor(cpu, new Map(), breakpoints, options);
   physical.poke(ORIGIN, code);
   mmu.updateContext();
   state.set64('rip', BigInt(ORIGIN));
@@ -66,16 +68,67 @@ describe('compiled code', () => {
   const base = Number(process.env.VMXRAY_SEED ?? 1);
   for (const bits of [64, 32] as const) {
     for (let seed = base; seed < base + 30; seed++) {
-      it(`agrees with the interpreter on a random ${bits}-bit loop, seed ${seed}`, () => compare(seed, bits));
+      it(`agrees with the interpreter on a random ${bits}-bit loop, seed ${seed}`, () => {
+        const compiled = compare(seed, bits, {});
+        assert.ok(compiled.processor.regions > 0, 'nothing was compiled');
+      });
+    }
+    for (let seed = base; seed < base + 10; seed++) {
+      it(`agrees when ${bits}-bit regions arrive late, seed ${seed}`, () => {
+        const random = randomNumbers(seed);
+        const compiler = new LateCompiler(SEMANTICS, () => random(4) === 0);
+        compare(seed, bits, { compiler, hotAfter: 64 });
+        assert.ok(compiler.answered > 0, 'nothing was compiled');
+      });
     }
   }
+
+  it('is not used when the code was written while it was being compiled', () => {
+    // Both loop for good, adding 5; the constant becomes 7 while the region is under way.
+    const code = assemble(`
+      bits 64
+      org ${ORIGIN}
+      again: add rax, 5
+      jmp again`);
+    let mayAnswer = false;
+    const compiler = new LateCompiler(SEMANTICS, () => mayAnswer);
+    const { state, physical, processor } = start(code, 64, { compiler });
+    const run = (count: number): void => {
+      processor.run(count);
+      processor.retire();
+    };
+    run(2000);
+    assert.equal(compiler.waiting.length, 1);
+    assert.equal(state.get64('gpr', GPR.rax), 5000n);
+    physical.write(ORIGIN + 3, 1, 7);
+    mayAnswer = true;
+    run(2000);
+    assert.equal(state.get64('gpr', GPR.rax), 5000n + 7000n);
+    assert.ok(compiler.answered > 0);
+  });
+
+  it('is told to another thread with all that compiling it takes, and asked for once', () => {
+    const code = assemble(`
+      bits 64
+      org ${ORIGIN}
+      again: add rax, 5
+      jmp again`);
+    const compiler = new LateCompiler(SEMANTICS, () => false);
+    const { processor } = start(code, 64, { compiler });
+    processor.run(100_000);
+    assert.equal(compiler.waiting.length, 1);
+    assert.deepEqual(
+      compiler.waiting[0]?.forms.map(({ form }) => form.name),
+      ['Add', 'Jmp'],
+    );
+  });
 });
 
-function compare(seed: number, bits: Bits): void {
+function compare(seed: number, bits: Bits, options: ProcessorOptions): Run {
   const source = randomProgram(seed, bits);
   const code = assemble(source);
-  const compiled = start(code, true, bits);
-  const interpreted = start(code, false, bits);
+  const compiled = start(code, bits, options);
+  const interpreted = start(code, bits, { compile: false });
   for (let slice = 0; slice < SLICES; slice++) {
     const count = 1 + ((slice * 7919) % 8009);
     for (const { processor } of [compiled, interpreted]) {
@@ -85,5 +138,5 @@ function compare(seed: number, bits: Bits): void {
     const different = differences(picture(compiled), picture(interpreted));
     assert.deepEqual(different, [], `after slice ${slice} of ${count}:\n${source}`);
   }
-  assert.ok(compiled.processor.regions > 0, 'nothing was compiled');
+  return compiled;
 }

@@ -14,11 +14,9 @@ import { CPU_INSTRUCTIONS } from '../cpu/instructions.ts';
 import { findModel } from '../cpu/models.ts';
 import { noteRing, suspendCounters } from '../cpu/performance-counters.ts';
 import { resetCpu } from '../cpu/reset.ts';
-import { STAGED_INSTRUCTIONS } from '../cpu/staged-instructions.ts';
 import { waitForStartUp } from '../cpu/start-up.ts';
 import type { Iommu } from '../iommu/iommu.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
-import { SEMANTICS } from '../isa/semantics.ts';
 import { loadImage } from '../loaders/load.ts';
 import type { AccessWatch } from '../mmu/access-watch.ts';
 import { FastTlb } from '../mmu/fast-tlb.ts';
@@ -35,7 +33,6 @@ import { ProcessorState } from '../state/processor-state.ts';
 import { State } from '../state/state.ts';
 import { vmxInstructions } from '../vmx/instructions.ts';
 import type { VmEntryFailure, VmExitRecord, VmxView } from '../vmx/records.ts';
-import { VMX_SEMANTICS } from '../vmx/staged.ts';
 import { Vmx, type VmxHistory } from '../vmx/vmx.ts';
 import type {
   BootRequest,
@@ -55,6 +52,7 @@ import { peekInstruction } from './peek-instruction.ts';
 import { Processor } from './processor.ts';
 import { type LogicalProcessor, Processors, viewOf } from './processors.ts';
 import { registerByName } from './registers.ts';
+import { STAGED_SEMANTICS } from './semantics.ts';
 import type { StopReason } from './stop-reason.ts';
 import type { InstructionStop, Watch, WatchHit } from './watching/watch.ts';
 import { Watcher } from './watching/watcher.ts';
@@ -157,9 +155,13 @@ class SimulatedMachine implements Machine, Rewindable {
       stopsHere: (instruction: () => DecodedInstruction) => this.breakpoints.stopsHere(instruction),
       deliverFault: (fault: Fault) => this.execution.deliverInSlice(fault),
     };
-    const semantics = new Map([...SEMANTICS, ...STAGED_INSTRUCTIONS, ...VMX_SEMANTICS]);
-    const { compile = true, blockStarts = [] } = config;
-    this.processor = new Processor(this.cpu, slow, hooks, { semantics, compile, blockStarts });
+    const { compile = true, blockStarts = [], compiler } = config;
+    this.processor = new Processor(this.cpu, slow, hooks, {
+      semantics: STAGED_SEMANTICS,
+      compile,
+      blockStarts,
+      compiler,
+    });
     for (const { cpu } of all) this.processor.attach(cpu);
     const { state, platform, processor, logical, breakpoints, watcher } = this;
     this.execution = new Execution({ hooks: this, state, platform, processor, logical, breakpoints, watcher });

@@ -5,7 +5,9 @@ import { CodeCache } from '../engine/code-cache.ts';
 import { ACCESS_FLAGS, buildCore, type Core, FIXED_HANDLER, TOUCH } from '../engine/core.ts';
 import { LONGEST_INSTRUCTION } from '../engine/form.ts';
 import { HandlerTable } from '../engine/handlers.ts';
+import { HotCode } from '../engine/hot-code.ts';
 import { EXIT, LINK, RECORD } from '../engine/record.ts';
+import type { RegionCompiler } from '../engine/region-job.ts';
 import type { Semantics } from '../engine/stage.ts';
 import { InstructionDecoder } from '../isa/decoder.ts';
 import type { DecodedInstruction } from '../isa/instruction.ts';
@@ -53,6 +55,8 @@ export interface ProcessorOptions {
   readonly blockStarts?: Iterable<number>;
   /** Executions that make an instruction worth compiling: a power of two from 2 to 32768. Default 512. */
   readonly hotAfter?: number;
+  /** Compiles hot code elsewhere while it is free. Default: here. */
+  readonly compiler?: RegionCompiler | undefined;
 }
 
 /**
@@ -68,9 +72,9 @@ export class Processor {
   private readonly slowTable: ReadonlyMap<number, SlowInstruction>;
   private readonly hooks: ProcessorHooks;
   private readonly handlers: HandlerTable;
+  private readonly hotCode: HotCode;
   private readonly core: Core;
   private readonly semantics: ReadonlyMap<number, Semantics>;
-  private readonly handlerImports: Readonly<Record<string, CallableFunction>>;
   /** Slow instructions by number in RECORD.instruction; 0 is none. */
   private instructions: (SlowRecord | undefined)[] = [undefined];
   /** Handlers by `InstructionDecoder.formKey`. */
@@ -93,8 +97,8 @@ export class Processor {
     this.state = cpu.state;
     this.slowTable = slowTable;
     this.cache = new CodeCache(this.state);
-    this.handlers = new HandlerTable(this.state, hotAfter);
-    this.handlers.blockStarts = new Set(options.blockStarts);
+    this.handlers = new HandlerTable(this.state);
+    this.hotCode = new HotCode(this.state, this.handlers, { hotAfter, ...options });
     const callbacks = {
       slow: (record: number) => this.slow(record),
       crossing: (record: number) => this.crossing(record),
@@ -112,9 +116,9 @@ export class Processor {
     };
     this.core = buildCore(this.state.memory, this.handlers.table, callbacks, compile ? hotAfter : 0);
     const { lookup, fault, storeFlags, reach } = this.core;
-    this.handlerImports = { ...callbacks, lookup, fault, storeFlags, reach };
+    this.handlers.functions = { ...callbacks, lookup, fault, storeFlags, reach };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
-    this.cache.onDrop = (page, written) => this.handlers.dropRegions(page, written);
+    this.cache.onDrop = (page, written) => this.hotCode.dropRegions(page, written);
     this.attach(cpu);
     cpu.mmu.physical.onWrite = (physical, length) => this.cache.written(physical, length);
   }
@@ -133,7 +137,7 @@ export class Processor {
   /** Forgets all decoded code (breakpoints changed, memory loaded from outside). */
   flush(): void {
     this.cache.flush();
-    this.handlers.dropAllRegions();
+    this.hotCode.dropAllRegions();
     this.crossings.clear();
     this.instructions = [undefined];
   }
@@ -181,13 +185,14 @@ export class Processor {
 
   /** Compiles around the instruction that was executed often, if it is worth it. */
   private compileHot(): void {
+    this.hotCode.takeCompiled();
     const { u32, u16 } = this.state;
     const record = u32[OFFSET.exitRecord >>> 2] as number;
     const table = u32[OFFSET.codeTable >>> 2] as number;
     // Instructions that cross into another page have no place of their own in the table.
     if (u32[(table >>> 2) + (u16[(record + RECORD.offset) >>> 1] as number)] !== record) return;
     if (this.handlers.isNearlyFull) this.flush();
-    else if (this.handlers.compileHot(table, record, this.handlerImports)) this.regions++;
+    else if (this.hotCode.compileHot(table, record)) this.regions++;
   }
 
   /** Regions compiled so far. */
@@ -238,7 +243,7 @@ export class Processor {
     const known = this.state.u32[slot] as number;
     if (known !== 0) return known;
     this.decode(table, physical, mode);
-    this.handlers.compile(this.handlerImports);
+    this.handlers.compile();
     return this.state.u32[slot] as number;
   }
 
@@ -328,7 +333,8 @@ export class Processor {
     const semantics = meaning === undefined ? undefined : this.semantics.get(meaning);
     const form = semantics && !FAR_THROUGH_MEMORY.has(instruction.code) ? decoder.form() : undefined;
     const isStaged = semantics && form?.operands.every((operand) => operand.kind !== 'other');
-    const handler = isStaged && form ? this.handlers.add(form, semantics) : FIXED_HANDLER.slow;
+    const isKnown = isStaged && form && meaning !== undefined;
+    const handler = isKnown ? this.handlers.add({ form, meaning, semantics }) : FIXED_HANDLER.slow;
     this.handlerOfForm.set(key, handler);
     return handler;
   }
@@ -570,7 +576,7 @@ export class Processor {
     u32[(record + RECORD.target) >>> 2] = LINK.lookup;
     if (this.hooks.mayBreakOn?.(decoder.instruction)) this.askBefore(record);
     decoder.free();
-    this.handlers.compile(this.handlerImports);
+    this.handlers.compile();
     return record;
   }
 }
