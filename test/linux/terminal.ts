@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import type { Machine } from '../../sim-core/machine/api.ts';
+import type { LoggedEvent } from '../../sim-core/machine/history/history.ts';
+import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 
 const SLICE = 20_000_000;
@@ -9,6 +11,8 @@ const SLICE = 20_000_000;
 export class Terminal {
   readonly machine: Machine;
   output = '';
+  /** All that has come from outside. */
+  readonly events: LoggedEvent[] = [];
   /** Of `output`, what earlier waits have seen. */
   private seen = 0;
   private wanted: string | undefined;
@@ -45,7 +49,14 @@ export class Terminal {
   }
 
   type(line: string): void {
-    this.machine.serial.input(new TextEncoder().encode(`${line}\n`));
+    this.apply({ kind: 'input', bytes: new TextEncoder().encode(`${line}\n`) });
+  }
+
+  /** Something comes from outside. */
+  apply(event: OutsideEvent): void {
+    const { rewindable } = this.machine;
+    this.events.push({ at: rewindable.position, event });
+    rewindable.applyEvent(event);
   }
 
   /** Runs until the machine stops by itself. */
