@@ -14,7 +14,8 @@ export const exceptionRequests: HandlerTable = {
         ...filters.map((filter) => ({ filter, condition: undefined })),
         ...options.map(({ filterId, condition }) => ({ filter: filterId, condition })),
       ];
-      const breakpoints = session.filters.replace(requests).map(({ problem }): DebugProtocol.Breakpoint => {
+      const { cycles } = session.target(command).machine;
+      const breakpoints = session.filters.replace(requests, cycles).map(({ problem }): DebugProtocol.Breakpoint => {
         return problem === undefined ? { verified: true } : { verified: false, message: problem };
       });
       return { breakpoints };

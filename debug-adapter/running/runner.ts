@@ -17,6 +17,7 @@ import {
   STALE_USE_FILTER,
   TRIPLE_FAULT_FILTER,
 } from '../stops/exception-filters.ts';
+import type { Trigger } from '../stops/trigger.ts';
 import { judgeWatches, type WatchStop } from '../stops/watch-judge.ts';
 import type { Target } from './target.ts';
 
@@ -125,7 +126,9 @@ export class Runner {
         this.isReplaying = replaying;
       };
     }
+    for (const trigger of this.triggers) trigger.countAnew(machine.cycles);
     target.onFutureForgotten = () => {
+      for (const trigger of this.triggers) trigger.forgetAfter(machine.cycles);
       this.sent = machine.serial.sent;
       target.consoles.forgetFuture();
       this.events.futureForgotten();
@@ -161,6 +164,17 @@ export class Runner {
   abandon(): void {
     this.isAbandoned = true;
     this.pause();
+  }
+
+  private get triggers(): Trigger[] {
+    return [...this.breakpoints.triggers, ...this.filters.triggers];
+  }
+
+  /** The machine runs on from a place of its past: hits are counted from there, if not from earlier. */
+  private countHits(): void {
+    const { history, machine } = this.target;
+    if (!history?.isInPast) return;
+    for (const trigger of this.triggers) trigger.countFrom(machine.cycles);
   }
 
   /** What the guest waits for may have come. */
@@ -208,6 +222,7 @@ export class Runner {
   async run(goal: Goal): Promise<Stop | 'reached'> {
     this.goal = this.own(goal);
     this.refresh();
+    this.countHits();
     try {
       for (;;) {
         const interrupted = await this.breathe();
@@ -227,6 +242,7 @@ export class Runner {
   step(): Stop | undefined {
     const { machine } = this.target;
     const processor = machine.selected;
+    this.countHits();
     const reason = this.target.driver.step();
     const elsewhere = machine.selected !== processor;
     const outcome = this.judge(reason, elsewhere);
@@ -294,12 +310,14 @@ export class Runner {
     this.goal = this.own(goal);
     this.refresh();
     let last: Stop | 'reached' | undefined;
-    const search = history.searchBackwards((reason) => {
+    const wanted = (reason: StopReason): boolean => {
       const stop = this.judge(reason, true);
       if (stop === undefined || (stop !== 'reached' && stop.kind === 'ended')) return false;
       last = stop;
       return true;
-    });
+    };
+    const isNewToTriggers = (): boolean => this.triggers.filter((trigger) => trigger.takeLearnt()).length > 0;
+    const search = history.searchBackwards(wanted, isNewToTriggers);
     try {
       const found = await this.inPieces(search);
       if (found === 'paused') return { kind: 'paused' };

@@ -35,6 +35,14 @@ export interface Placement extends StoppingAt {
 export type SetMaker = (target: Target) => readonly (TriggerOptions & { readonly placement: Placement })[];
 
 const NOWHERE: StoppingAt = { locations: [] };
+/** What a breakpoint is, apart from its id. */
+function identity(where: StoppingAt, { condition, hitCondition, logMessage }: TriggerOptions): string {
+  const { locations, watches = [], stops = [] } = where;
+  return JSON.stringify([locations, watches, stops, condition, hitCondition, logMessage], (_key, value: unknown) =>
+    typeof value === 'bigint' ? `${value}` : value,
+  );
+}
+
 const leadsSomewhere = ({ locations, watches = [], stops = [] }: StoppingAt): boolean =>
   locations.length + watches.length + stops.length > 0;
 
@@ -48,10 +56,14 @@ export class BreakpointStore {
 
   /** Replaces one set: 'functions', 'instructions', or 'source:' with a path. */
   replace(set: string, make: SetMaker, target: Target): DebugProtocol.Breakpoint[] {
-    const ids = this.makers.get(set) === make ? (this.sets.get(set) ?? []).map(({ id }) => id) : [];
+    const old = this.sets.get(set) ?? [];
+    const isSame = this.makers.get(set) === make;
     const breakpoints = make(target).map(({ placement, ...options }, index): UserBreakpoint => {
-      const trigger = new Trigger(options);
-      const id = ids[index] ?? this.nextId++;
+      // Clients send what they had along with what is new: that goes on counting.
+      const wanted = identity(placement, options);
+      const kept = isSame ? old[index] : old.find((each) => identity(each, each.trigger.options) === wanted);
+      const trigger = kept?.trigger ?? new Trigger(options, target.machine.cycles);
+      const id = (isSame && kept?.id) || this.nextId++;
       const verified = leadsSomewhere(placement) && trigger.problem === undefined;
       const message = trigger.problem ?? placement.answer.message;
       const answer = { ...placement.answer, id, verified, ...(message === undefined ? {} : { message }) };
@@ -71,6 +83,10 @@ export class BreakpointStore {
 
   get all(): UserBreakpoint[] {
     return [...this.sets.values()].flat();
+  }
+
+  get triggers(): Trigger[] {
+    return this.all.map(({ trigger }) => trigger);
   }
 
   /** For a run without debugging: no breakpoint is at any place. */

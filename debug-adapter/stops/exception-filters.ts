@@ -87,11 +87,15 @@ export class ExceptionFilters {
   private stops = new Set<number>();
 
   /** Replaces the filters. @throws unknownFilter, and changes nothing then. */
-  replace(requests: readonly { readonly filter: string; readonly condition?: string | undefined }[]): Trigger[] {
+  replace(
+    requests: readonly { readonly filter: string; readonly condition?: string | undefined }[],
+    now = 0,
+  ): Trigger[] {
     const next = new Map<string, Trigger>();
     for (const { filter, condition } of requests) {
       if (!KNOWN.has(filter)) throw errors.unknownFilter(filter);
-      next.set(filter, new Trigger({ condition }));
+      const known = this.active.get(filter);
+      next.set(filter, known && known.options.condition === condition ? known : new Trigger({ condition }, now));
     }
     this.active = next;
     this.exitTriggers = new Map(
@@ -115,6 +119,10 @@ export class ExceptionFilters {
   }
   stopsAt(reason: number): boolean {
     return this.stops.has(reason);
+  }
+
+  get triggers(): Trigger[] {
+    return [...this.active.values()];
   }
 
   has(filter: string): boolean {

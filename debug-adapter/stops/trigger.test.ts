@@ -35,6 +35,29 @@ describe('breakpoint conditions and hit counts', () => {
   it('count only the hits whose condition holds', () => {
     assert.deepEqual(stops({ condition: 'hits % 2 == 0', hitCondition: '>= 4' }), [8, 10]);
   });
+  it('number hits from where they were set: forwards, and backwards those before', () => {
+    const trigger = new Trigger({ hitCondition: '2' }, 100);
+    const stopsAmong = (moments: readonly number[]): number[] =>
+      moments.filter((moment) => trigger.judge(environment(), moment).stop);
+    assert.deepEqual(stopsAmong([110, 120, 130]), [120]);
+    assert.equal(trigger.takeLearnt(), false);
+    // In the order of time, as a search meets them: only once all are known their numbers are.
+    stopsAmong([70, 80, 90, 100]);
+    assert.equal(trigger.takeLearnt(), true);
+    assert.deepEqual(stopsAmong([70, 80, 90, 100]), [80]);
+    assert.equal(trigger.takeLearnt(), false);
+    trigger.countFrom(75);
+    assert.deepEqual(stopsAmong([70, 80, 90, 100, 110]), [90]);
+  });
+  it('forget hits of a future that does not come, and all of them', () => {
+    const trigger = new Trigger({ hitCondition: '2' });
+    const stopsAt = (moment: number): boolean => trigger.judge(environment(), moment).stop;
+    assert.deepEqual([10, 20].map(stopsAt), [false, true]);
+    trigger.forgetAfter(10);
+    assert.deepEqual([25, 30].map(stopsAt), [true, false]);
+    trigger.countAnew(40);
+    assert.deepEqual([50, 60].map(stopsAt), [false, true]);
+  });
   it('print log messages instead of stopping', () => {
     const trigger = new Trigger({ logMessage: 'rax is {rax}' });
     assert.deepEqual(trigger.judge(environment({ rax: 0x20n }), 1), { stop: false, output: 'rax is 0x20\n' });

@@ -25,7 +25,7 @@ const HIT_TESTS: Readonly<Record<string, (limit: number) => HitTest>> = {
   '==': (limit) => (hits) => hits === limit,
   '=': (limit) => (hits) => hits === limit,
   '': (limit) => (hits) => hits === limit,
-  '%': (limit) => (hits) => limit > 0 && hits % limit === 0,
+  '%': (limit) => (hits) => limit > 0 && hits > 0 && hits % limit === 0,
 };
 
 /** '>= 3', '> 3', '<= 3', '< 3', '== 3', '3' (the third time), '% 3' (every third time). */
@@ -40,18 +40,37 @@ function parseHitCondition(text: string): HitTest {
 class Moments {
   private readonly known: number[] = [];
 
-  /** The number of a moment, counted from 1. */
-  count(now: number): number {
+  /** How many are before a moment. */
+  private before(moment: number): number {
     const { known } = this;
-    if ((known.at(-1) ?? Number.NEGATIVE_INFINITY) < now) return known.push(now);
+    if ((known.at(-1) ?? Number.NEGATIVE_INFINITY) < moment) return known.length;
     let [low, high] = [0, known.length];
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((known[middle] as number) < now) low = middle + 1;
+      if ((known[middle] as number) < moment) low = middle + 1;
       else high = middle;
     }
-    if (known[low] !== now) known.splice(low, 0, now);
-    return low + 1;
+    return low;
+  }
+
+  /** @returns whether that changed anything */
+  set(moment: number, isKnown: boolean): boolean {
+    const index = this.before(moment);
+    const wasKnown = this.known[index] === moment;
+    if (isKnown && !wasKnown) this.known.splice(index, 0, moment);
+    if (!isKnown && wasKnown) this.known.splice(index, 1);
+    return isKnown !== wasKnown;
+  }
+
+  /** The number of a moment, counted from 1 away from the origin, which is 0. */
+  number(moment: number, origin: number): number {
+    return moment > origin
+      ? this.before(moment + 1) - this.before(origin + 1)
+      : this.before(origin) - this.before(moment);
+  }
+
+  forgetAfter(moment: number): void {
+    this.known.length = this.before(moment + 1);
   }
 }
 
@@ -68,8 +87,17 @@ function splitLog(text: string | undefined): { condition: string | undefined; me
   return { condition: text.slice(0, found.index), message, messageAt: text.length - message.length };
 }
 
-/** The condition, hit count and log message of a breakpoint or filter. */
+/** Before anything can be reached. */
+const BEGINNING = -1;
+
+/**
+ * The condition, hit count and log message of a breakpoint or filter. Moments are in cycles. Hits are counted from the
+ * place where the breakpoint was set, or from an earlier one that the machine has run on from since: forwards in the
+ * order of time, and those before it backwards, the nearest first. So a hit that is met again has the number that it
+ * had. One at that place itself has the number 0.
+ */
 export class Trigger {
+  readonly options: TriggerOptions;
   /** When it was reached: `hits` in its condition is how often, up to the moment that is judged. */
   private readonly reached = new Moments();
   /** When its condition held: what the hit count counts. */
@@ -79,8 +107,15 @@ export class Trigger {
   private readonly condition: Node | undefined;
   private readonly hitTest: HitTest | undefined;
   private readonly log: readonly TemplatePart[] | undefined;
+  private readonly counts: boolean;
+  private origin = BEGINNING;
+  private hasLearnt = false;
 
-  constructor(options: TriggerOptions) {
+  /** @param now when it is set */
+  constructor(options: TriggerOptions, now = 0) {
+    this.options = options;
+    this.counts = options.hitCondition !== undefined || /\bhits\b/.test(options.condition ?? '');
+    this.countAnew(now);
     try {
       const { condition, message = options.logMessage, messageAt } = splitLog(options.condition);
       this.condition = condition?.trim() ? parseExpression(condition) : undefined;
@@ -91,17 +126,50 @@ export class Trigger {
     }
   }
 
+  /** Forgets all hits. */
+  countAnew(now: number): void {
+    this.origin = now === 0 ? BEGINNING : now;
+    this.forgetAfter(BEGINNING);
+  }
+
+  /** The machine runs on from here. */
+  countFrom(now: number): void {
+    this.origin = Math.min(this.origin, now);
+  }
+
+  /** What came afterwards has not happened. */
+  forgetAfter(now: number): void {
+    this.reached.forgetAfter(now);
+    this.held.forgetAfter(now);
+  }
+
+  /**
+   * Whether, since this was last asked, hits have become known that give others, which were judged before, other
+   * numbers: a search backwards meets the hits of a stretch in the order of time.
+   */
+  takeLearnt(): boolean {
+    const { hasLearnt } = this;
+    this.hasLearnt = false;
+    return hasLearnt;
+  }
+
+  private number(moments: Moments, now: number, isHit: boolean): number {
+    const isNews = moments.set(now, isHit) && now < this.origin;
+    this.hasLearnt ||= isNews && this.counts;
+    return moments.number(now, this.origin);
+  }
+
   /**
    * Counts a hit and judges it. A condition that cannot be evaluated stops: silence would hide the mistake.
-   * @param environment makes the names of its expressions, given `hits`. @param now in cycles: a hit that is met again,
-   * in the past, has the number that it had
+   * @param environment makes the names of its expressions, given `hits`.
    */
   judge(environment: (extra: Readonly<Record<string, bigint>>) => Environment, now: number): Verdict {
     if (this.problem !== undefined) return { stop: false };
-    const names = environment({ hits: BigInt(this.reached.count(now)) });
+    const names = environment({ hits: BigInt(this.number(this.reached, now, true)) });
     try {
-      if (this.condition && !isTrue(evaluate(this.condition, names))) return { stop: false };
-      if (this.hitTest && !this.hitTest(this.held.count(now))) return { stop: false };
+      const holds = !this.condition || isTrue(evaluate(this.condition, names));
+      const number = this.number(this.held, now, holds);
+      if (!holds || (this.hitTest && !this.hitTest(number))) return { stop: false };
       return this.log ? { stop: false, output: `${renderTemplate(this.log, names)}\n` } : { stop: true };
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;

@@ -40,11 +40,12 @@ describe('how a machine can end', () => {
     code: readonly number[],
     filters?: readonly string[],
     more: Partial<LaunchArguments> = {},
+    filterOptions: readonly object[] = [],
   ): Promise<Message<EventBody<'stopped'>>> {
     const program = join(folder, 'program.elf');
     writeFileSync(program, elf64(code));
     client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', ...more });
-    if (filters) await client.request('setExceptionBreakpoints', { filters });
+    if (filters) await client.request('setExceptionBreakpoints', { filters, filterOptions });
     return client.run('configurationDone', {});
   }
   const received = (event: string): Message | undefined => client.received.find((message) => message.event === event);
@@ -70,6 +71,30 @@ describe('how a machine can end', () => {
   it('a triple fault whose filter is off ends the session', async () => {
     assert.equal((await run(CODE.tripleFault, [])).event, 'terminated');
     assert.deepEqual(received('exited')?.body, { exitCode: 3 });
+  });
+
+  it('the condition of the triple-fault filter decides', async () => {
+    const endsWith = (condition: string) =>
+      run(CODE.tripleFault, [], {}, [{ filterId: 'tripleFault', condition }]).then(async (end) => {
+        const texts = client.received.flatMap(({ event, body }) =>
+          event === 'output' ? [(body as EventBody<'output'>).output] : [],
+        );
+        if (end.event === 'stopped') assert.equal(end.body.description, 'Triple fault');
+        client.close();
+        return { event: end.event, said: texts.join('') };
+      });
+    // LIDT has loaded a limit of 0 (SDM Vol. 2, LIDT), and no page fault has set CR2.
+    assert.equal((await endsWith('idtr.limit == 0 && cr2 == 0')).event, 'stopped');
+    assert.equal((await endsWith('hits == 1')).event, 'stopped');
+    for (const condition of ['idtr.limit != 0', 'hits > 1']) {
+      assert.equal((await endsWith(condition)).event, 'terminated', condition);
+    }
+    const logged = await endsWith('log: no IDT at {idtr.base}');
+    assert.equal(logged.event, 'terminated');
+    assert.match(logged.said, /^no IDT at 0\n/m);
+    const wrong = await endsWith('nonsense == 1');
+    assert.equal(wrong.event, 'stopped');
+    assert.match(wrong.said, /'nonsense' is no register/);
   });
 
   it('HLT that nothing can end stops and says so', async () => {

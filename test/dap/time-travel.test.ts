@@ -134,6 +134,47 @@ describe('time travel', function () {
     assert.equal(await place(), places[0]);
   });
 
+  it('counts hits away from where a breakpoint was set, or from where the machine has run on before that', async () => {
+    await start();
+    const { path, line } = lineWith('exits.c', 'exit_total++;');
+    const set = (...breakpoints: object[]) => client.request('setBreakpoints', { source: { path }, breakpoints });
+    await set({ line });
+    const places: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      await client.run('continue');
+      places.push(await place());
+    }
+    const goTo = async (place: string | undefined): Promise<void> => {
+      await client.run('vmxray/travel', { ...THREAD, to: `${Number(place?.split(' ').at(-1))}` });
+    };
+    const runs = async (command: string): Promise<number> => {
+      await client.run(command);
+      return places.indexOf(await place());
+    };
+    await goTo(places[3]);
+    await set({ line, hitCondition: '2' });
+    assert.equal(await runs('reverseContinue'), 1);
+    assert.equal(await runs('reverseContinue'), -1);
+    assert.equal(await instructions(), 0);
+    // From the start it is the second hit that counts, now and whenever it is met again.
+    assert.equal(await runs('continue'), 1);
+    await goTo(places[6]);
+    assert.equal(await runs('reverseContinue'), 1);
+
+    // Nor does it matter what is met first: the place where it was set, or the hits around it.
+    await goTo(places[3]);
+    await set({ line, hitCondition: '>= 2' });
+    assert.equal(await runs('continue'), 5);
+    // Another breakpoint of the file changes nothing of this one.
+    await set({ line, hitCondition: '>= 2' }, { line: line + 100 });
+    assert.equal(await runs('continue'), 6);
+    for (const expected of [5, 1, 0]) assert.equal(await runs('reverseContinue'), expected);
+
+    await goTo(places[7]);
+    await set({ line, condition: 'hits % 3 == 0', hitCondition: '2' });
+    assert.equal(await runs('reverseContinue'), 1);
+  });
+
   it('stops at data breakpoints backwards, with the values that they had', async () => {
     await start();
     const breakpoints = [{ dataId: `vmm:${await client.value('&exit_total')}/4`, accessType: 'write' }];

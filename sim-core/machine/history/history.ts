@@ -76,6 +76,8 @@ const PARTS = 64;
 const SINGLE_STEPS = 1000;
 /** Steps between two chances to give up. */
 const STEPS_AT_ONCE = 1000;
+/** Runs through one stretch, when what is wanted depends on what comes later in it. */
+const MOST_PASSES = 4;
 /** Checkpoints closer to the present than this many are thinned out last. */
 const KEPT = 4;
 /** The part of the memory by which checkpoints may grow, where nothing is left to thin out, until the next one. */
@@ -365,13 +367,24 @@ export class History {
     return toItsEnd(this.searchBackwards(wanted));
   }
 
-  /** As `findBackwards`, in pieces. */
-  *searchBackwards(wanted: (reason: StopReason) => boolean): Generator<undefined, PastStop | undefined> {
+  /**
+   * As `findBackwards`, in pieces. A stretch is run through in the order of time: `again` tells whether what was wanted in
+   * it depends on what came later in it, so that it has to be run through once more.
+   */
+  *searchBackwards(
+    wanted: (reason: StopReason) => boolean,
+    again = (): boolean => false,
+  ): Generator<undefined, PastStop | undefined> {
     const here = this.machine.position;
     let found: PastStop | undefined;
     if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
+    again();
     for (const stretch of this.stretchesBackwards(here)) {
       found = yield* this.lastStopIn(stretch, here, wanted);
+      for (let pass = 1; pass < MOST_PASSES && again(); pass++) {
+        yield* this.approach(stretch.from);
+        found = yield* this.lastStopIn(stretch, here, wanted);
+      }
       if (found) break;
     }
     yield* this.approach(found?.at ?? this.start);
