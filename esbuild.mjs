@@ -58,7 +58,7 @@ const BUNDLES = {
   'language-server.cjs': { entry: 'language-server/main.ts', options: NODE },
   'adapter-worker.cjs': { entry: 'debug-adapter/connection/worker.ts', options: NODE },
   'region-compiler.cjs': { entry: 'debug-adapter/compiling/worker.ts', options: NODE },
-  'adapter.cjs': { entry: 'debug-adapter/connection/stdio.ts', options: NODE },
+  'adapter.cjs': { entry: 'debug-adapter/connection/program.ts', options: NODE },
   'cli.cjs': { entry: 'cli/main.ts', options: NODE },
   'web/extension.cjs': { entry: 'extension/web.ts', options: { ...BROWSER, format: 'cjs', external: ['vscode'] } },
   'web/language-server.js': { entry: 'language-server/web.ts', options: BROWSER },

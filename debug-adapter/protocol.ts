@@ -24,16 +24,6 @@ export type FromWorker =
   | { type: 'dap'; message: DebugProtocol.ProtocolMessage }
   | { type: 'readFile'; id: number; path: string };
 
-/** The data that a worker is started with which serves a stream. */
-export const STREAM_WORKER = 'stream';
-
-/** What a worker that serves a stream (stream.ts) posts: frames to be sent as they are. It is posted what has come. */
-export interface StreamOutput {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The client has disconnected: nothing follows. */
-  readonly isLast: boolean;
-}
-
 /** How a host gives files to the adapter: Node's fs, or the editor's file system in a browser. */
 export interface FileReader {
   readFile(path: string): Promise<Uint8Array>;

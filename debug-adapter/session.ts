@@ -1,7 +1,6 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { History } from '../sim-core/machine/history/history.ts';
 import { type Position, same } from '../sim-core/machine/history/position.ts';
-import { VMCS_FIELDS } from '../sim-core/vmx/fields.ts';
 import { errors, RequestError } from './errors.ts';
 import { processorOfThread, threadOfProcessor } from './handler.ts';
 import type { CustomEvents, FileReader } from './protocol.ts';
@@ -53,8 +52,8 @@ export class Session {
   readonly frames: FrameTable;
   /** Number of the processor that requests are about which name none: the one that stopped, or that is looked at. */
   private focus = 0;
-  /** VMCS fields at the previous stop, by encoding. */
-  previousFields: ReadonlyMap<number, bigint> = new Map();
+  /** VMCS fields at the previous stop, by encoding; undefined where there was no VMCS. */
+  previousFields: ((encoding: number) => bigint | undefined) | undefined;
   /** Memory references that the client has read: it is told when their contents may have changed. */
   private readonly shownMemory = new Map<string, { readonly offset: number; readonly count: number }>();
   launchArguments: unknown;
@@ -231,7 +230,7 @@ export class Session {
     this.wasInPast = false;
     this.focus = 0;
     this.forgetStop();
-    this.previousFields = new Map();
+    this.previousFields = undefined;
   }
 
   private serialOutput(bytes: readonly number[], console: string | undefined): void {
@@ -363,7 +362,7 @@ export class Session {
     if (this.ended) throw errors.ended(command);
     const { launched } = this;
     if (!launched) return;
-    this.rememberFields(launched.target);
+    this.previousFields = launched.target.machine.vmx.remember();
     this.forgetStop();
     this.running = true;
     launched.runner.begin();
@@ -377,17 +376,6 @@ export class Session {
           if (this.launched === launched && !this.ended) this.attempt(command, () => this.report(stop));
         });
     });
-  }
-
-  private rememberFields({ machine }: Target): void {
-    const fields = new Map<number, bigint>();
-    if (machine.vmx.currentVmcs !== undefined) {
-      for (const { encoding } of VMCS_FIELDS) {
-        const value = machine.vmx.read(encoding);
-        if (value !== undefined) fields.set(encoding, value);
-      }
-    }
-    this.previousFields = fields;
   }
 
   private forgetStop(): void {

@@ -1,37 +1,46 @@
 import type { Readable, Writable } from 'node:stream';
-import { Worker } from 'node:worker_threads';
-import { STREAM_WORKER, type StreamOutput } from '../protocol.ts';
-import { frame } from './framing.ts';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { createThreadedMachine } from '../compiling/thread.ts';
+import { Session } from '../session.ts';
+import { frame, MessageReader } from './framing.ts';
 import { lastWords } from './inline.ts';
+import { NODE_FILES } from './node-file.ts';
 
-/** The worker's file: beside this module as source, beside the bundle in dist/. */
-const workerFile = (): URL =>
-  new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './adapter-worker.cjs', import.meta.url);
+const isDisconnected = (message: DebugProtocol.ProtocolMessage): boolean =>
+  message.type === 'response' && (message as DebugProtocol.Response).command === 'disconnect';
 
 /**
- * Serves one DAP client over a pair of streams, with the adapter in a thread of its own.
- * @returns a promise that resolves when the client has gone or has disconnected, and the thread has ended.
+ * Serves one DAP client over a pair of streams, in this thread: the machine runs in slices, between which it is read.
+ * A mistake of this program that nothing has caught is told to the client, and ends the session.
+ * @returns a promise that resolves when the client has gone or has disconnected, and has got all that it was sent.
  */
 export function serveStream(input: Readable, output: Writable): Promise<void> {
-  const worker = new Worker(workerFile(), { workerData: STREAM_WORKER });
   return new Promise((resolve) => {
     const close = (): void => {
+      session.dispose();
       input.removeAllListeners('data').resume();
-      if (!output.writableEnded) output.end();
-      worker.terminate().then(() => resolve());
+      if (output.destroyed) resolve();
+      else if (!output.writableEnded) output.end(() => resolve());
     };
-    worker.on('message', ({ bytes, isLast }: StreamOutput) => {
-      output.write(bytes);
-      if (isLast) close();
-    });
-    worker.on('error', (error) => {
+    // What is said in one go is written at once: a write that wakes the client up takes longer than most answers.
+    const send = (message: DebugProtocol.ProtocolMessage): void => {
+      if (output.writableCorked === 0) {
+        output.cork();
+        process.nextTick(() => output.uncork());
+      }
+      output.write(frame(message));
+      if (isDisconnected(message)) close();
+    };
+    const session = new Session({ ...NODE_FILES, send }, createThreadedMachine);
+    const reader = new MessageReader(
+      (message) => session.handleMessage(message),
+      (problem) => session.output(`VMXray ignored what it got: ${problem}.\n`, 'stderr'),
+    );
+    process.once('uncaughtException', (error) => {
       for (const message of lastWords(error.message)) output.write(frame(message));
       close();
     });
-    input.on('data', (chunk: Uint8Array) => {
-      const bytes = new Uint8Array(chunk);
-      worker.postMessage(bytes, [bytes.buffer]);
-    });
+    input.on('data', (chunk: Uint8Array) => reader.push(chunk));
     input.on('end', close);
     input.on('error', close);
     output.on('error', close);

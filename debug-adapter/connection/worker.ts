@@ -1,15 +1,13 @@
 /**
  * The adapter and the machine in a worker of Node or of a browser, away from the editor's thread. The owner posts
- * ToWorker messages and gets FromWorker messages (protocol.ts), or for a client of a stream bytes for bytes.
+ * ToWorker messages and gets FromWorker messages (protocol.ts).
  */
 
-import type { MessagePort } from 'node:worker_threads';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { createMachine } from '../../sim-core/machine/machine.ts';
-import { type FileReader, type FromWorker, STREAM_WORKER, type StreamOutput, type ToWorker } from '../protocol.ts';
+import type { FileReader, FromWorker, ToWorker } from '../protocol.ts';
 import type { MachineFactory } from '../running/target.ts';
 import { Session } from '../session.ts';
-import { frame, MessageReader } from './framing.ts';
 
 /** This side of the channel. */
 interface Channel {
@@ -63,32 +61,11 @@ function serveBrowser(scope: BrowserScope): void {
   });
 }
 
-/** Gets the client's bytes, and posts those for it: the thread that has the stream only passes them on. */
-function serveBytes(port: MessagePort, files: FileReader, factory: MachineFactory): void {
-  const post = (message: DebugProtocol.ProtocolMessage): void => {
-    const output: StreamOutput = { bytes: frame(message), isLast: isDisconnected(message) };
-    port.postMessage(output, [output.bytes.buffer]);
-  };
-  const session = new Session({ ...files, send: post }, factory);
-  const reader = new MessageReader(
-    (message) => session.handleMessage(message),
-    (problem) => session.output(`VMXray ignored what it got: ${problem}.\n`, 'stderr'),
-  );
-  port.on('message', (bytes: Uint8Array) => reader.push(bytes));
-}
-
-const isDisconnected = (message: DebugProtocol.ProtocolMessage): boolean =>
-  message.type === 'response' && (message as DebugProtocol.Response).command === 'disconnect';
-
 async function serveNode(): Promise<void> {
-  const { parentPort, workerData } = await import('node:worker_threads');
+  const { parentPort } = await import('node:worker_threads');
   if (!parentPort) throw new Error('worker.ts must be started as a worker');
   const { NODE_FILES } = await import('./node-file.ts');
   const { createThreadedMachine } = await import('../compiling/thread.ts');
-  if (workerData === STREAM_WORKER) {
-    serveBytes(parentPort, NODE_FILES, createThreadedMachine);
-    return;
-  }
   serve({
     post: (message) => parentPort.postMessage(message),
     listen: (listener) => parentPort.on('message', listener),

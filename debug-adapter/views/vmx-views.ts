@@ -31,7 +31,7 @@ function vmcsBody(session: Session, target: Target): VmcsBody {
       if (value === undefined) return [];
       const text = fieldWords(target, field, value);
       const bits = decodeField(field.name, value).map((part) => bitBody(field.name, part));
-      const previous = session.previousFields.get(field.encoding);
+      const previous = session.previousFields?.(field.encoding);
       const failing = failures.get(field.name);
       return [
         {

@@ -350,10 +350,12 @@ function byCallOnStack(target: Target, frame: Frame): Caller | undefined {
   const home = target.functionAt(view, lookupPc);
   if (!home || view.bitness !== 64) return undefined;
   const sp = frameRegister(frame, 'rsp') ?? 0n;
-  for (let index = 0; index < MOST_WORDS; index++) {
-    const at = sp + BigInt(8 * index);
-    const back = readWord(view, at, 8);
-    if (back === undefined) return undefined;
+  const stack = view.read(sp, 8 * MOST_WORDS);
+  const words = new DataView(stack.buffer, stack.byteOffset);
+  for (let offset = 0; offset + 8 <= stack.length; offset += 8) {
+    const back = words.getBigUint64(offset, true);
+    if (back !== home.start + BigInt.asIntN(32, back - home.start)) continue;
+    const at = sp + BigInt(offset);
     const call = view.read(back - BigInt(CALL_SIZE), CALL_SIZE);
     if (call.length < CALL_SIZE || call[0] !== CALL_RELATIVE) continue;
     const distance = new DataView(call.buffer, call.byteOffset).getInt32(1, true);

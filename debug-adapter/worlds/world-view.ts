@@ -17,7 +17,8 @@ import { ENCODING, type FieldName } from '../../sim-core/vmx/fields.ts';
 import type { KnownVmcs, VmcsAccess } from '../../sim-core/vmx/known-vmcses.ts';
 import { wrap64 } from './memory-reference.ts';
 
-const PAGE = 4096n;
+const PAGE_BITS = 12;
+const PAGE = 1n << BigInt(PAGE_BITS);
 const CR4_SMAP = 1n << 21n;
 const RIGHTS_LONG = 1n << 13n;
 const RIGHTS_DEFAULT_BIG = 1n << 14n;
@@ -37,6 +38,14 @@ export const guestSuspended = (machine: Machine): boolean =>
 
 /** Changes the machine by hand, in a way that its history knows of. */
 export type Apply = (change: OutsideEvent) => void;
+
+/** A state of the machine while the debugger works with it. */
+interface Moment {
+  readonly instructions: number;
+  readonly cycles: number;
+  readonly selected: number;
+  readonly changes: number;
+}
 
 /** What changes the machine by hand, and how often that has been done. */
 export interface Hand {
@@ -60,7 +69,7 @@ export class WorldView {
   private readonly hand: Hand;
   /** Physical addresses of pages by linear page, of the state that `translatedAt` names; undefined: not mapped. */
   private readonly pages = new Map<bigint, number | undefined>();
-  private translatedAt: readonly number[] = [];
+  private translatedAt: Moment | undefined;
   /** Set in views of a virtual processor whose VMCS need not be current. */
   readonly suspended: SuspendedGuest | undefined;
 
@@ -208,17 +217,26 @@ export class WorldView {
 
   /** Physical address of a byte; remembered by page as long as the machine stands still. */
   physical(linear: bigint): number | undefined {
-    const { instructions, cycles, selected } = this.machine;
-    const now = [instructions, cycles, selected, this.hand.changes];
-    if (now.some((part, index) => part !== this.translatedAt[index])) {
-      this.pages.clear();
-      this.translatedAt = now;
-    }
+    this.forgetOldPages();
     const offset = linear % PAGE;
     const page = linear - offset;
     if (!this.pages.has(page)) this.pages.set(page, this.explain(page).physical);
     const base = this.pages.get(page);
     return base === undefined ? undefined : base + Number(offset);
+  }
+
+  private forgetOldPages(): void {
+    const { instructions, cycles, selected } = this.machine;
+    const { changes } = this.hand;
+    const known = this.translatedAt;
+    const isNow =
+      known?.instructions === instructions &&
+      known.cycles === cycles &&
+      known.selected === selected &&
+      known.changes === changes;
+    if (isNow) return;
+    this.pages.clear();
+    this.translatedAt = { instructions, cycles, selected, changes };
   }
 
   /** Up to `length` bytes at a linear address, fewer where memory ends; nothing changes by reading. */
@@ -236,6 +254,8 @@ export class WorldView {
 type PageTranslation = (address: bigint) => number | undefined;
 
 export function readPages(address: bigint, length: number, translate: PageTranslation, machine: Machine): Uint8Array {
+  if (Number(BigInt.asUintN(PAGE_BITS, address)) + length <= Number(PAGE))
+    return readInPage(address, length, translate, machine);
   const out = new Uint8Array(length);
   let done = 0;
   while (done < length) {
@@ -247,6 +267,12 @@ export function readPages(address: bigint, length: number, translate: PageTransl
     done += size;
   }
   return out.subarray(0, done);
+}
+
+function readInPage(address: bigint, length: number, translate: PageTranslation, machine: Machine): Uint8Array {
+  const physical = translate(wrap64(address));
+  const isThere = physical !== undefined && machine.physical.isRam(physical, length);
+  return isThere ? machine.physical.peek(physical, length) : new Uint8Array(0);
 }
 
 export function writePages(

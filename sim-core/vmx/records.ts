@@ -73,6 +73,8 @@ export interface VmxView {
   readonly launchState: 'clear' | 'launched' | undefined;
   /** A field of the current VMCS by encoding (undefined without current VMCS or for unknown encodings). */
   read(encoding: number): bigint | undefined;
+  /** What `read` would say now, to be asked later; undefined without current VMCS. */
+  remember(): ((encoding: number) => bigint | undefined) | undefined;
   /** Writes a field without VMWRITE's rules (the debugger may write read-only fields). False when there is none. */
   write(encoding: number, value: bigint): boolean;
   /** The VMCSs that VMPTRLD has made current here since boot, in the order in which it first did. */

@@ -75,6 +75,12 @@ export class CurrentVmcs {
     this.checks.fieldWritten(positionOf(offset));
   }
 
+  /** Everything of it, by offset / 8. */
+  copy(): BigUint64Array {
+    const at = OFFSET.vmcs >>> 3;
+    return this.state.u64.slice(at, at + (USED >>> 3));
+  }
+
   get launchState(): 'clear' | 'launched' {
     return this.get32(VMCS_REGION.launchState) === LAUNCH_STATE.launched ? 'launched' : 'clear';
   }

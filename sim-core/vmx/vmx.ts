@@ -333,10 +333,13 @@ export class Vmx implements Intercepts, VmxView, VmxUnit {
   }
 
   read(encoding: number): bigint | undefined {
-    const found = this.currentVmcs === undefined ? undefined : fieldByEncoding(encoding);
-    if (!found) return undefined;
-    const value = this.vmcs.get64(found.field.offset);
-    return found.high ? value >> 32n : value;
+    return this.currentVmcs === undefined ? undefined : readField(encoding, (offset) => this.vmcs.get64(offset));
+  }
+
+  remember(): ((encoding: number) => bigint | undefined) | undefined {
+    if (this.currentVmcs === undefined) return undefined;
+    const words = this.vmcs.copy();
+    return (encoding) => readField(encoding, (offset) => words[offset >>> 3] as bigint);
   }
 
   write(encoding: number, value: bigint): boolean {
@@ -389,6 +392,13 @@ interface Attached {
   readonly vmcs: CurrentVmcs;
   readonly facts: EntryFacts;
   readonly msrs: ReadonlyMap<number, bigint>;
+}
+
+/** @param at what is at an offset of the VMCS @returns undefined for an encoding that no field has */
+function readField(encoding: number, at: (offset: number) => bigint): bigint | undefined {
+  const found = fieldByEncoding(encoding);
+  const value = found && at(found.field.offset);
+  return found?.high && value !== undefined ? value >> 32n : value;
 }
 
 /** Bit 12 of qualifications and interruption information: NMI unblocking due to IRET. */
