@@ -11,8 +11,7 @@ const MODES = 8;
 const MOST_PATCHES = 32;
 
 interface CodePage {
-  readonly records: Set<number>;
-  /** Those that cover bytes of the page, but that none of its tables leads to. */
+  /** Records that cover bytes of the page, but that none of its tables leads to. */
   readonly strays: Set<number>;
   /** A flag for each byte of the page that was decoded. */
   readonly decoded: Uint8Array;
@@ -67,9 +66,7 @@ export class CodeCache {
   record(page: number, offset: number, length: number): number {
     const record = this.allocate(RECORD.size);
     this.state.u32[(record + RECORD.page) >>> 2] = page;
-    const info = this.page(page);
-    info.records.add(record);
-    if (length > 0) this.hold(page, info, offset, length);
+    if (length > 0) this.hold(page, this.page(page), offset, length);
     return record;
   }
 
@@ -79,7 +76,6 @@ export class CodeCache {
    */
   cover(record: number, page: number, offset: number, length: number): void {
     const info = this.page(page);
-    info.records.add(record);
     info.strays.add(record);
     if (length > 0) this.hold(page, info, offset, length);
   }
@@ -87,7 +83,7 @@ export class CodeCache {
   private page(page: number): CodePage {
     let info = this.pages.get(page);
     if (!info) {
-      info = { records: new Set(), strays: new Set(), decoded: new Uint8Array(PAGE), patches: 0 };
+      info = { strays: new Set(), decoded: new Uint8Array(PAGE), patches: 0 };
       this.pages.set(page, info);
     }
     return info;
@@ -114,9 +110,8 @@ export class CodeCache {
 
   /** Drops the records that cover bytes [from, to) of a page. */
   private patch(page: number, info: CodePage, from: number, to: number): void {
-    const isReplaced = ++info.patches > MOST_PATCHES;
-    const stale = isReplaced ? new Set(info.records) : this.covering(page, info, from, to);
-    if (stale.size === info.records.size) return this.drop(page, info, stale);
+    if (++info.patches > MOST_PATCHES) return this.drop(page, info, true);
+    const stale = this.covering(page, info, from, to);
     let [start, end] = [from, to];
     for (const record of stale) {
       const extent = this.extent(record, page);
@@ -159,7 +154,6 @@ export class CodeCache {
 
   private retire(record: number, info: CodePage, page: number): void {
     const { u16, u32 } = this.state;
-    info.records.delete(record);
     info.strays.delete(record);
     u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
     info.decoded.fill(0, ...this.extent(record, page));
@@ -175,13 +169,15 @@ export class CodeCache {
     for (const [key, table] of this.tables) {
       const page = Math.floor(key / MODES);
       const info = this.pages.get(page);
-      if (info && offsets.some((offset) => this.state.u32[(table >>> 2) + offset] !== 0)) this.drop(page, info);
+      if (info && offsets.some((offset) => this.state.u32[(table >>> 2) + offset] !== 0)) this.drop(page, info, false);
     }
   }
 
-  private drop(page: number, info: CodePage, written?: ReadonlySet<number>): void {
+  /** Drops all of a page. @param isWritten by the guest */
+  private drop(page: number, info: CodePage, isWritten: boolean): void {
     const { u32 } = this.state;
-    for (const record of info.records) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
+    const stale = this.covering(page, info, 0, PAGE);
+    for (const record of stale) u32[(record + RECORD.handler) >>> 2] = FIXED_HANDLER.stale;
     for (let mode = 0; mode < MODES; mode++) {
       const table = this.tables.get(page * MODES + mode);
       if (table !== undefined) this.state.bytes.fill(0, table, table + TABLE_SIZE);
@@ -189,7 +185,7 @@ export class CodeCache {
     this.pages.delete(page);
     this.holds[page] = 0;
     this.state.set32('codeDropped', 1);
-    this.onDrop?.(page, written);
+    this.onDrop?.(page, isWritten ? stale : undefined);
   }
 
   /** Forgets everything. Must not be called while a record is executing unless its handler does not continue to it. */

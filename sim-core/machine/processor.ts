@@ -22,6 +22,9 @@ const PAGE = 4096;
 /** Room that one decoding needs at most: a page of one-byte instructions, the block's end, its table. */
 const ROOM = PAGE + 2;
 
+/** Bytes that a decoder gets at once: it copies them, and most blocks are shorter. */
+const DECODED_AHEAD = 128;
+
 /** Exceptions that push error code 0 when an instruction raises them through `Stage.faultIf`. */
 const WITH_ERROR_CODE: ReadonlySet<number> = new Set([VECTOR.gp, VECTOR.ss, VECTOR.ac]);
 
@@ -252,12 +255,20 @@ export class Processor {
     const { u32, u16 } = this.state;
     const page = Math.floor(physical / PAGE);
     const start = physical % PAGE;
-    const decoder = new InstructionDecoder(mode, this.codeBytes(physical), start, this.decoded);
+    let decoder = this.decoderAt(mode, physical);
     let previous = 0;
     let at = start;
+    let decodedFrom = start;
     while (at < PAGE) {
       const known = u32[(table >>> 2) + at] as number;
-      const outcome = known === 0 ? decoder.next() : 'ok';
+      let outcome = known === 0 ? decoder.next() : 'ok';
+      if (outcome !== 'ok' && at !== decodedFrom) {
+        // It may be cut off where the decoder's bytes end.
+        decoder.free();
+        decoder = this.decoderAt(mode, page * PAGE + at);
+        decodedFrom = at;
+        outcome = decoder.next();
+      }
       const record = known || this.makeRecord(decoder, outcome, page, at);
       u32[(table >>> 2) + at] = record;
       if (previous !== 0) u32[(previous + RECORD.next) >>> 2] = record;
@@ -272,11 +283,16 @@ export class Processor {
     decoder.free();
   }
 
-  /** Bytes from `physical` to the end of its page. */
-  private codeBytes(physical: number): Uint8Array {
+  /** A decoder for code at `physical`, into `decoded`: as a block is short, of not much more than it takes. */
+  private decoderAt(mode: CodeMode, physical: number): InstructionDecoder {
+    return new InstructionDecoder(mode, this.codeBytes(physical, DECODED_AHEAD), physical % PAGE, this.decoded);
+  }
+
+  /** Bytes from `physical` on, not beyond the end of its page; valid until memory changes. */
+  private codeBytes(physical: number, most = PAGE): Uint8Array {
     const { physical: memory } = this.cpu.mmu;
-    const length = PAGE - (physical % PAGE);
-    if (memory.isRamPage(physical)) return memory.peek(physical, length);
+    const length = Math.min(most, PAGE - (physical % PAGE));
+    if (memory.isRamPage(physical)) return memory.ramAt(physical, length);
     // Executing from a device or from nothing: what the bus answers, usually all ones.
     return Uint8Array.from({ length }, (_, i) => memory.read(physical + i, 1));
   }

@@ -145,6 +145,12 @@ export class PhysicalMemory {
     this.write(physical + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
   }
 
+  /** Bytes of RAM themselves, not a copy. */
+  ramAt(physical: number, length: number): Uint8Array {
+    const host = this.host(physical);
+    return this.state.bytes.subarray(host, host + length);
+  }
+
   /** Copies bytes out without side effects: device registers read as zeros. For debuggers and loaders. */
   peek(physical: number, length: number): Uint8Array {
     const out = new Uint8Array(length);
