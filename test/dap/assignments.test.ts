@@ -2,12 +2,12 @@
 // follow from the source.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { firstVmm, ROOT } from './sample.ts';
 
 const FLAGS = '-g -O0 -ffreestanding -fno-stack-protector -fcf-protection=none -mgeneral-regs-only'.split(' ');
@@ -81,23 +81,16 @@ type Answer = { success?: boolean; message?: string; body: { value?: string } };
 const answer = ({ success, message, body }: Answer): string => (success ? (body.value ?? '') : (message ?? ''));
 
 describe('values that a person changes', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
   let frameId = 0;
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-assign-'));
-    writeFileSync(join(folder, 'program.c'), SOURCE);
-    const sources = [join(ROOT, 'test/variables/start.S'), join(folder, 'program.c')];
-    execFileSync('gcc', [...FLAGS, ...LINK, '-o', join(folder, 'program.elf'), ...sources]);
+    writeFileSync(file('program.c'), SOURCE);
+    const sources = [join(ROOT, 'test/variables/start.S'), file('program.c')];
+    execFileSync('gcc', [...FLAGS, ...LINK, '-o', file('program.elf'), ...sources]);
   });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
-  afterEach(() => client.close());
 
   const frame = async (): Promise<DebugProtocol.StackFrame> => {
     const [first] = (await client.request('stackTrace', { threadId: 1 })).body.stackFrames;
@@ -128,23 +121,23 @@ describe('values that a person changes', () => {
     return answer((await client.request('setVariable', args)) as Answer);
   }
   async function launch(args: object, line?: number): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
+    client = await adapter.connect();
     await client.request('initialize', { adapterID: 'vmxray' });
     await client.request('launch', args);
     const breakpoints = line === undefined ? [] : [{ line }];
-    await client.request('setBreakpoints', { source: { path: join(folder, 'program.c') }, breakpoints });
+    await client.request('setBreakpoints', { source: { path: file('program.c') }, breakpoints });
     await client.run('configurationDone', {});
     frameId = (await frame()).id;
   }
   async function runTo(text: string): Promise<void> {
     const breakpoints = [{ line: lineOf(text) }];
-    await client.request('setBreakpoints', { source: { path: join(folder, 'program.c') }, breakpoints });
+    await client.request('setBreakpoints', { source: { path: file('program.c') }, breakpoints });
     await client.run('continue');
     frameId = (await frame()).id;
   }
 
   describe('in a C program', () => {
-    beforeEach(() => launch({ program: join(folder, 'program.elf'), stopOn: 'none' }, lineOf('results[0] = -1')));
+    beforeEach(() => launch({ program: file('program.elf'), stopOn: 'none' }, lineOf('results[0] = -1')));
 
     it('are members, bit fields, elements, enumerations, pointers and locals of the Variables view', async () => {
       assert.equal(await setIn('Arguments', ['device', 'mode'], 'FAST'), 'FAST');

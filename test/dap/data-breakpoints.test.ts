@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, Message, PlainClient } from './plain-client.ts';
 import { firstVmm } from './sample.ts';
 
 interface Answer {
@@ -10,17 +10,12 @@ interface Answer {
 type Stopped = Message<EventBody<'stopped'>>;
 
 describe('data breakpoints and kinds of instructions over DAP', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
   beforeEach(async () => {
-    client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'entry' }));
+    client = await adapter.launch(firstVmm({ stopOn: 'entry' }));
     await client.run('configurationDone', {});
   });
-  afterEach(() => client.close());
 
   async function info(args: object): Promise<{ dataId: string | null; description: string }> {
     const { body } = await client.request('dataBreakpointInfo', args);

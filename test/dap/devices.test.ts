@@ -1,13 +1,12 @@
 /** Devices of a session that lead outside: the second serial port. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { CustomEvents, LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { useFolder } from '../support/folder.ts';
 import { assemble } from '../support/nasm.ts';
-import { type EventBody, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, PlainClient } from './plain-client.ts';
 
 type SerialOutput = CustomEvents['vmxray/serialOutput'];
 
@@ -31,24 +30,13 @@ text:   db      'ready'
 `;
 
 describe('devices of a session', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
-  const file = (name: string): string => join(folder, name);
-
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-devices-'));
-  });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
-  afterEach(() => client.close());
 
   async function launch(source: string, more: Partial<LaunchArguments>): Promise<void> {
     writeFileSync(file('program.bin'), assemble(source));
-    client = await PlainClient.launch(adapter.port, { program: file('program.bin'), format: 'flat', ...more });
+    client = await adapter.launch({ program: file('program.bin'), format: 'flat', ...more });
   }
   const printed = (category: string): string =>
     client.received
@@ -96,7 +84,7 @@ describe('devices of a session', () => {
 
     it('is refused by a wrong name, and where its file cannot be made', async () => {
       await assert.rejects(launch(TALKS, { consoles: { COM3: 'terminal' } }), /no console 'COM3'; there is COM2/);
-      await assert.rejects(launch(TALKS, { consoles: { COM2: folder } }), /consoles.*EISDIR/);
+      await assert.rejects(launch(TALKS, { consoles: { COM2: file() } }), /consoles.*EISDIR/);
       await launch(TALKS, { stopOn: 'none' });
       const { success, message } = await client.request('vmxray/serialInput', { data: '', console: 'COM9' });
       assert.deepEqual([success, message], [false, "There is no console 'COM9'. There is COM2."]);

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { directAssignment } from './sample.ts';
 
 const { program: PROGRAM, modules: [GUEST = ''] = [] } = directAssignment();
@@ -64,17 +64,12 @@ describe('sample direct-assignment', () => {
 });
 
 describe('A DMA fault', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
 
   before(async () => {
-    adapter = await listen(0);
-    client = await PlainClient.launch(adapter.port, directAssignment({ stopOn: 'none' }));
+    client = await adapter.launch(directAssignment({ stopOn: 'none' }));
     await client.request('setExceptionBreakpoints', { filters: ['dmaFault'] });
-  });
-  after(async () => {
-    client.close();
-    await adapter.close();
   });
 
   it('stops the machine, with requester, address, reason and walk', async () => {
@@ -128,7 +123,7 @@ describe('A DMA fault', () => {
   });
 
   it('refuses devices that do not exist, with those that do', async () => {
-    const launch = PlainClient.launch(adapter.port, directAssignment({ machine: { devices: ['e1000'] } }));
+    const launch = adapter.launch(directAssignment({ machine: { devices: ['e1000'] } }));
     await assert.rejects(launch, /launch: .*machine\.devices.*choose from edu/);
   });
 });

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, Message, PlainClient } from './plain-client.ts';
 import { elf64 } from './sample.ts';
 
 /** Machine code, by what becomes of it. */
@@ -22,19 +21,9 @@ const CODE = {
 } as const;
 
 describe('how a machine can end', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
-
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-endings-'));
-  });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
-  afterEach(() => client.close());
 
   async function run(
     code: readonly number[],
@@ -42,9 +31,9 @@ describe('how a machine can end', () => {
     more: Partial<LaunchArguments> = {},
     filterOptions: readonly object[] = [],
   ): Promise<Message<EventBody<'stopped'>>> {
-    const program = join(folder, 'program.elf');
+    const program = file('program.elf');
     writeFileSync(program, elf64(code));
-    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', ...more });
+    client = await adapter.launch({ program, stopOn: 'none', ...more });
     if (filters) await client.request('setExceptionBreakpoints', { filters, filterOptions });
     return client.run('configurationDone', {});
   }

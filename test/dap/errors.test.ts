@@ -1,28 +1,20 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { elf64, FIRST_VMM, firstVmm } from './sample.ts';
 
 const EM_ARM = 40;
 
 describe('what clients and launch configurations can do wrong', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-  let folder: string;
+  const pathOf = useFolder();
 
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-dap-'));
-  });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
   async function connect(): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
+    client = await adapter.connect();
     await client.request('initialize', { adapterID: 'vmxray' });
   }
 
@@ -41,14 +33,13 @@ describe('what clients and launch configurations can do wrong', () => {
   }
 
   const file = (name: string, bytes: Uint8Array): string => {
-    const path = join(folder, name);
+    const path = pathOf(name);
     writeFileSync(path, bytes);
     return path;
   };
 
   describe('launch', () => {
     before(connect);
-    after(() => client.close());
 
     const check = (name: string, launch: () => unknown, message: RegExp): void => {
       it(`${name}: ${message.source}`, async () => {
@@ -58,7 +49,7 @@ describe('what clients and launch configurations can do wrong', () => {
     check('no program', () => ({}), /no 'program'/);
     check('a program that is a number', () => ({ program: 5 }), /'arguments.program' is not a string/);
     check('a program that is not there', () => ({ program: '/none.elf' }), /'\/none.elf' cannot be read: there is no/);
-    check('a folder', () => ({ program: folder }), /cannot be read: it is a folder/);
+    check('a folder', () => ({ program: pathOf() }), /cannot be read: it is a folder/);
     check('an empty file', () => ({ program: file('empty.elf', new Uint8Array()) }), /cannot be booted:.*empty/s);
     check(
       'a truncated ELF',
@@ -121,7 +112,6 @@ describe('what clients and launch configurations can do wrong', () => {
 
   describe('before launch', () => {
     before(connect);
-    after(() => client.close());
 
     const commands = [
       'threads',
@@ -154,7 +144,6 @@ describe('what clients and launch configurations can do wrong', () => {
       await client.request('configurationDone');
       await stop;
     });
-    after(() => client.close());
 
     const check = (command: string, args: unknown, message: RegExp): void => {
       it(`${command} ${JSON.stringify(args)}: ${message.source}`, async () => {
@@ -229,7 +218,6 @@ describe('what clients and launch configurations can do wrong', () => {
 
   describe('bytes that are no message', () => {
     before(connect);
-    after(() => client.close());
 
     it('are skipped, and the next message is answered', async () => {
       const complaint = client.event('output');

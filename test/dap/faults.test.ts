@@ -1,12 +1,10 @@
 /** Steps onto instructions that fault: they end at the first instruction of the handler, as an interrupt does not. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
 import { assemble } from '../support/nasm.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
 import { elf64 } from './sample.ts';
 
 const ORIGIN = 0x10_0078;
@@ -50,29 +48,23 @@ idtr:
 `;
 
 describe('A step onto an instruction that faults', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let program: string;
   let labels: { undefined: bigint; notMapped: bigint; handler: bigint };
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-faults-'));
-    program = join(folder, 'program.elf');
+    program = file('program.elf');
     const code = Buffer.from(assemble(SOURCE));
     writeFileSync(program, elf64([...code]));
     const [undefinedAt, notMapped, handler] = [24, 16, 8].map((back) => code.readBigUInt64LE(code.length - back));
     labels = { undefined: undefinedAt ?? 0n, notMapped: notMapped ?? 0n, handler: handler ?? 0n };
   });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
 
   for (const command of ['next', 'stepIn'] as const) {
     for (const granularity of ['instruction', 'line'] as const) {
       it(`ends in the handler (${command}, ${granularity})`, async () => {
-        const client = await PlainClient.launch(adapter.port, { program, stopOn: 'entry' });
+        const client = await adapter.launch({ program, stopOn: 'entry' });
         await client.run('configurationDone', {});
         const rip = async (): Promise<bigint> => BigInt(await client.value('rip'));
         for (const place of [labels.undefined, labels.notMapped]) {
@@ -89,7 +81,6 @@ describe('A step onto an instruction that faults', () => {
         }
         await client.request('setInstructionBreakpoints', { breakpoints: [] });
         assert.equal((await client.run('continue')).body.description, 'Halted');
-        client.close();
       });
     }
   }

@@ -1,11 +1,9 @@
 // A boot sector that Debian's SeaBIOS starts from a disk. Expected: what the source says, at the address of every PC.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { existsSync, writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
 
 const SEABIOS = '/usr/share/seabios/bios-256k.bin';
 const SOURCE = `bits 16
@@ -29,18 +27,15 @@ const lineOf = (text: string): number => SOURCE.split('\n').findIndex((line) => 
 
 describe('a boot sector, started by firmware', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
-  let folder: string;
-  const file = (name: string): string => join(folder, name);
+  const adapter = useAdapter();
+  const file = useFolder();
 
   before(async function () {
     if (!existsSync(SEABIOS)) {
       console.log(`      skipped: ${SEABIOS} is not there (Debian package seabios)`);
       this.skip();
     }
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-boot-'));
-    const tool = (name: string, ...args: readonly string[]) => execFileSync(name, args, { cwd: folder, stdio: 'pipe' });
+    const tool = (name: string, ...args: readonly string[]) => execFileSync(name, args, { cwd: file(), stdio: 'pipe' });
     writeFileSync(file('boot.asm'), SOURCE);
     tool('nasm', '-f', 'elf32', '-g', '-F', 'dwarf', '-o', 'boot.o', 'boot.asm');
     tool('ld', '-m', 'elf_i386', '-Ttext=0x7c00', '-e', 'start', '-o', 'boot.elf', 'boot.o');
@@ -48,13 +43,9 @@ describe('a boot sector, started by firmware', function () {
     writeFileSync(file('disk.asm'), 'incbin "boot.bin"\ntimes 510 - ($ - $$) db 0\ndw 0xaa55\ntimes 1 << 20 db 0\n');
     tool('nasm', '-f', 'bin', '-o', 'disk.img', 'disk.asm');
   });
-  after(async () => {
-    if (folder) rmSync(folder, { recursive: true });
-    await adapter?.close();
-  });
 
   it('stops at a line of its source in real mode, steps into a call, and ends with its status', async () => {
-    const client = await PlainClient.launch(adapter.port, {
+    const client = await adapter.launch({
       program: SEABIOS,
       format: 'firmware',
       symbols: [file('boot.elf')],
@@ -75,6 +66,5 @@ describe('a boot sector, started by firmware', function () {
     const exited = client.event('exited');
     await client.run('continue');
     assert.deepEqual((await exited).body, { exitCode: (0x15 << 1) | 1 });
-    client.close();
   });
 });

@@ -2,20 +2,16 @@ import assert from 'node:assert/strict';
 import { basename, join } from 'node:path';
 import { DebugClient } from '@vscode/debugadapter-testsupport';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments, TlbBody, TranslateBody, VmcsBody } from '../../debug-adapter/protocol.ts';
+import { useAdapter } from './adapter.ts';
 import { FIRST_VMM, firstVmm, lineWith } from './sample.ts';
 
 const THREAD = { threadId: 1 };
 
 describe('debugging the sample hypervisor', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: DebugClient;
 
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
   beforeEach(async () => {
     client = new DebugClient('', '', 'vmxray');
     await client.start(adapter.port);

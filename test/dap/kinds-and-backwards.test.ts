@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { directAssignment, firstVmm, ROOT } from './sample.ts';
 
 const example = (name: string): string => join(ROOT, 'examples', name, `${name}.elf`);
@@ -24,14 +24,8 @@ function addressesOf(program: string, mnemonic: RegExp): Set<bigint> {
 
 describe('stops of every kind, forwards and backwards', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
-  afterEach(() => client.close());
 
   const numberOf = async (expression: string): Promise<bigint> => BigInt(await client.value(expression));
   const place = async () => ({ instructions: await numberOf('instructions'), rip: await numberOf('rip') });
@@ -54,7 +48,7 @@ describe('stops of every kind, forwards and backwards', function () {
   for (const { name, mnemonic } of KINDS) {
     it(`${name}: in front of such an instruction, by condition, and backwards`, async () => {
       const known = addressesOf(firstVmm().program, mnemonic);
-      client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'entry' }));
+      client = await adapter.launch(firstVmm({ stopOn: 'entry' }));
       await client.run('configurationDone');
       await breakOn(name);
       assert.equal((await client.run('continue')).body.reason, 'breakpoint');
@@ -91,7 +85,7 @@ describe('stops of every kind, forwards and backwards', function () {
   ];
   for (const { filter, holds, args } of FILTERS) {
     it(`${filter}: a run backwards finds it where the run forwards has`, async () => {
-      client = await PlainClient.launch(adapter.port, args);
+      client = await adapter.launch(args);
       await client.request('setExceptionBreakpoints', { filters: [filter] });
       assert.equal((await client.run('configurationDone')).body.reason, 'exception');
       const found = await place();
@@ -110,7 +104,7 @@ describe('stops of every kind, forwards and backwards', function () {
         const [answer] = (body as DebugProtocol.SetFunctionBreakpointsResponse['body']).breakpoints;
         assert.ok(answer?.verified, answer?.message);
       };
-      client = await PlainClient.launch(adapter.port, { ...args, stopAtEnd: 'always' });
+      client = await adapter.launch({ ...args, stopAtEnd: 'always' });
       await set(`${holds} && hits == 1`);
       assert.equal((await client.run('configurationDone')).body.reason, 'exception');
       const found = await place();

@@ -6,12 +6,12 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { KIND_NAMES } from '../../debug-adapter/stops/instruction-kinds.ts';
-import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, Message, PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';
 
 const INCLUDE = `${join(ROOT, 'test/system/include')}/`;
@@ -123,27 +123,20 @@ interface Options {
 
 describe('every kind of stop', function () {
   this.timeout(60_000);
-  let folder: string;
+  const file = useFolder();
   let labels: ReadonlyMap<string, number>;
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
 
   before(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-kinds-'));
-    labels = assembleKernel(folder);
-    adapter = await listen(0);
+    labels = assembleKernel(file());
     const machine = { memory: '64M', cpuModel: 'max' };
-    const program = join(folder, 'kinds.elf');
-    client = await PlainClient.launch(adapter.port, { program, machine, stopOn: 'entry' });
+    const program = file('kinds.elf');
+    client = await adapter.launch({ program, machine, stopOn: 'entry' });
     await client.run('configurationDone', {});
     await client.request('setInstructionBreakpoints', {
       breakpoints: [{ instructionReference: `0x${addressOf('done').toString(16)}` }],
     });
-  });
-  after(() => {
-    client.close();
-    rmSync(folder, { recursive: true });
-    return adapter.close();
   });
   beforeEach(async () => {
     await client.request('setFunctionBreakpoints', { breakpoints: [] });

@@ -2,11 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 
 const CALLS = 10_000;
 const ELEMENTS = 1_000_000;
@@ -16,24 +15,17 @@ const OPTIONS =
 
 describe('much of everything', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-  let folder = '';
+  const file = useFolder();
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-large-'));
-    const program = join(folder, 'large.elf');
+    const program = file('large.elf');
     execFileSync('gcc', [...OPTIONS.split(' '), join(import.meta.dirname, 'large.c'), '-o', program]);
-    client = await PlainClient.launch(adapter.port, { program });
+    client = await adapter.launch({ program });
     await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'descend', hitCondition: `${CALLS}` }] });
     await client.run('configurationDone', {});
     await client.run('continue');
-  });
-  after(async () => {
-    client.close();
-    await adapter.close();
-    rmSync(folder, { recursive: true });
   });
 
   const page = async (startFrame: number, levels: number) =>

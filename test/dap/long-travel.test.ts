@@ -2,11 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { type Message, PlainClient } from './plain-client.ts';
+import { writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { Message, PlainClient } from './plain-client.ts';
 import { elf64 } from './sample.ts';
 
 const THREAD = { threadId: 1 } as const;
@@ -23,8 +22,8 @@ const quantile = (values: readonly number[], part: number): number =>
 
 describe('a long way to a place of the past', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
   /** Where the session stands before each way. */
   let here: number;
@@ -32,12 +31,10 @@ describe('a long way to a place of the past', function () {
   const instructions = async (): Promise<number> => Number(await client.value('instructions'));
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-travel-'));
-    const program = join(folder, 'loop.elf');
+    const program = file('loop.elf');
     writeFileSync(program, elf64(LOOP));
     // One checkpoint only, so that the way back to the present is all of the run.
-    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', history: { maxMemoryMB: 1 } });
+    client = await adapter.launch({ program, stopOn: 'none', history: { maxMemoryMB: 1 } });
     await client.request('configurationDone');
     for (here = 0; here < END; ) {
       await wait(200);
@@ -45,11 +42,6 @@ describe('a long way to a place of the past', function () {
       here = await instructions();
       if (here < END) await client.request('continue', THREAD);
     }
-  });
-  after(async () => {
-    client.close();
-    rmSync(folder, { recursive: true });
-    await adapter.close();
   });
 
   /** Goes somewhere; `meanwhile` is done until the session stops. @returns the stop */
@@ -143,8 +135,8 @@ const LINES = { call: 11, behind: 12 } as const;
 
 describe('a step back over a long call', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
 
   const instructions = async (): Promise<number> => Number(await client.value('instructions'));
@@ -152,21 +144,14 @@ describe('a step back over a long call', function () {
     (await client.body('stackTrace', { ...THREAD, levels: 1 })).stackFrames[0]?.line;
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-long-call-'));
-    const [source, program] = [join(folder, 'long.c'), join(folder, 'long.elf')];
+    const [source, program] = [file('long.c'), file('long.elf')];
     writeFileSync(source, LONG_CALL);
     const link = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack'];
     execFileSync('gcc', ['-g', '-O1', '-ffreestanding', '-fcf-protection=none', ...link, '-o', program, source]);
-    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', history: { maxMemoryMB: 1 } });
+    client = await adapter.launch({ program, stopOn: 'none', history: { maxMemoryMB: 1 } });
     await client.request('setBreakpoints', { source: { path: source }, breakpoints: [{ line: LINES.behind }] });
     await client.run('configurationDone');
     await client.request('setBreakpoints', { source: { path: source }, breakpoints: [] });
-  });
-  after(async () => {
-    client.close();
-    rmSync(folder, { recursive: true });
-    await adapter.close();
   });
 
   it('leads back to where it began when it is paused', async () => {

@@ -1,11 +1,11 @@
 // Names of C++ and Rust in expressions. Expected values follow from the samples' sources.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';
 
 const SAMPLES = join(ROOT, 'test/variables');
@@ -14,25 +14,15 @@ const CPP = '-g -O0 -ffreestanding -fno-stack-protector -fcf-protection=none -fn
 const RUST = '-g --edition 2021 --crate-name sample -C panic=abort -C relocation-model=static -C linker=gcc'.split(' ');
 
 describe('names in expressions', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
   let frameId = 0;
-  const program = (): string => join(folder, 'program.elf');
-
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-names-'));
-  });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
-  afterEach(() => client.close());
+  const program = (): string => file('program.elf');
 
   /** Stops at a line of a sample. */
   async function stopAt(file: string, text: string): Promise<void> {
-    client = await PlainClient.connect(adapter.port);
+    client = await adapter.connect();
     await client.request('initialize', { adapterID: 'vmxray' });
     await client.request('launch', { program: program(), stopOn: 'entry' });
     await client.run('configurationDone', {});
@@ -107,7 +97,7 @@ describe('names in expressions', () => {
     const sources = ['start.S', 'sample.cc'].map((file) => join(SAMPLES, file));
     const flags = [...CPP.filter((option) => option !== '-g'), '-fno-inline', '-fno-omit-frame-pointer'];
     execFileSync('g++', [...flags, ...LINK, '-o', program(), ...sources], { stdio: 'pipe' });
-    client = await PlainClient.connect(adapter.port);
+    client = await adapter.connect();
     await client.request('initialize', { adapterID: 'vmxray' });
     await client.request('launch', { program: program(), stopOn: 'none' });
     const breakpoints = [{ name: 'Device::tick' }];
@@ -157,7 +147,7 @@ describe('names in expressions', () => {
       } catch {
         this.skip();
       }
-      const start = join(folder, 'start.o');
+      const start = file('start.o');
       execFileSync('gcc', ['-c', '-o', start, join(SAMPLES, 'start.S')]);
       const link = ['-nostartfiles', ...LINK, start].flatMap((option) => ['-C', `link-arg=${option}`]);
       const unstable = mangling === 'legacy' ? [] : ['-C', `symbol-mangling-version=${mangling}`];

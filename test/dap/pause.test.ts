@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
 import { HALT, idleImage, TICK } from '../support/idle-guest.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
 import { elf64, firstVmm } from './sample.ts';
 
 /** What the issue promises for `pause`, in milliseconds. */
@@ -26,23 +24,14 @@ const medianOf = (values: readonly number[]): number =>
 const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 describe('pause while the machine spins', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
-
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-pause-'));
-  });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
+  const adapter = useAdapter();
+  const file = useFolder();
 
   for (const [name, code] of Object.entries(SPINNERS)) {
     it(`stops within ${PROMISE} ms in ${name}`, async () => {
-      const program = join(folder, 'spin.elf');
+      const program = file('spin.elf');
       writeFileSync(program, elf64(code));
-      const client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
+      const client = await adapter.launch({ program, stopOn: 'none' });
       await client.request('configurationDone');
       const latencies: number[] = [];
       for (let round = 0; round < TRIES; round++) {
@@ -62,7 +51,7 @@ describe('pause while the machine spins', () => {
   }
 
   it(`stops within ${PROMISE} ms when a guest spins under EPT`, async () => {
-    const client = await PlainClient.launch(adapter.port, firstVmm({ stopOn: 'vmlaunch' }));
+    const client = await adapter.launch(firstVmm({ stopOn: 'vmlaunch' }));
     await client.run('configurationDone', {});
     const jumpToItself = Buffer.from([0xeb, 0xfe]).toString('base64');
     const rip = await client.value('rip');
@@ -86,9 +75,9 @@ describe('pause while the machine spins', () => {
   });
 
   it('answers other requests while the machine runs', async () => {
-    const program = join(folder, 'spin.elf');
+    const program = file('spin.elf');
     writeFileSync(program, elf64([0xeb, 0xfe]));
-    const client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
+    const client = await adapter.launch({ program, stopOn: 'none' });
     await client.request('configurationDone');
     assert.equal((await client.request('threads')).success, true);
     const stack = await client.request('stackTrace', { threadId: 1 });
@@ -99,13 +88,12 @@ describe('pause while the machine spins', () => {
     const reference = { instructionReference: '0x100078' };
     await client.request('setInstructionBreakpoints', { breakpoints: [reference] });
     assert.equal((await stop).body.reason, 'breakpoint');
-    client.close();
   });
 
   it('stops an idle guest, whose clock has not run ahead of the computer’s by more than the second that flies', async () => {
-    const program = join(folder, 'idle.bin');
+    const program = file('idle.bin');
     writeFileSync(program, idleImage(HALT));
-    const client = await PlainClient.launch(adapter.port, { program, format: 'flat', stopOn: 'none' });
+    const client = await adapter.launch({ program, format: 'flat', stopOn: 'none' });
     const begun = performance.now();
     await client.request('configurationDone');
     await wait(400);
@@ -114,6 +102,5 @@ describe('pause while the machine spins', () => {
     assert.equal(stop.body.reason, 'pause');
     const guest = Number(await client.value('cycles')) / 1e6;
     assert.ok(guest > 1000 && guest < 1000 + elapsed + 3 * TICK, `the guest is at ${guest} ms after ${elapsed} ms`);
-    client.close();
   });
 });

@@ -1,17 +1,12 @@
 import assert from 'node:assert/strict';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
 import { firstVmm, lineWith } from './sample.ts';
 
 describe('a DAP client that is no editor', () => {
-  let adapter: TcpAdapter;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
+  const adapter = useAdapter();
 
   it('debugs the sample over TCP from the first instruction to the end', async () => {
-    const client = await PlainClient.connect(adapter.port);
+    const client = await adapter.connect();
     const capabilities = await client.request('initialize', { adapterID: 'vmxray', clientID: 'script' });
     assert.equal(capabilities.body.supportsDisassembleRequest, true);
     const initialized = client.event('initialized');
@@ -31,12 +26,11 @@ describe('a DAP client that is no editor', () => {
     await client.request('setBreakpoints', { source: { path }, breakpoints: [] });
     assert.equal((await client.run('continue')).event, 'terminated');
     assert.equal((await client.request('disconnect')).success, true);
-    client.close();
   });
 
   it('is told when memory that it shows has changed, by the reference that it used', async () => {
     const supported = { supportsMemoryEvent: true, supportsInvalidatedEvent: true };
-    const client = await PlainClient.launch(adapter.port, firstVmm(), supported);
+    const client = await adapter.launch(firstVmm(), supported);
     await client.run('configurationDone', {});
     const memoryReference = 'hpa:0x200000';
     await client.request('readMemory', { memoryReference, offset: 16, count: 32 });
@@ -50,11 +44,10 @@ describe('a DAP client that is no editor', () => {
     const afterStep = client.event('memory');
     await client.run('stepIn', { threadId: 1, granularity: 'instruction' });
     assert.deepEqual((await afterStep).body, { memoryReference, offset: 16, count: 32 });
-    client.close();
   });
 
   it('serves several clients at once and one after another', async () => {
-    const clients = await Promise.all([1, 2].map(() => PlainClient.launch(adapter.port, firstVmm())));
+    const clients = await Promise.all([1, 2].map(() => adapter.launch(firstVmm())));
     const stops = await Promise.all(clients.map((client) => client.run('configurationDone')));
     const reasons = stops.map(({ body }) => body.reason);
     assert.deepEqual(reasons, ['entry', 'entry']);

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
 import { assemble, KERNELS, type Kernel } from '../system/kernels.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 
 /** Where the kernel's start-up IPIs start processors 1 to 3: MOV AX, CS. */
 const START = 0x8000;
@@ -14,23 +13,16 @@ const RESET = 0xffff_fff0;
 
 describe('threads for processors', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
 
   before(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-threads-'));
-    adapter = await listen(0);
-    const program = join(folder, 'smp.elf');
+    const program = file('smp.elf');
     writeFileSync(program, assemble(KERNELS.find(({ name }) => name === 'smp') as Kernel));
     const machine = { memory: '64M', cpus: 4 };
-    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none', machine });
+    client = await adapter.launch({ program, stopOn: 'none', machine });
     await client.request('setInstructionBreakpoints', { breakpoints: [{ instructionReference: `vmm:${START}` }] });
-  });
-  after(async () => {
-    client.close();
-    await adapter.close();
-    rmSync(folder, { recursive: true });
   });
 
   /** The top frame's address. */

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { writeFileSync } from 'node:fs';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 
 const START = `
         .globl _start
@@ -117,26 +116,18 @@ const THREAD = { threadId: 1 };
 const LINK = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack'];
 
 describe('programs of other compilers and options', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
-  const file = (name: string): string => join(folder, name);
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-programs-'));
     writeFileSync(file('start.S'), START);
     writeFileSync(file('program.c'), C_SOURCE);
     writeFileSync(file('program.asm'), NASM_SOURCE);
   });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
-  afterEach(() => client.close());
 
   async function launch(program: string, functions: readonly string[]): Promise<void> {
-    client = await PlainClient.launch(adapter.port, { program, stopOn: 'none' });
+    client = await adapter.launch({ program, stopOn: 'none' });
     await client.request('setFunctionBreakpoints', { breakpoints: functions.map((name) => ({ name })) });
     await client.run('configurationDone', {});
   }

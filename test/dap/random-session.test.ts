@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { Random } from '../fuzz/random.ts';
-import { type Message, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { Message, PlainClient } from './plain-client.ts';
 import { sendAtRandom, settle } from './random-session.ts';
 import { firstVmm } from './sample.ts';
 
@@ -17,16 +17,11 @@ const name = ({ command, message }: Message): string => `${command}: ${message}`
 
 describe(`clients that send any request at any time (seed ${SEED})`, function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
-
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
+  const adapter = useAdapter();
 
   async function start(): Promise<PlainClient> {
     const supported = { supportsMemoryEvent: true, supportsInvalidatedEvent: true };
-    const client = await PlainClient.launch(adapter.port, firstVmm(), supported);
+    const client = await adapter.launch(firstVmm(), supported);
     await client.request('configurationDone');
     return client;
   }

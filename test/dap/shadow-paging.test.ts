@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { EXIT } from '../../sim-core/vmx/exit-reasons.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';
 
 const FOLDER = join(ROOT, 'examples/shadow-paging');
@@ -24,12 +24,11 @@ function printed(by: string): Record<string, number> {
 }
 
 describe('sample shadow-paging', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
   before(async () => {
-    adapter = await listen(0);
     const guest = join(FOLDER, 'guest.elf');
-    client = await PlainClient.launch(adapter.port, {
+    client = await adapter.launch({
       program: join(FOLDER, 'shadow-paging.elf'),
       modules: [guest],
       guests: [{ name: 'guest', program: guest }],
@@ -37,10 +36,6 @@ describe('sample shadow-paging', () => {
     });
     const breakpoints = [{ name: 'dirty_pages' }, { name: 'print_counts' }];
     await client.request('setFunctionBreakpoints', { breakpoints });
-  });
-  after(async () => {
-    client.close();
-    await adapter.close();
   });
 
   const frames = async () => (await client.request('stackTrace', { threadId: 1 })).body.stackFrames;

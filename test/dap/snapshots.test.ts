@@ -1,40 +1,30 @@
 /** Snapshots over the protocol: saved in one session, gone on with in others. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { firstVmm } from './sample.ts';
 
 const THREAD = { threadId: 1 } as const;
 
 describe('snapshots in a session', function () {
   this.timeout(60_000);
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-  let folder = '';
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-snapshots-'));
-  });
-  after(() => {
-    rmSync(folder, { recursive: true });
-    return adapter.close();
-  });
-  afterEach(() => client.close());
+  const file = useFolder();
 
   async function start(more: Partial<LaunchArguments> = {}): Promise<void> {
-    client = await PlainClient.launch(adapter.port, firstVmm(more));
+    client = await adapter.launch(firstVmm(more));
     await client.run('configurationDone', {});
   }
   const takeSnapshot = async () => (await client.request('vmxray/snapshot', {})).body;
   async function save(name: string): Promise<string> {
-    const file = join(folder, name);
-    writeFileSync(file, Buffer.from((await takeSnapshot()).data, 'base64'));
-    return file;
+    const path = file(name);
+    writeFileSync(path, Buffer.from((await takeSnapshot()).data, 'base64'));
+    return path;
   }
   const outputs = (): string =>
     client.received
@@ -83,7 +73,7 @@ describe('snapshots in a session', function () {
     client.close();
     await start({ snapshot });
     await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
-    const replay = join(folder, 'rest.vmxtrace');
+    const replay = file('rest.vmxtrace');
     writeFileSync(replay, (await client.request('vmxray/recording', {})).body.text);
     client.close();
     await start({ replay });
@@ -91,7 +81,7 @@ describe('snapshots in a session', function () {
     assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
     client.close();
     await assert.rejects(
-      PlainClient.launch(adapter.port, firstVmm({ replay, snapshot: join(folder, 'r15.vmxsnap') })),
+      adapter.launch(firstVmm({ replay, snapshot: file('r15.vmxsnap') })),
       /r15.vmxsnap' cannot be restored: the recording began with the one at .*vmlaunch/,
     );
   });
@@ -104,12 +94,9 @@ describe('snapshots in a session', function () {
     client.close();
     const { program } = firstVmm();
     await assert.rejects(
-      PlainClient.launch(adapter.port, { program: program.replace('first-vmm.elf', 'guest.elf'), snapshot }),
+      adapter.launch({ program: program.replace('first-vmm.elf', 'guest.elf'), snapshot }),
       /it is of another image: .*first-vmm.elf with the hash [0-9a-f]{16}, where .*guest/,
     );
-    await assert.rejects(
-      PlainClient.launch(adapter.port, { program, snapshot: join(folder, 'none') }),
-      /The snapshot '.*none' cannot be read/,
-    );
+    await assert.rejects(adapter.launch({ program, snapshot: file('none') }), /The snapshot '.*none' cannot be read/);
   });
 });

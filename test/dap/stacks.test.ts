@@ -2,30 +2,20 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { FIRST_VMM, firstVmm, ROOT } from './sample.ts';
 
 const GUEST = join(FIRST_VMM, 'guest.elf');
 
 describe('call stacks', () => {
-  let adapter: TcpAdapter;
-  let folder = '';
-  before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-stacks-'));
-  });
-  after(() => {
-    adapter.close();
-    rmSync(folder, { recursive: true });
-  });
+  const adapter = useAdapter();
+  const file = useFolder();
 
-  const launched = (more: Partial<LaunchArguments>): Promise<PlainClient> =>
-    PlainClient.launch(adapter.port, firstVmm(more));
+  const launched = (more: Partial<LaunchArguments>): Promise<PlainClient> => adapter.launch(firstVmm(more));
 
   /** Names in the guest's stack in its #GP handler. */
   async function inHandler(guest: string): Promise<string[]> {
@@ -52,18 +42,18 @@ describe('call stacks', () => {
   });
 
   it('find what an exception has pushed without such information, by the handler’s IRETQ', async () => {
-    const bare = join(folder, 'bare.elf');
+    const bare = file('bare.elf');
     execFileSync('objcopy', ['--remove-section=.debug_frame', GUEST, bare]);
     assert.deepEqual(await inHandler(bare), STACK);
   });
 
   it('have functions that have ended by calling another one, with what they were called with', async () => {
-    const program = join(folder, 'tails.elf');
+    const program = file('tails.elf');
     const sources = ['start.S', 'tail-calls.c'].map((file) => join(ROOT, 'test/variables', file));
     const options = ['-g', '-O2', '-fno-inline', '-fno-ipa-cp', '-ffreestanding', '-fno-stack-protector'];
     const link = ['-nostdlib', '-static', '-no-pie', '-Wl,-Ttext-segment=0x200000,--build-id=none'];
     execFileSync('gcc', [...options, ...link, '-o', program, ...sources]);
-    const client = await PlainClient.connect(adapter.port);
+    const client = await adapter.connect();
     await client.request('initialize', { adapterID: 'vmxray' });
     await client.request('launch', { program, stopOn: 'none' });
     await client.request('setFunctionBreakpoints', { breakpoints: [{ name: 'leaf' }] });
@@ -79,7 +69,6 @@ describe('call stacks', () => {
       return (await client.request('evaluate', { expression: 'x', frameId, context: 'watch' })).body.result;
     });
     assert.deepEqual(await Promise.all(values), ['1', '0']);
-    client.close();
   });
 
   it('are names of functions that are called where there are no symbols', async () => {
@@ -101,6 +90,5 @@ describe('call stacks', () => {
     assert.equal(first?.address, `0x${called[0]}`);
     const length = before?.instructionBytes?.split(' ').length ?? 0;
     assert.equal(BigInt(before?.address ?? 0) + BigInt(length), BigInt(first?.address ?? 0));
-    client.close();
   });
 });

@@ -1,12 +1,11 @@
 /** Time travel over the protocol: backwards as forwards, changes in the past, recordings. */
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
+import { writeFileSync } from 'node:fs';
 import { CHANGES_THE_PAST, type CustomEvents, type LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { type Message, PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { Message, PlainClient } from './plain-client.ts';
 import { firstVmm, lineWith } from './sample.ts';
 
 const THREAD = { threadId: 1 } as const;
@@ -17,16 +16,12 @@ const IO = 30;
 
 describe('time travel', function () {
   this.timeout(30_000);
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
-  afterEach(() => client.close());
 
   async function start(more: Partial<LaunchArguments> = {}): Promise<Message<{ description?: string }>> {
-    client = await PlainClient.launch(adapter.port, firstVmm(more));
+    client = await adapter.launch(firstVmm(more));
     return client.run('configurationDone', {}) as Promise<Message<{ description?: string }>>;
   }
 
@@ -304,29 +299,24 @@ describe('time travel', function () {
   });
 
   it('records the session, and replays the recording to the same state', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'vmxray-'));
-    try {
-      await start({ stopOn: 'vmlaunch' });
-      await client.request('setExpression', { expression: 'r15', value: '99' });
-      await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
-      const [there, guest] = [await place(), await client.value('guest.r15')];
-      const replay = join(folder, 'session.vmxtrace');
-      writeFileSync(replay, (await client.request('vmxray/recording', {})).body.text);
-      client.close();
-      await start({ replay });
-      const { body } = await client.run('continue');
-      assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
-      assert.deepEqual([await place(), await client.value('guest.r15')], [there, guest]);
-      await client.run('stepBack');
-      client.close();
-      const { program } = firstVmm();
-      await assert.rejects(
-        PlainClient.launch(adapter.port, { program, modules: [program], replay }),
-        /cannot be replayed: the module guest.elf is not the recorded one/,
-      );
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
+    await start({ stopOn: 'vmlaunch' });
+    await client.request('setExpression', { expression: 'r15', value: '99' });
+    await client.run('vmxray/runTo', { ...THREAD, event: 'vmExit' });
+    const [there, guest] = [await place(), await client.value('guest.r15')];
+    const replay = file('session.vmxtrace');
+    writeFileSync(replay, (await client.request('vmxray/recording', {})).body.text);
+    client.close();
+    await start({ replay });
+    const { body } = await client.run('continue');
+    assert.match(body.description ?? '', /^The recording ends here; the machine's state is the recorded one/);
+    assert.deepEqual([await place(), await client.value('guest.r15')], [there, guest]);
+    await client.run('stepBack');
+    client.close();
+    const { program } = firstVmm();
+    await assert.rejects(
+      adapter.launch({ program, modules: [program], replay }),
+      /cannot be replayed: the module guest.elf is not the recorded one/,
+    );
   });
 
   it('is off when the launch configuration says so', async () => {

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import { EXCEPTION_FILTERS } from '../../debug-adapter/stops/exception-filters.ts';
 import { artifact } from '../project-files.ts';
-import { type BodyOf, type Message, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { BodyOf, Message, PlainClient } from './plain-client.ts';
 import { directAssignment, firstVmm, lineWith, ROOT, twoGuests } from './sample.ts';
 
 /**
@@ -90,15 +90,11 @@ const LONGEST_DATA = 100;
 const toText = (entries: readonly unknown[]): string => `[\n${entries.map((e) => JSON.stringify(e)).join(',\n')}\n]\n`;
 
 describe('DAP transcripts', () => {
-  let adapter: TcpAdapter;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
+  const adapter = useAdapter();
 
   function transcript(name: string, conversation: (transcript: Transcript) => Promise<void>): void {
     it(name, async () => {
-      const client = await PlainClient.connect(adapter.port);
+      const client = await adapter.connect();
       const recorded = new Transcript(client);
       await conversation(recorded);
       client.close();

@@ -2,22 +2,18 @@
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { ROOT, twoGuests } from './sample.ts';
 
 const SOURCES = join(ROOT, 'examples/two-guests');
 
 describe('two guests on one processor', () => {
-  let adapter: TcpAdapter;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
+  const adapter = useAdapter();
 
   /** Launched with function breakpoints, and stopped at the first that is hit. */
   async function stoppedAt(...names: string[]): Promise<PlainClient> {
-    const client = await PlainClient.launch(adapter.port, twoGuests());
+    const client = await adapter.launch(twoGuests());
     await client.request('setFunctionBreakpoints', { breakpoints: names.map((name) => ({ name })) });
     await client.run('configurationDone', {});
     return client;
@@ -39,7 +35,6 @@ describe('two guests on one processor', () => {
       'guest_start',
     ]);
     assert.equal(await client.value('vmcs.VIRTUAL_PROCESSOR_ID'), '2');
-    client.close();
   });
 
   it('shows the guest that waits as a thread with its stack, registers, memory and code', async () => {
@@ -71,7 +66,6 @@ describe('two guests on one processor', () => {
     const address = '0x40001000';
     assert.notEqual(await read('vcpu1:0x40204000'), undefined);
     assert.equal(await read(`vcpu1:${address}`), await read(`guest:${address}`), 'page tables are the same');
-    client.close();
   });
 
   it('knows both when the hypervisor runs, and a guest that has not begun', async () => {
@@ -88,7 +82,6 @@ describe('two guests on one processor', () => {
     await client.run('continue', { threadId: 1 });
     assert.match((await threads(client))[2] ?? '', /^vCPU 2 \(VPID 2\), suspended at \w+/);
     assert.deepEqual(await names(client, 1002).then((list) => list.slice(-2)), ['guest_main', 'guest_start']);
-    client.close();
   });
 
   it('does not step what does not run, and goes on when asked to from there', async () => {
@@ -102,7 +95,6 @@ describe('two guests on one processor', () => {
     assert.equal((await client.request('setVariable', {})).success, false);
     await client.run('continue', { threadId: 1001 });
     assert.equal((await names(client, 1))[0], 'steps_from');
-    client.close();
   });
 
   it('steps over a call in one guest while the other takes its turns', async () => {
@@ -112,7 +104,6 @@ describe('two guests on one processor', () => {
     assert.equal((await names(client, 1))[0], 'guest_main');
     assert.equal(await client.value('vmcs.VIRTUAL_PROCESSOR_ID'), '1');
     assert.equal(await client.value('rax'), '0x12f');
-    client.close();
   });
 
   it('leads the stack at a VM exit in the middle of a function on to its callers, and then to the guest', async () => {
@@ -128,7 +119,6 @@ describe('two guests on one processor', () => {
       'VM exit: VMX-preemption timer',
       ...(await names(client, 1002)),
     ]);
-    client.close();
   });
 
   it('lists the programs with where their symbols hold', async () => {
@@ -142,6 +132,5 @@ describe('two guests on one processor', () => {
         ['two-guests.elf', 'VMM'],
       ],
     );
-    client.close();
   });
 });

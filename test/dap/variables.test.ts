@@ -1,12 +1,12 @@
 // Expected values follow from the sample's source, and sizes from gdb.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
-import { PlainClient } from './plain-client.ts';
+import { useFolder } from '../support/folder.ts';
+import { useAdapter } from './adapter.ts';
+import type { PlainClient } from './plain-client.ts';
 import { ROOT } from './sample.ts';
 
 const SAMPLE = join(ROOT, 'test/variables');
@@ -49,27 +49,20 @@ int main(void)
 `;
 
 describe('variables of a C program', () => {
-  let adapter: TcpAdapter;
-  let folder: string;
+  const adapter = useAdapter();
+  const file = useFolder();
   let client: PlainClient;
   let frameId: number;
-  const file = (name: string): string => join(folder, name);
 
   before(async () => {
-    adapter = await listen(0);
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-c-'));
     writeFileSync(file('program.c'), SOURCE);
     const sources = [join(SAMPLE, 'start.S'), file('program.c')];
     execFileSync('gcc', [...FLAGS, '-O0', ...LINK, '-o', file('program.elf'), ...sources]);
   });
-  after(async () => {
-    rmSync(folder, { recursive: true });
-    await adapter.close();
-  });
 
   const lineOf = (text: string): number => SOURCE.split('\n').findIndex((line) => line.includes(text)) + 1;
   beforeEach(async () => {
-    client = await PlainClient.launch(adapter.port, { program: file('program.elf'), stopOn: 'none' });
+    client = await adapter.launch({ program: file('program.elf'), stopOn: 'none' });
     const breakpoints = [{ line: lineOf('sum += (int)'), condition: 'i == 2 && vcpu->registers[1] == 10' }];
     await client.request('setBreakpoints', { source: { path: file('program.c') }, breakpoints });
     await client.run('configurationDone', {});
@@ -80,7 +73,6 @@ describe('variables of a C program', () => {
     );
     frameId = stackFrames[0]?.id ?? 0;
   });
-  afterEach(() => client.close());
 
   const evaluate = async (expression: string, context = 'watch'): Promise<string> => {
     const answer = await client.request('evaluate', { expression, frameId, context });

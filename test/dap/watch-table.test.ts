@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
-import { type EventBody, type Message, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, Message, PlainClient } from './plain-client.ts';
 import { directAssignment, firstVmm } from './sample.ts';
 
 /*
@@ -43,16 +43,11 @@ const ROWS: readonly Row[] = [
 type Stopped = Message<EventBody<'stopped'>>;
 
 describe('data breakpoints of every kind', () => {
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
   let client: PlainClient;
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
-  afterEach(() => client.close());
 
   async function launch(launchArguments: LaunchArguments): Promise<void> {
-    client = await PlainClient.launch(adapter.port, launchArguments);
+    client = await adapter.launch(launchArguments);
     await client.run('configurationDone', {});
   }
   const set = async (...breakpoints: object[]): Promise<void> => {
