@@ -1,7 +1,7 @@
 /** Devices of a session that lead outside: the second serial port. */
 
 import assert from 'node:assert/strict';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { CustomEvents, LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { useFolder } from '../support/folder.ts';
 import { assemble } from '../support/nasm.ts';

@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { LaunchArguments } from '../../debug-adapter/protocol.ts';
+import { useFolder } from '../support/folder.ts';
 import { assemble } from '../support/nasm.ts';
-import { type EventBody, PlainClient } from './plain-client.ts';
+import { useAdapter } from './adapter.ts';
+import type { EventBody, PlainClient } from './plain-client.ts';
 
 const MIB = 2 ** 20;
 /** Read where the guest asks for it; smaller than 16 MiB: read at once. */
@@ -122,23 +122,16 @@ const KINDS = [
 
 describe('disk images of a session', function () {
   this.timeout(30_000);
-  let adapter: TcpAdapter;
+  const adapter = useAdapter();
+  const pathOf = useFolder();
+  /** Of the test that runs. */
   let folder: string;
   let client: PlainClient;
-  const opened: PlainClient[] = [];
   const file = (name: string): string => join(folder, name);
   const image = (): string => file('disk.img');
 
-  before(async () => {
-    adapter = await listen(0);
-  });
-  after(() => adapter.close());
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-disks-'));
-  });
-  afterEach(() => {
-    for (const each of opened.splice(0)) each.close();
-    rmSync(folder, { recursive: true });
+    folder = mkdtempSync(pathOf('test-'));
   });
 
   /** An image full of zeros, but for the first word of its last part. */
@@ -149,12 +142,11 @@ describe('disk images of a session', function () {
   }
   async function launch(source: string, more: Partial<LaunchArguments>): Promise<void> {
     writeFileSync(file('program.bin'), assemble(source));
-    client = await PlainClient.launch(adapter.port, {
+    client = await adapter.launch({
       ...{ program: file('program.bin'), format: 'flat', stopOn: 'entry', stopAtEnd: 'always' },
       ...{ machine: { memory: '16M', devices: [`ide-hd,file=${image()}`] } },
       ...more,
     });
-    opened.push(client);
   }
   const outputs = (): EventBody<'output'>[] =>
     client.received.flatMap(({ event, body }) => (event === 'output' ? (body as EventBody<'output'>) : []));
@@ -263,21 +255,18 @@ describe('disk images of a session', function () {
       const [disk] = JSON.parse(readFileSync(trace, 'utf8')).recording.disks;
       assert.equal(disk.path, image());
       assert.match(disk.hash, /^[0-9a-f]{16}$/);
-      const moved = mkdtempSync(join(tmpdir(), 'vmxray-moved-'));
-      try {
-        for (const move of [() => {}, () => renameSync(image(), join(moved, 'disk.img'))]) {
-          move();
-          renameSync(trace, join(moved, 'saved'));
-          await replay({ replay: join(moved, 'saved') });
-          await client.run('continue');
-          const told = outputs().map(({ output }) => output);
-          assert.match(told.join(''), /The recording ends here; the machine's state is the recorded one/);
-          assert.equal(Number(await client.value('bx')) & 0xffff, MARK);
-          client.close();
-          renameSync(join(moved, 'saved'), trace);
-        }
-      } finally {
-        rmSync(moved, { recursive: true });
+      const moved = file('moved');
+      mkdirSync(moved);
+      for (const move of [() => {}, () => renameSync(image(), join(moved, 'disk.img'))]) {
+        move();
+        renameSync(trace, join(moved, 'saved'));
+        await replay({ replay: join(moved, 'saved') });
+        await client.run('continue');
+        const told = outputs().map(({ output }) => output);
+        assert.match(told.join(''), /The recording ends here; the machine's state is the recorded one/);
+        assert.equal(Number(await client.value('bx')) & 0xffff, MARK);
+        client.close();
+        renameSync(join(moved, 'saved'), trace);
       }
     });
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 export function useFolder(): (...names: readonly string[]) => string {
   let folder: string | undefined;
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'vmxray-test-'));
+    folder = mkdtempSync(join(tmpdir(), 'vmxray-suite-'));
   });
   after(() => {
     if (folder !== undefined) rmSync(folder, { recursive: true });
