@@ -5,16 +5,17 @@ import { listen, type TcpAdapter } from '../../debug-adapter/connection/tcp.ts';
 import type { CustomEvents, LaunchArguments } from '../../debug-adapter/protocol.ts';
 import { type EventBody, type Message, PlainClient } from '../dap/plain-client.ts';
 
+const COM1 = 'COM1';
+
 type Stop = EventBody<'stopped'>;
 
 export class DebugSession {
   readonly client: PlainClient;
   private readonly adapter: TcpAdapter;
-  /** Messages that have been looked through, and what the guest has printed in them. */
+  /** Messages that have been looked through. */
   private read = 0;
-  private output = '';
-  /** Of `output`, what earlier waits have seen. */
-  private seen = 0;
+  /** What the guest has printed in them, by console, and what of it earlier waits have seen. */
+  private readonly printed = new Map<string, { output: string; seen: number }>();
 
   private constructor(adapter: TcpAdapter, client: PlainClient) {
     this.adapter = adapter;
@@ -34,26 +35,38 @@ export class DebugSession {
     await this.adapter.close();
   }
 
-  /** Waits until the guest has printed a text. @returns what it printed up to there since the last wait */
-  async waitFor(text: string): Promise<string> {
+  private of(console: string): { output: string; seen: number } {
+    const known = this.printed.get(console) ?? { output: '', seen: 0 };
+    this.printed.set(console, known);
+    return known;
+  }
+
+  /**
+   * Waits until the guest has printed a text on a console.
+   * @param console COM1 unless another is named @returns what it printed there up to it since the last wait
+   */
+  async waitFor(text: string, console: string = COM1): Promise<string> {
+    const wanted = this.of(console);
     for (;;) {
       for (const { event, body } of this.client.received.slice(this.read)) {
-        assert.notEqual(event, 'terminated', `the machine ended after ${this.output.slice(-1000)}`);
-        if (event === 'vmxray/serialOutput') this.output += (body as CustomEvents['vmxray/serialOutput']).data;
+        assert.notEqual(event, 'terminated', `the machine ended after ${wanted.output.slice(-1000)}`);
+        if (event !== 'vmxray/serialOutput') continue;
+        const { data, console: name = COM1 } = body as CustomEvents['vmxray/serialOutput'];
+        this.of(name).output += data;
       }
       this.read = this.client.received.length;
-      const at = this.output.indexOf(text, this.seen);
+      const at = wanted.output.indexOf(text, wanted.seen);
       if (at >= 0) {
-        const found = this.output.slice(this.seen, at + text.length);
-        this.seen = at + text.length;
+        const found = wanted.output.slice(wanted.seen, at + text.length);
+        wanted.seen = at + text.length;
         return found;
       }
       await this.client.event('vmxray/serialOutput');
     }
   }
 
-  async type(line: string): Promise<void> {
-    await this.client.request('vmxray/serialInput', { data: `${line}\n` });
+  async type(line: string, console: string = COM1): Promise<void> {
+    await this.client.request('vmxray/serialInput', { data: `${line}\n`, ...(console === COM1 ? {} : { console }) });
   }
 
   /** Types a command that leads to a stop. */
