@@ -312,9 +312,20 @@ export class Workbench {
     await input.waitFor({ state: 'hidden' });
   }
 
+  /** A terminal in the list of several. */
+  terminalTab(name: string): Locator {
+    return this.page.locator('.terminal-tabs-entry').filter({ hasText: name });
+  }
+
+  /** Clicks a terminal in the list of several, which shows it. */
+  async selectTerminal(name: string): Promise<void> {
+    await this.terminalTab(name).click();
+    await this.page.locator('.tabs-list .monaco-list-row.selected').filter({ hasText: name }).waitFor();
+  }
+
   /** Types a line into the terminal that is shown. */
   async typeInTerminal(line: string): Promise<void> {
-    await this.page.locator('.xterm-screen').first().click();
+    await this.page.locator('.terminal-wrapper.active .xterm-screen').first().click();
     await this.page.keyboard.type(line);
     await this.press('Enter');
   }
@@ -324,7 +335,7 @@ export class Workbench {
     const end = Date.now() + wait;
     for (let text = ''; !pattern.test(text); ) {
       if (Date.now() > end) throw new Error(`no ${pattern} in the terminal:\n${text}`);
-      const rows = await this.page.locator('.xterm-rows > div').allInnerTexts();
+      const rows = await this.page.locator('.terminal-wrapper.active .xterm-rows > div').allInnerTexts();
       text = rows.map((row) => row.replaceAll('\u00a0', ' ').trimEnd()).join('\n');
     }
   }
