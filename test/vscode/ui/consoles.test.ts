@@ -1,4 +1,4 @@
-/** Linux with three consoles in VS Code: COM1, COM2 and hvc0 are a terminal each, which a person clicks and types into. */
+/** Linux with three consoles in VS Code: COM1, COM2 and hvc0 are a terminal each, to be clicked and typed into. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConsoleFiles } from '../../linux/console-files.ts';
