@@ -1,19 +1,8 @@
 /* first-vmm's EPT, but for the device's page: it leads to the registers, so that the guest's accesses do not exit. */
 #include "ept.h"
 #include "assignment.h"
-#include "cpu.h"
 #include "device.h"
 #include "guest_memory.h"
-
-#define EPT_READ BIT(0)
-#define EPT_WRITE BIT(1)
-#define EPT_EXECUTE BIT(2)
-#define EPT_ALL (EPT_READ | EPT_WRITE | EPT_EXECUTE)
-#define EPT_MEMORY_TYPE_UNCACHEABLE 0ull
-#define EPT_MEMORY_TYPE_WRITE_BACK (6ull << 3)
-#define EPT_LARGE_PAGE BIT(7)
-#define EPT_POINTER_WRITE_BACK 6ull
-#define EPT_POINTER_WALK_LENGTH_4 (3ull << 3) /* one less than the number of levels */
 
 extern struct device assigned_device;
 

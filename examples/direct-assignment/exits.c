@@ -6,8 +6,6 @@
 #include "iommu.h"
 #include "vmcs.h"
 
-#define IO_QUALIFICATION_PORT(q) ((q) >> 16 & 0xFFFF)
-
 static void guest_console(char c)
 {
 	static int at_start_of_line = 1;

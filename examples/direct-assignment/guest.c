@@ -1,7 +1,7 @@
 /* A guest that owns a device: it lets the device copy memory, once within the guest's memory and once beyond it. */
 #include "assignment.h"
 #include "cpu.h"
-#include "guest_machine.h"
+#include "guest/print.h"
 
 /* Guest-physical addresses begin at this linear address; see ../first-vmm/guest.ld. */
 #define LINEAR_BASE 0x40000000ull
@@ -11,12 +11,6 @@ volatile uint32_t general_protection_count;
 
 /* The device's source: some page of the guest. */
 static volatile uint64_t message __attribute__((aligned(PAGE_SIZE)));
-
-static void print(const char *s)
-{
-	for (; *s; s++)
-		out8(GUEST_CONSOLE_PORT, (uint8_t)*s);
-}
 
 static volatile uint32_t *device_register(unsigned offset)
 {

@@ -1,16 +1,5 @@
 #include "ept.h"
-#include "cpu.h"
 #include "guest_memory.h"
-
-#define EPT_READ BIT(0)
-#define EPT_WRITE BIT(1)
-#define EPT_EXECUTE BIT(2)
-#define EPT_ALL (EPT_READ | EPT_WRITE | EPT_EXECUTE)
-#define EPT_MEMORY_TYPE_WRITE_BACK (6ull << 3)
-#define EPT_LARGE_PAGE BIT(7)
-
-#define EPT_POINTER_WRITE_BACK 6ull
-#define EPT_POINTER_WALK_LENGTH_4 (3ull << 3) /* one less than the number of levels */
 
 #define PAGE_TABLE __attribute__((aligned(PAGE_SIZE)))
 static uint64_t pml4[512] PAGE_TABLE;

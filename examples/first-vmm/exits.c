@@ -110,12 +110,6 @@ static enum verdict handle_cr_access(struct guest_registers *registers)
 	return RESUME_GUEST;
 }
 
-/* Exit qualification of I/O instructions. */
-#define IO_QUALIFICATION_SIZE(q) (((q) & 7) + 1)
-#define IO_QUALIFICATION_IN BIT(3)
-#define IO_QUALIFICATION_STRING BIT(4)
-#define IO_QUALIFICATION_PORT(q) ((q) >> 16 & 0xFFFF)
-
 static void guest_console(char c)
 {
 	static int at_start_of_line = 1;

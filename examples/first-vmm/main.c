@@ -1,19 +1,7 @@
 /* A hypervisor for one guest: prepares, launches, and from then on lives in exits.c. */
 #include "console.h"
+#include "multiboot.h"
 #include "vmcs.h"
-
-#define MULTIBOOT_LOADER_MAGIC 0x2BADB002
-#define MULTIBOOT_INFO_MODULES BIT(3)
-
-/* The start of what a multiboot loader leaves for us, and one entry of its list of modules. */
-struct multiboot_information {
-	uint32_t flags, memory_lower, memory_upper, boot_device, command_line;
-	uint32_t module_count, modules;
-};
-
-struct multiboot_module {
-	uint32_t start, end, command_line, reserved;
-};
 
 /* The firmware may have left the timer running, and every interrupt would be a VM exit: silence the 8259s. */
 static void mask_interrupts(void)

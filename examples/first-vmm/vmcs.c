@@ -59,10 +59,10 @@ void vmwrite(enum vmcs_field field, uint64_t value)
 }
 
 /*
- * Adds to the wanted controls those that the processor insists on. Low half of a capability MSR: controls that must be
- * 1; high half: controls that may be 1. The "true" MSRs let more of them be 0 than the old ones.
+ * Low half of a capability MSR: controls that must be 1; high half: controls that may be 1. The "true" MSRs let more of
+ * them be 0 than the old ones.
  */
-static uint64_t adjust_controls(const char *name, uint32_t old_msr, uint32_t true_msr, uint64_t wanted)
+uint64_t adjust_controls(const char *name, uint32_t old_msr, uint32_t true_msr, uint64_t wanted)
 {
 	uint64_t capability = rdmsr(rdmsr(IA32_VMX_BASIC) & VMX_BASIC_TRUE_CONTROLS ? true_msr : old_msr);
 	uint32_t must_be_1 = (uint32_t)capability, may_be_1 = (uint32_t)(capability >> 32);
@@ -121,14 +121,12 @@ static void set_up_controls(uint64_t ept_pointer)
 	vmwrite(VPID, GUEST_VPID);
 }
 
-/* What a VM exit loads: where the VMM goes on. */
-static void set_up_host_state(void)
+void set_up_host_state(void)
 {
 	vmwrite(HOST_CR0, read_cr0());
 	vmwrite(HOST_CR3, read_cr3());
 	vmwrite(HOST_CR4, read_cr4());
 	vmwrite(HOST_RIP, (uint64_t)vm_exit_entry);
-	vmwrite(HOST_RSP, (uint64_t)exit_stack + sizeof exit_stack - 8); /* with 15 registers pushed: aligned to 16 */
 
 	vmwrite(HOST_CS_SELECTOR, (uint64_t)HOST_CS);
 	vmwrite(HOST_SS_SELECTOR, (uint64_t)HOST_DS);
@@ -194,8 +192,7 @@ static void set_up_guest_segments(void)
 	vmwrite(GUEST_IDTR_LIMIT, 0);
 }
 
-/* What VM entry loads: where the guest begins. */
-static void set_up_guest_state(struct guest_image image)
+void set_up_guest_state(struct guest_image image)
 {
 	/*
 	 * Two truths for each control register. GUEST_CRn is what the processor obeys, and has the bits that VMX fixes.
@@ -237,6 +234,7 @@ void set_up_vmcs(struct guest_image image)
 	uint64_t ept_pointer = ept_build();
 	set_up_controls(ept_pointer);
 	set_up_host_state();
+	vmwrite(HOST_RSP, (uint64_t)exit_stack + sizeof exit_stack - 8); /* with 15 registers pushed: aligned to 16 */
 	set_up_guest_state(image);
 	/* Whoever had this memory or this VPID before us may have left translations in the TLB. */
 	if (invept(ept_pointer) != VMX_SUCCEED || invvpid(GUEST_VPID) != VMX_SUCCEED)

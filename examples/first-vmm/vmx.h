@@ -166,6 +166,12 @@ enum exit_reason {
 	EXIT_REASON_COUNT = 70,
 };
 
+/* Exit qualification of I/O instructions. */
+#define IO_QUALIFICATION_SIZE(q) (((q) & 7) + 1)
+#define IO_QUALIFICATION_IN BIT(3)
+#define IO_QUALIFICATION_STRING BIT(4)
+#define IO_QUALIFICATION_PORT(q) ((q) >> 16 & 0xFFFF)
+
 /* VMX instructions report failure in CF (no VMCS to note why) or ZF (VM_INSTRUCTION_ERROR notes why). */
 enum vmx_result { VMX_SUCCEED, VMX_FAIL_INVALID, VMX_FAIL_VALID };
 

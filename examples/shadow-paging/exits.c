@@ -93,8 +93,6 @@ static void handle_invlpg(void)
 
 /* ---- What both runs need ---- */
 
-#define IO_QUALIFICATION_PORT(q) ((q) >> 16 & 0xFFFF)
-
 static void handle_io(struct guest_registers *registers)
 {
 	static int at_start_of_line = 1;

@@ -1,6 +1,6 @@
 /* A guest that works its page tables: two address spaces, pages that are mapped when they are used, and INVLPG. */
 #include "cpu.h"
-#include "guest_machine.h"
+#include "guest/print.h"
 
 /* Guest-physical addresses begin at this linear address; see ../first-vmm/guest.ld. */
 #define LINEAR_BASE 0x40000000ull
@@ -29,13 +29,7 @@ static volatile unsigned page_faults;
 /* Counted by the handler in entry.S, which this guest has no need of. */
 volatile uint32_t general_protection_count;
 
-static void print(const char *s)
-{
-	for (; *s; s++)
-		out8(GUEST_CONSOLE_PORT, (uint8_t)*s);
-}
-
-static void print_number(const char *before, unsigned number, const char *after)
+static void print_counted(const char *before, unsigned number, const char *after)
 {
 	char digits[12], *at = digits + sizeof digits;
 	*--at = 0;
@@ -156,10 +150,10 @@ void guest_main(void)
 		switch_to(i % SPACES);
 		total += sum();
 	}
-	print_number("the windows add up to ", total, "\n");
+	print_counted("the windows add up to ", total, "\n");
 	switch_to(0);
 	exchange_first_pages();
-	print_number("the first page has ", *window(0), " now\n");
-	print_number("", page_faults, " page faults, ");
-	print_number("", dirty_pages(), " dirty pages\n");
+	print_counted("the first page has ", *window(0), " now\n");
+	print_counted("", page_faults, " page faults, ");
+	print_counted("", dirty_pages(), " dirty pages\n");
 }

@@ -1,20 +1,9 @@
 /* A hypervisor without EPT, and then one with EPT, for the same guest. */
 #include "console.h"
+#include "multiboot.h"
 #include "runs.h"
 #include "shadow.h"
 #include "vmcs.h"
-
-#define MULTIBOOT_LOADER_MAGIC 0x2BADB002
-#define MULTIBOOT_INFO_MODULES BIT(3)
-
-struct multiboot_information {
-	uint32_t flags, memory_lower, memory_upper, boot_device, command_line;
-	uint32_t module_count, modules;
-};
-
-struct multiboot_module {
-	uint32_t start, end, command_line, reserved;
-};
 
 static const struct multiboot_module *module;
 static enum paging run;

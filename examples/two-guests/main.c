@@ -1,18 +1,8 @@
 /* A hypervisor for two guests on one processor. */
 #include "console.h"
+#include "multiboot.h"
 #include "scheduler.h"
 #include "vmcs.h"
-
-#define MULTIBOOT_LOADER_MAGIC 0x2BADB002
-
-struct multiboot_information {
-	uint32_t flags, memory_lower, memory_upper, boot_device, command_line;
-	uint32_t module_count, modules;
-};
-
-struct multiboot_module {
-	uint32_t start, end, command_line, reserved;
-};
 
 static struct vcpu vcpus[VCPU_COUNT];
 

@@ -8,7 +8,6 @@
 #define EXIT_REASON_VMX_PREEMPTION_TIMER 52
 #define IA32_VMX_MISC 0x485
 #define MISC_TIMER_RATE(misc) ((misc) & 31)
-#define IO_QUALIFICATION_PORT(q) ((q) >> 16 & 0xFFFF)
 
 /* A turn, in ticks of the time-stamp counter. */
 #define TURN 20000

@@ -1,6 +1,7 @@
 /* A guest that does one thing of each kind that its VMM has a handler for. */
 #include "../cpu.h"
 #include "../guest_machine.h"
+#include "print.h"
 
 /* Guest-physical addresses begin at this linear address; see guest.ld. */
 #define LINEAR_BASE 0x40000000ull
@@ -10,23 +11,6 @@ void mmio_write32(uint64_t address, uint32_t value);
 
 /* Counted by the handler in entry.S. */
 volatile uint32_t general_protection_count;
-
-static void print(const char *s)
-{
-	for (; *s; s++)
-		out8(GUEST_CONSOLE_PORT, (uint8_t)*s);
-}
-
-static void print_number(uint32_t value)
-{
-	char digits[11] = {0};
-	int at = 10;
-	do {
-		digits[--at] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value);
-	print(digits + at);
-}
 
 static void check(const char *what, int holds)
 {
