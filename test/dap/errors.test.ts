@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeBzImage } from '../../sim-core/loaders/test-images.ts';
 import { useFolder } from '../support/folder.ts';
 import { useAdapter } from './adapter.ts';
 import type { PlainClient } from './plain-client.ts';
@@ -58,6 +59,21 @@ describe('what clients and launch configurations can do wrong', () => {
         return { program: file('cut.elf', whole.subarray(0, 0x1100)) };
       },
       /cannot be booted:/,
+    );
+    const kernel = makeBzImage({ code: Uint8Array.of(0xf4), address: 0x100_0000, initSize: 0x20_0000 });
+    check(
+      'a truncated Linux kernel',
+      () => ({ program: file('short', kernel.subarray(0, 2000)) }),
+      /'short' cannot be booted: .*2000/,
+    );
+    check(
+      'an initial RAM file system that is larger than RAM',
+      () => ({
+        program: file('kernel', kernel),
+        modules: [file('initrd', new Uint8Array(17 << 20))],
+        machine: { memory: '32M' },
+      }),
+      /'kernel' cannot be booted: .*initrd: 17825792 bytes do not fit between/,
     );
     check('an ELF for ARM', () => ({ program: file('arm.elf', elf64([0], EM_ARM)) }), /cannot be booted:.*ARM/s);
     check(

@@ -1,9 +1,11 @@
 // Expected values: what the same kernel prints on QEMU with -device intel-iommu; arithmetic; the test's own disk.
 import assert from 'node:assert/strict';
+import type { MachineConfig } from '../../sim-core/machine/api.ts';
 import { History } from '../../sim-core/machine/history/history.ts';
 import { formatRecording, parseRecording, type RecordedBoot } from '../../sim-core/machine/history/recording.ts';
 import { stateHash } from '../../sim-core/machine/history/state-hash.ts';
 import { createMachine } from '../../sim-core/machine/machine.ts';
+import type { DeviceConfig } from '../../sim-core/platform/devices.ts';
 import { memoryImage } from '../../sim-core/platform/virtio/disk.ts';
 import type { DebianFiles } from './debian.ts';
 import { makeInitramfs, program } from './initramfs.ts';
@@ -18,6 +20,8 @@ const MODULES = [
   ...['failover', 'net_failover', 'virtio_net', 'virtio-rng'],
 ];
 const DISK_SIZE = 2 ** 20;
+/** Device 1 on bus 0. */
+const BLOCK_DEVICE = 1 << 3;
 /** In the machine's list of devices. */
 const SECOND_CARD = 2;
 const SLICE = 7_654_321;
@@ -34,27 +38,35 @@ function disk(): Uint8Array {
   return bytes;
 }
 
-function boot(files: DebianFiles, image: Uint8Array): Terminal {
-  const machine = createMachine({
-    memory: MEMORY,
-    iommu: true,
-    devices: [
-      { kind: 'virtio-blk', disk: memoryImage(image) },
-      { kind: 'virtio-net' },
-      { kind: 'virtio-net', packed: false },
-      { kind: 'virtio-rng' },
-      { kind: 'edu' },
-    ],
-  });
+const devices = (image: Uint8Array): readonly DeviceConfig[] => [
+  { kind: 'virtio-blk', disk: memoryImage(image) },
+  { kind: 'virtio-net' },
+  { kind: 'virtio-net', packed: false },
+  { kind: 'virtio-rng' },
+  { kind: 'edu' },
+];
+
+/** @param how what is said of VT-d on the command line */
+function boot(files: DebianFiles, image: Uint8Array, how = 'on', more: Partial<MachineConfig> = {}): Terminal {
+  const machine = createMachine({ memory: MEMORY, iommu: true, devices: devices(image), ...more });
   const modules = MODULES.map((name) => program(`lib/${name}.ko`, files.module(name)));
   machine.boot({
     name: 'vmlinuz',
     image: files.kernel,
-    commandLine: 'console=ttyS0 intel_iommu=on',
+    commandLine: `console=ttyS0 intel_iommu=${how}`,
     modules: [{ name: 'initramfs', bytes: makeInitramfs(files.busybox, modules), commandLine: '' }],
   });
   return new Terminal(machine);
 }
+
+/** Types a command. @returns its output */
+function run(terminal: Terminal, command: string): string {
+  terminal.type(command);
+  terminal.waitFor('\r\n');
+  return terminal.waitFor(PROMPT).slice(0, -PROMPT.length);
+}
+
+const LOAD_MODULES = `for m in ${MODULES.join(' ')}; do insmod /lib/$m.ko; done`;
 
 describe("Debian's cloud kernel behind VT-d", function () {
   this.timeout(400_000);
@@ -72,12 +84,7 @@ describe("Debian's cloud kernel behind VT-d", function () {
     };
   });
 
-  /** Types a command. @returns its output */
-  function shell(command: string): string {
-    terminal.type(command);
-    terminal.waitFor('\r\n');
-    return terminal.waitFor(PROMPT).slice(0, -PROMPT.length);
-  }
+  const shell = (command: string): string => run(terminal, command);
 
   it('finds the DMAR table, and turns on DMA and interrupt remapping', () => {
     const log = terminal.waitFor(PROMPT);
@@ -90,7 +97,7 @@ describe("Debian's cloud kernel behind VT-d", function () {
   });
 
   it('uses a virtio disk, which keeps its image', () => {
-    shell(`for m in ${MODULES.join(' ')}; do insmod /lib/$m.ko; done`);
+    shell(LOAD_MODULES);
     assert.match(shell('head -c 16 /dev/vda; echo'), /(?:^|\n)the first sector\r\n/);
     assert.match(shell('cat /sys/block/vda/size'), /^2048\r\n/);
     shell('echo changed | dd of=/dev/vda bs=512 seek=9 conv=fsync 2> /dev/null; echo 3 > /proc/sys/vm/drop_caches');
@@ -143,5 +150,36 @@ describe("Debian's cloud kernel behind VT-d", function () {
     while (history.isInPast) history.run(Math.min(SLICE, Math.max(1, end.instructions - again.machine.instructions)));
     assert.equal(again.output, output);
     assert.equal(stateHash(again.machine), recording.hash);
+  });
+});
+
+describe("Debian's cloud kernel behind VT-d in scalable mode, with two processors", function () {
+  this.timeout(400_000);
+
+  it('translates by second-stage tables of PASID entries, and has its interrupts remapped to x2APICs', function () {
+    const image = disk();
+    const how = { cpus: 2, cpuModel: 'max' } as const;
+    const terminal = boot(filesOrSkip(this), image, 'on,sm_on iommu.strict=1', how);
+    const { machine } = terminal;
+    const faults: string[] = [];
+    machine.onDmaFault = ({ text }) => {
+      faults.push(text);
+      return false;
+    };
+    const log = terminal.waitFor(PROMPT);
+    assert.match(
+      log,
+      /DMAR: Enable scalable mode if hardware supports[\s\S]*DMAR-IR: Enabled IRQ remapping in x2apic mode/,
+    );
+    run(terminal, LOAD_MODULES);
+    assert.match(run(terminal, 'head -c 16 /dev/vda; echo'), /(?:^|\n)the first sector\r\n/);
+    assert.match(run(terminal, 'grep -c IR-PCI-MSI /proc/interrupts'), /(?:^|\n)[1-9]/);
+    const { iommu } = machine;
+    // RTADDR bits 11:10, TTM: 1 is scalable mode.
+    assert.equal((iommu?.tables.root ?? 0n) & 0xc00n, 0x400n);
+    const { steps = [], domain } = iommu?.domainNow(BLOCK_DEVICE) ?? {};
+    assert.ok(domain?.table !== undefined);
+    assert.match(steps.map(({ table }) => table).join(), /scalable-mode context entry,PASID directory entry,PASID/);
+    assert.deepEqual(faults, []);
   });
 });
