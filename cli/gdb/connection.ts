@@ -20,7 +20,8 @@ export class GdbConnection {
   private readonly waiting: string[] = [];
   private isBusy = false;
   private acknowledges = true;
-  private lastSent: Buffer = Buffer.alloc(0);
+  /** Packets that gdb has not acknowledged: the first has been sent, the others follow one by one. */
+  private unacknowledged: Buffer[] = [];
   private readonly onEnd: (ending: Ending) => void;
 
   /** @param onEnd called once, when nothing more will come */
@@ -50,9 +51,11 @@ export class GdbConnection {
   private take(incoming: Incoming): void {
     switch (incoming.kind) {
       case 'ack':
+        this.unacknowledged.shift();
+        this.sendFirst();
         return;
       case 'nak':
-        this.socket.write(this.lastSent);
+        this.sendFirst();
         return;
       case 'interrupt':
         this.debuggee.interrupted = true;
@@ -61,6 +64,8 @@ export class GdbConnection {
         if (this.acknowledges) this.socket.write('-');
         return;
       case 'packet':
+        // gdb goes on only when it has what it waited for.
+        this.sendRest();
         if (this.acknowledges) this.socket.write('+');
         this.waiting.push(incoming.data);
         if (!this.isBusy) void this.work();
@@ -115,6 +120,7 @@ export class GdbConnection {
   }
 
   private close(ending: Ending): void {
+    this.sendRest();
     this.onEnd(ending);
     this.socket.end();
   }
@@ -127,7 +133,22 @@ export class GdbConnection {
   }
 
   private send(data: string): void {
-    this.lastSent = encodePacket(data);
-    this.socket.write(this.lastSent);
+    const packet = encodePacket(data);
+    if (!this.acknowledges) {
+      this.socket.write(packet);
+      return;
+    }
+    this.unacknowledged.push(packet);
+    if (this.unacknowledged.length === 1) this.sendFirst();
+  }
+
+  private sendFirst(): void {
+    const [first] = this.unacknowledged;
+    if (first) this.socket.write(first);
+  }
+
+  private sendRest(): void {
+    for (const packet of this.unacknowledged.slice(1)) this.socket.write(packet);
+    this.unacknowledged = [];
   }
 }

@@ -6,8 +6,6 @@
 import type { Machine } from '../../sim-core/machine/api.ts';
 import type { OutsideEvent } from '../../sim-core/machine/history/outside-event.ts';
 import { MACHINE_REGISTERS, type MachineRegister, registerByName } from '../../sim-core/machine/registers.ts';
-import { OFFSET } from '../../sim-core/state/layout.ts';
-import type { State } from '../../sim-core/state/state.ts';
 import type { BitField } from '../../sim-core/vmx/bits.ts';
 import { VMCS_FIELDS, type VmcsField } from '../../sim-core/vmx/fields.ts';
 
@@ -33,8 +31,6 @@ interface Feature {
   readonly inBlock: boolean;
 }
 
-const X87_TOP_SHIFT = 11n;
-
 /** @param name as in machine/registers.ts */
 function machineRegister(name: string, type: string, gdbName = name): GdbRegister {
   const register = registerByName(name) as MachineRegister;
@@ -46,25 +42,28 @@ function machineRegister(name: string, type: string, gdbName = name): GdbRegiste
 /** @param bits as gdb knows the register, zero-extended */
 const widened = (name: string, bits: number, type: string): GdbRegister => ({ ...machineRegister(name, type), bits });
 
-const readOnly = (name: string, bits: number, type: string, read: (state: State) => bigint): GdbRegister => ({
-  name,
-  bits,
-  type,
+/** A register of the x87, 32 bits wide for gdb but for the stack's. */
+const x87Register = (name: string, gdbName: string): GdbRegister => ({
+  ...machineRegister(name, 'int', gdbName),
+  bits: 32,
   group: 'float',
-  read: (machine) => read(machine.state),
 });
-
-/** ST(i), 80 bits. */
-function stackRegister(i: number): GdbRegister {
-  return readOnly(`st${i}`, 80, 'i387_ext', (state) => {
-    const top = Number((BigInt(state.get32('x87Status')) >> X87_TOP_SHIFT) & 7n);
-    const at = OFFSET.x87 + 16 * ((top + i) & 7);
-    return (BigInt(state.view.getUint16(at + 8, true)) << 64n) | state.view.getBigUint64(at, true);
-  });
+/** gdb has the offset in the code or data segment, 32 bits; where there is more, setting it leaves the rest. */
+function x87Offset(name: string, gdbName: string): GdbRegister {
+  const whole = registerByName(name) as MachineRegister;
+  const read = ({ state }: Machine): bigint => BigInt.asUintN(32, whole.read(state));
+  return {
+    ...x87Register(name, gdbName),
+    read,
+    event: (value, machine) => ({
+      kind: 'register',
+      name,
+      value: whole.read(machine.state) - read(machine) + value,
+    }),
+  };
 }
 
-const number32 = (name: string, read: (state: State) => number): GdbRegister =>
-  readOnly(name, 32, 'int', (state) => BigInt(read(state) >>> 0));
+const stackRegister = (i: number): GdbRegister => ({ ...machineRegister(`st${i}`, 'i387_ext'), group: 'float' });
 
 /** RIP as a linear address, as gdb's breakpoints are: in the modes with segments, CS has a base. */
 const INSTRUCTION_POINTER: GdbRegister = {
@@ -91,14 +90,14 @@ const CORE: readonly GdbRegister[] = [
   machineRegister('eflags', 'eflags_bits'),
   ...'cs ss ds es fs gs'.split(' ').map((name) => widened(name, 32, 'int32')),
   ...Array.from({ length: 8 }, (_, i) => stackRegister(i)),
-  number32('fctrl', (state) => state.get32('x87Control')),
-  number32('fstat', (state) => state.get32('x87Status')),
-  number32('ftag', (state) => state.get32('x87Tag')),
-  number32('fiseg', (state) => state.get32('x87Cs')),
-  number32('fioff', (state) => state.low('x87Ip')),
-  number32('foseg', (state) => state.get32('x87Ds')),
-  number32('fooff', (state) => state.low('x87Dp')),
-  number32('fop', (state) => state.get32('x87Opcode')),
+  x87Register('fcw', 'fctrl'),
+  x87Register('fsw', 'fstat'),
+  x87Register('ftw', 'ftag'),
+  x87Register('fcs', 'fiseg'),
+  x87Offset('fip', 'fioff'),
+  x87Register('fds', 'foseg'),
+  x87Offset('fdp', 'fooff'),
+  x87Register('fop', 'fop'),
 ];
 
 const NUMBERS = Array.from({ length: 16 }, (_, i) => i);
@@ -111,7 +110,12 @@ const SSE: readonly GdbRegister[] = [
 /** The upper half of YMM i. */
 function upperHalf(i: number): GdbRegister {
   const whole = registerByName(`ymm${i}`) as MachineRegister;
-  return { name: `ymm${i}h`, bits: 128, type: 'uint128', read: (machine) => whole.read(machine.state) >> 128n };
+  const event = (value: bigint, { state }: Machine): OutsideEvent => ({
+    kind: 'register',
+    name: whole.name,
+    value: (value << 128n) | BigInt.asUintN(128, whole.read(state)),
+  });
+  return { name: `ymm${i}h`, bits: 128, type: 'uint128', read: ({ state }) => whole.read(state) >> 128n, event };
 }
 
 const SEGMENT_BASES = [machineRegister('fs.base', 'int', 'fs_base'), machineRegister('gs.base', 'int', 'gs_base')];

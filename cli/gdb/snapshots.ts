@@ -23,7 +23,7 @@ export async function restore(debuggee: Debuggee, file: string): Promise<readonl
   debuggee.beginAnew();
   return [
     `restored ${file}, instruction ${snapshot.instructions}: time travel begins here`,
-    'gdb still shows what it knew: maintenance flush register-cache',
+    'gdb still shows what it knew: maintenance flush register-cache, or the hook of docs/clients.md',
   ];
 }
 

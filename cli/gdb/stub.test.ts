@@ -90,7 +90,7 @@ describe('GDB stub', () => {
     assert.equal(register('rbx'), 'efcdab8967452301');
     assert.equal(register('vmcs_guest_rip'), 'xx'.repeat(8));
     assert.match(answer(`P${number('vmcs_guest_rip')}=0000000000000000`), /^E/);
-    assert.match(answer(`P${number('st0')}=00000000000000000000`), /^E/);
+    assert.match(answer(`P${number('cs')}=08000000`), /^E/);
     assert.equal(answer(`m${START.toString(16)},5`), 'b805000000');
     assert.equal(answer('M200000,2:a55a'), 'OK');
     assert.equal(answer('X200002,2:\x01\x02'), 'OK');
@@ -105,6 +105,23 @@ describe('GDB stub', () => {
     const all = answer('g');
     assert.equal(answer(`G0100000000000000${all.slice(16)}`), 'OK');
     assert.equal(register('rax'), '0100000000000000');
+    // What can be changed at all takes any bits that its width has; then all is as before.
+    const set = {
+      st3: '0123456789abcdef3f40',
+      fctrl: '7f020000',
+      fop: 'cd050000',
+      ymm7h: '00112233445566778899aabbccddeeff',
+    };
+    for (const [name, value] of Object.entries(set)) {
+      const before = register(name);
+      assert.notEqual(value, before);
+      assert.equal(answer(`P${number(name)}=${value}`), 'OK', name);
+      assert.equal(register(name), value, name);
+      const changed = answer('g');
+      assert.equal(answer(`P${number(name)}=${before}`), 'OK', name);
+      assert.equal(answer(`G${changed}`), 'OK');
+      assert.equal(register(name), value, name);
+    }
   });
 
   it('steps, over a range too, and back to the beginning', async () => {

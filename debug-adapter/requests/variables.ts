@@ -18,6 +18,7 @@ import type { VariableList } from '../references.ts';
 import type { Target } from '../running/target.ts';
 import type { Session } from '../session.ts';
 import { exitSummary } from '../stops/stop-texts.ts';
+import { floatOf } from '../symbols/dwarf/float.ts';
 import type { VariableEntry } from '../symbols/dwarf/scopes.ts';
 import { FrameScope } from '../views/frame-scope.ts';
 import { hex } from '../worlds/memory-reference.ts';
@@ -81,6 +82,9 @@ const REGISTERS_OF: ReadonlyMap<string, readonly MachineRegister[]> = new Map(
   ]),
 );
 
+/** Of the double extended-precision format. */
+const EXTENDED_BYTES = 10;
+
 /** Registers of one group as a frame has them. */
 class RegisterList implements VariableList {
   private readonly session: Session;
@@ -108,7 +112,7 @@ class RegisterList implements VariableList {
 
   private describe(register: MachineRegister, value: bigint): DebugProtocol.Variable {
     const { name, bits, layout } = register;
-    const words = layout.length > 0 ? describeBits(layout, value) : this.symbol(value, bits);
+    const words = layout.length > 0 ? describeBits(layout, value) : this.meaning(value, bits);
     const whole: WholeValue = {
       read: () => frameRegister(this.frame, name) ?? 0n,
       write: register.write && ((changed) => this.write(name, changed)),
@@ -126,7 +130,9 @@ class RegisterList implements VariableList {
     };
   }
 
-  private symbol(value: bigint, bits: number): string {
+  /** What is at an address; the number in a register of the x87 stack. */
+  private meaning(value: bigint, bits: number): string {
+    if (bits === 8 * EXTENDED_BYTES) return `${floatOf(value, EXTENDED_BYTES)}`;
     const name = bits === 64 && value > 0xfffn ? this.target.symbolName(this.frame.view, value) : undefined;
     return name === undefined ? '' : `<${name}>`;
   }

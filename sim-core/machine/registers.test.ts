@@ -102,6 +102,28 @@ describe('the table of registers', () => {
     assert.equal(cpu.read('xmm2'), 0n);
   });
 
+  // SDM Vol. 1, "x87 FPU Execution Environment": TOP is bits 13:11 of the status word; tags 0 valid, 1 zero, 3 empty.
+  it('has the x87 registers relative to TOP, with the tags that their contents give', () => {
+    const cpu = new TestCpu();
+    cpu.write('ftw', 0xffffn);
+    cpu.write('fsw', 6n << 11n);
+    const one = 0x3fff_8000_0000_0000_0000n;
+    cpu.write('st1', one);
+    assert.equal(cpu.state.view.getBigUint64(OFFSET.x87 + 16 * 7, true), 1n << 63n);
+    assert.equal(cpu.read('ftw'), 0xffffn, 'writing a register leaves its tag');
+    cpu.write('ftw', 0x0fffn);
+    assert.equal(cpu.read('ftw'), 0x1fffn, '7 is valid, 6 is zero');
+    cpu.write('fsw', 0n);
+    assert.equal(cpu.read('st7'), one);
+    // An unmasked flag makes ES and B.
+    cpu.write('fcw', 0x37en);
+    cpu.write('fsw', 1n);
+    assert.equal(cpu.read('fsw'), 0x8081n);
+    cpu.write('fcw', 0xffffn);
+    assert.equal(cpu.read('fcw'), 0x1f7fn);
+    assert.equal(cpu.read('fsw'), 1n);
+  });
+
   it('names segment parts, aliases and what cannot be written', () => {
     const cpu = new TestCpu();
     cpu.write('ia32_gs_base', 0xffff_8000_0000_0000n);

@@ -6,6 +6,7 @@ import { countOf, GPR, OFFSET, SEGMENT, type SegmentIndex, type StateField, widt
 import type { State } from '../state/state.ts';
 import type { BitField } from '../vmx/bits.ts';
 import * as L from '../vmx/layouts.ts';
+import { X87_REGISTERS } from './x87-registers.ts';
 
 export const REGISTER_GROUPS = {
   general: 'General',
@@ -14,6 +15,7 @@ export const REGISTER_GROUPS = {
   debug: 'Debug registers',
   msr: 'Model-specific registers',
   vector: 'Vector registers',
+  float: 'x87 registers',
 } as const;
 export type RegisterGroup = keyof typeof REGISTER_GROUPS;
 
@@ -235,6 +237,7 @@ export const MACHINE_REGISTERS: readonly MachineRegister[] = [
   ...debugRegisters(),
   ...MSRS,
   ...vectorRegisters(),
+  ...X87_REGISTERS,
 ];
 
 const BY_NAME = new Map(MACHINE_REGISTERS.map((register) => [register.name, register]));

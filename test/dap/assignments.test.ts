@@ -186,6 +186,9 @@ describe('values that a person changes', () => {
       const wide = '0x0123456789abcdeffedcba9876543210';
       assert.equal(await setIn('Vector registers', ['xmm3'], wide), wide);
       assert.equal(await evaluate('xmm3 >> 64'), '0x123456789abcdef');
+      const minusTen = `0xc002${'a'.padEnd(16, '0')}`;
+      assert.equal(await setIn('x87 registers', ['st2'], minusTen), minusTen);
+      assert.equal(await evaluate('st2 >> 64'), '0xc002 (49154)');
       assert.match(await setIn('Segments', ['cs'], '8'), /'cs' cannot be changed: it can only be read here/);
       assert.match(await setIn('General', ['rax'], '1 +'), /A value is expected.*column 4/);
     });

@@ -275,6 +275,7 @@ describe('debugging the sample hypervisor', () => {
         'Debug registers',
         'Model-specific registers',
         'Vector registers',
+        'x87 registers',
         'VMCS',
         'Last VM exit',
       ],
@@ -292,14 +293,21 @@ describe('debugging the sample hypervisor', () => {
       flags.filter((flag) => flag.value !== '0').map((flag) => flag.name),
       [],
     );
-    const groups = await open(scopes[6]?.variablesReference ?? 0);
+    const x87 = scopes[6]?.variablesReference ?? 0;
+    // SDM Vol. 1, "x87 FPU Data Types": sign and exponent, bias 16383, then the significand with its integer bit.
+    await client.setVariableRequest({ variablesReference: x87, name: 'st2', value: '0xc002a000000000000000' });
+    await client.setVariableRequest({ variablesReference: x87, name: 'fcw', value: '0xa7f' });
+    const floats = await open(x87);
+    assert.equal(variable(floats, 'st2').value, '0xc002a000000000000000 -10');
+    assert.match(variable(floats, 'fcw').value, /^0x0a7f IM, .*, double precision, up$/);
+    const groups = await open(scopes[7]?.variablesReference ?? 0);
     const host = await open(variable(groups, 'Host state').variablesReference);
     assert.match(variable(host, 'HOST_RIP').value, /<vm_exit_entry>/);
     const controls = await open(variable(groups, 'VM-execution controls').variablesReference);
     const secondary = variable(controls, 'SECONDARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS');
     const bits = await open(secondary.variablesReference);
     assert.equal(variable(bits, 'Enable EPT').value, '1');
-    const last = await open(scopes[7]?.variablesReference ?? 0);
+    const last = await open(scopes[8]?.variablesReference ?? 0);
     assert.match(variable(last, 'Reason').value, /10 CPUID/);
   });
 

@@ -45,6 +45,19 @@ export function writeStack(state: State, i: number, { sign, exponent, significan
   state.set32('x87Tag', state.get32('x87Tag') & ~(EMPTY << (2 * physical)));
 }
 
+/** The 80 bits of ST(i), in the double extended-precision format. */
+export function readStackBits(state: State, i: number): bigint {
+  const address = at(physicalOf(state, i));
+  return (BigInt(state.view.getUint16(address + 8, true)) << 64n) | state.view.getBigUint64(address, true);
+}
+
+/** Leaves the tag as it is. */
+export function writeStackBits(state: State, i: number, bits: bigint): void {
+  const address = at(physicalOf(state, i));
+  state.view.setBigUint64(address, BigInt.asUintN(64, bits), true);
+  state.view.setUint16(address + 8, Number(bits >> 64n), true);
+}
+
 const isEmptyRegister = (state: State, physical: number): boolean =>
   ((state.get32('x87Tag') >>> (2 * physical)) & EMPTY) === EMPTY;
 

@@ -73,7 +73,8 @@ type Identity = { readonly register: Register } | { readonly hidden: string } | 
 
 function identify(name: string): Identity {
   const register = registerByName(name);
-  if (!register || register.group === 'msr') return undefined;
+  // x87 instructions move the stack without naming its registers.
+  if (!register || register.group === 'msr' || register.group === 'float') return undefined;
   const whole = (register.partOf ?? register.name).split('.')[0] as string;
   if (UNWATCHABLE.has(whole)) return undefined;
   if (whole === 'rflags') return 'rflags';
