@@ -4,12 +4,19 @@ import type { RegionJob } from '../../sim-core/engine/region-job.ts';
 const WORDS = 2 ** 18;
 /** Words that wait when a further job would wait long. */
 const MUCH = 2 ** 15;
-/** Words in front of the ring: counts of words written and read, and of jobs done; whether the reader is there. */
+/**
+ * Words in front of the ring: counts of words written and read, and of jobs done; whether the reader is there, and
+ * whether it sleeps until it is notified.
+ */
 const WRITTEN = 0;
 const READ = 1;
 const DONE = 2;
 const OPEN = 3;
-const HEAD = 4;
+const ASLEEP = 4;
+const HEAD = 8;
+/** How often the reader looks for jobs, in milliseconds, and how often in vain before it falls asleep. */
+const LOOK_EVERY = 1;
+const MOST_LOOKS = 100;
 /** Words in front of each job: lengths of its text in bytes, and of its blocks in words. */
 const JOB_HEAD = 2;
 
@@ -62,13 +69,14 @@ export class JobQueue {
     this.ring.set(first, start);
     this.ring.set(words.subarray(first.length), 0);
     Atomics.add(this.control, WRITTEN, words.length);
-    Atomics.notify(this.control, WRITTEN);
+    // To wake a thread takes time, and may cost this one its turn.
+    if (Atomics.load(this.control, ASLEEP) === 1) Atomics.notify(this.control, WRITTEN);
   }
 
   /** The next job: waits for it. */
   read(): RegionJob {
     const start = Atomics.load(this.control, READ);
-    Atomics.wait(this.control, WRITTEN, start);
+    this.wait(start);
     const [text, blocks] = this.words(start, JOB_HEAD) as unknown as [number, number];
     const textWords = Math.ceil(text / 4);
     const body = this.words(start + JOB_HEAD, textWords + blocks);
@@ -78,6 +86,16 @@ export class JobQueue {
       'blocks'
     >;
     return { ...rest, blocks: body.subarray(textWords) };
+  }
+
+  /** @param read words that were read: returns when there are more */
+  private wait(read: number): void {
+    for (let looks = 0; Atomics.load(this.control, WRITTEN) === read; looks++) {
+      const sleeps = looks >= MOST_LOOKS;
+      Atomics.store(this.control, ASLEEP, sleeps ? 1 : 0);
+      Atomics.wait(this.control, WRITTEN, read, sleeps ? Number.POSITIVE_INFINITY : LOOK_EVERY);
+    }
+    Atomics.store(this.control, ASLEEP, 0);
   }
 
   /** Counts a job as done: what came of it can be fetched. */
