@@ -44,6 +44,8 @@ interface Order {
   readonly table: number;
   readonly region: Region;
   readonly former: readonly Region[];
+  /** Instructions of the page that became hot meanwhile. */
+  readonly later: Set<number>;
 }
 
 export interface HotCodeOptions {
@@ -90,7 +92,11 @@ export class HotCode {
     const heat = u16[(record + RECORD.heat) >>> 1] as number;
     const isOften = heat === 0;
     if (isOften) u16[(record + RECORD.heat) >>> 1] = STILL_HOT;
-    if (this.orders.has(table)) return false;
+    const order = this.orders.get(table);
+    if (order) {
+      order.later.add(record);
+      return false;
+    }
     if (!this.handlers.handler(u32[(record + RECORD.handler) >>> 2] as number)) {
       // A region that is entered very often: one function of all the page's regions leaves less often.
       if (!isOften) return false;
@@ -141,7 +147,7 @@ export class HotCode {
     const covered = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));
     const page = this.state.u32[((covered[0] as number) + RECORD.page) >>> 2] as number;
     const region: Region = { index: this.handlers.allocate(), page, seeds, entries, heads: [], covered };
-    const order: Order = { id: ++this.lastOrder, table, region, former };
+    const order: Order = { id: ++this.lastOrder, table, region, former, later: new Set() };
     if (this.compiler?.isFree) this.request(this.compiler, order, blocks);
     else this.compileHere(order, blocks);
     return true;
@@ -186,6 +192,7 @@ export class HotCode {
       if (order?.id !== id) continue;
       this.orders.delete(table);
       this.install(order, module, heads);
+      for (const record of order.later) if (!this.isCompiled(record)) this.compileHot(table, record);
     }
   }
 
