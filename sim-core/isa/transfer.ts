@@ -256,10 +256,14 @@ const sahf: Semantics = (s) => {
 
 const nothing: Semantics = () => {};
 
-/** Memory is always in order here: fences, hints and cache-line write-backs have nothing to do. */
+/**
+ * Memory is always in order here: fences, hints and cache-line write-backs have nothing to do. Without shadow stacks
+ * RDSSP has the encoding of a NOP, and compilers' run-time libraries execute it to ask for them.
+ */
 const NOTHING = [
   'Nop', 'Endbr64', 'Endbr32', 'Mfence', 'Lfence', 'Sfence', 'Prefetcht0', 'Prefetcht1', 'Prefetcht2',
   'Prefetchnta', 'Prefetchw', 'Prefetch', 'Prefetchwt1', 'Prefetchit0', 'Prefetchit1', 'Cldemote', 'Reservednop',
+  'Rdsspd', 'Rdsspq',
 ]; // biome-ignore format: a table reads better in rows
 
 export const TRANSFER: Readonly<Record<string, Semantics>> = {
