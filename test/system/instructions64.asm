@@ -174,7 +174,7 @@ other_meanings:
         mov     ebx, 0x10000
         tzcnt   eax, ebx
         check   "TZCNT and BSF of a number agree", rax, 16
-        ; No processor here has shadow stacks: the encodings are NOPs, as code that asks for its own shadow stack expects.
+        ; No processor here has shadow stacks: these are NOPs then, as code expects that asks for its own.
         mov     rax, 0x123456789
         db      0xF3, 0x48, 0x0F, 0x1E, 0xC8    ; RDSSPQ RAX
         mov     rbx, 0x123456789
