@@ -18,6 +18,9 @@ export type Answer = CompiledRegion | string;
 const threadFile = (): URL =>
   new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './region-compiler.cjs', import.meta.url);
 
+/** A thread ends with the machine that it compiles for: a session that is started anew gets another one. */
+const ABANDONED = new FinalizationRegistry((worker: Worker) => void worker.terminate());
+
 /**
  * Compiles a machine's hot code in a thread of its own (Node's), which starts when there is hot code for the first time.
  * The thread does not keep the process alive.
@@ -51,7 +54,9 @@ export class CompilerThread implements RegionCompiler {
     const { port1, port2 } = new MessageChannel();
     this.port = port1;
     const data: CompilerThreadData = { queue: this.queue.memory, port: port2 };
-    new Worker(threadFile(), { workerData: data, transferList: [port2] }).unref();
+    const worker = new Worker(threadFile(), { workerData: data, transferList: [port2] });
+    worker.unref();
+    ABANDONED.register(this, worker);
   }
 }
 
