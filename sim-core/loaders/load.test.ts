@@ -280,7 +280,7 @@ describe('damaged images', () => {
       return (state >>> 0) % below;
     };
   }
-  const folder = new URL('../../bench/workloads', import.meta.url);
+  const folder = new URL('../../bench/workloads/', import.meta.url);
   const programs = readdirSync(folder).filter((file) => file.endsWith('.elf'));
   const cpu = makeCpu(64 * MIB);
 
