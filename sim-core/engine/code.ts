@@ -171,18 +171,17 @@ export class Code {
 
   /** A loop that runs once; calling `again` inside branches to its start. */
   loop(body: (again: (condition?: I32) => void) => void): void {
-    this.body.byte(0x03);
-    this.body.byte(0x40);
-    this.depth++;
-    const depth = this.depth;
-    body((condition) => this.branch(this.depth - depth, condition));
-    this.depth--;
-    this.body.byte(0x0b);
+    this.nested(0x03, body);
   }
 
   /** Statements that calling the argument leaves: forwards out of the block. */
   block(body: (leave: (condition?: I32) => void) => void): void {
-    this.body.byte(0x02);
+    this.nested(0x02, body);
+  }
+
+  /** @param opcode of `loop` or `block`, to which the argument of `body` branches */
+  private nested(opcode: number, body: (branch: (condition?: I32) => void) => void): void {
+    this.body.byte(opcode);
     this.body.byte(0x40);
     this.depth++;
     const depth = this.depth;

@@ -1,6 +1,6 @@
 /** The information structure of multiboot 1 (Multiboot Specification 0.6.96, "Boot information format"). */
 
-import { type AddressRange, PHYSICAL } from '../platform/memory-map.ts';
+import { type AddressRange, encodeMemoryMap, PHYSICAL } from '../platform/memory-map.ts';
 import {
   BOOT_LOADER_NAME,
   type Loading,
@@ -14,22 +14,19 @@ const MIB = 0x10_0000;
 
 const FLAG = { memory: 1 << 0, commandLine: 1 << 2, modules: 1 << 3, memoryMap: 1 << 6, loaderName: 1 << 9 } as const;
 const INFORMATION_SIZE = 120;
+const MAP_ENTRY_SIZE = 24;
 const MODULE_SIZE = 16;
 const OFFSET = {
   flags: 0, memoryLower: 4, memoryUpper: 8, commandLine: 16, moduleCount: 20, modules: 24, mapLength: 44, map: 48,
   loaderName: 64,
 } as const; // biome-ignore format: a table reads better in rows
 
-/** Entries as the specification lays them out: the size field counts what follows it. */
-function encodeMemoryMap(entries: readonly AddressRange[]): Uint8Array {
-  const view = new DataView(new ArrayBuffer(24 * entries.length));
-  entries.forEach(({ start, end, type }, i) => {
-    view.setUint32(24 * i, 20, true);
-    view.setBigUint64(24 * i + 4, BigInt(start), true);
-    view.setBigUint64(24 * i + 12, BigInt(end - start), true);
-    view.setUint32(24 * i + 20, type, true);
-  });
-  return new Uint8Array(view.buffer);
+/** In front of each entry is its size, without this field. */
+function encodeMap(map: readonly AddressRange[]): Uint8Array {
+  const bytes = encodeMemoryMap(map, MAP_ENTRY_SIZE, 4);
+  const view = new DataView(bytes.buffer);
+  for (let at = 0; at < bytes.length; at += MAP_ENTRY_SIZE) view.setUint32(at, MAP_ENTRY_SIZE - 4, true);
+  return bytes;
 }
 
 /** @returns the list of modules that the information points to */
@@ -54,7 +51,7 @@ export function placeBootInformation(loading: Loading): number {
   const information = new DataView(new ArrayBuffer(INFORMATION_SIZE));
   const set = (field: keyof typeof OFFSET, value: number): void => information.setUint32(OFFSET[field], value, true);
   const modules = encodeModules(loading, put);
-  const map = encodeMemoryMap(loading.map);
+  const map = encodeMap(loading.map);
   set(
     'flags',
     Object.values(FLAG).reduce((all, flag) => all | flag),

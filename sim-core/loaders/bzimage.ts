@@ -1,6 +1,6 @@
 /** Linux kernels in bzImage form, entered by the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst). */
 
-import { PHYSICAL } from '../platform/memory-map.ts';
+import { encodeMemoryMap, PHYSICAL } from '../platform/memory-map.ts';
 import type { LoadedImage } from './boot-request.ts';
 import { enterLongMode } from './entry-state.ts';
 import { ImageError } from './image-error.ts';
@@ -114,12 +114,7 @@ function zeroPage({ request, map, rsdp }: Loading, initrd: number, commandLine: 
   view.setUint32(HEADER.commandLine, commandLine, true);
   view.setBigUint64(ZERO_PAGE.rsdp, BigInt(rsdp ?? 0), true);
   view.setUint8(ZERO_PAGE.mapCount, Math.min(map.length, ZERO_PAGE.mapLimit));
-  map.slice(0, ZERO_PAGE.mapLimit).forEach((range, i) => {
-    const at = ZERO_PAGE.map + i * ZERO_PAGE.mapEntrySize;
-    view.setBigUint64(at, BigInt(range.start), true);
-    view.setBigUint64(at + 8, BigInt(range.end - range.start), true);
-    view.setUint32(at + 16, range.type, true);
-  });
+  page.set(encodeMemoryMap(map.slice(0, ZERO_PAGE.mapLimit), ZERO_PAGE.mapEntrySize), ZERO_PAGE.map);
   return page;
 }
 

@@ -1,6 +1,6 @@
 /** Multiboot 2 kernels (Multiboot2 Specification 2.0, "OS image format" and "Boot information format"). */
 
-import { PHYSICAL } from '../platform/memory-map.ts';
+import { encodeMemoryMap, PHYSICAL } from '../platform/memory-map.ts';
 import type { ImageSegment, LoadedImage } from './boot-request.ts';
 import { isElf, readElf } from './elf.ts';
 import { enterProtectedMode } from './entry-state.ts';
@@ -170,16 +170,8 @@ function join(pieces: readonly Uint8Array[]): Uint8Array {
   return out;
 }
 
-function memoryMapTag({ map }: Loading): Uint8Array {
-  const entries = map.map(({ start, end, type }) => {
-    const view = new DataView(new ArrayBuffer(MAP_ENTRY_SIZE));
-    view.setBigUint64(0, BigInt(start), true);
-    view.setBigUint64(8, BigInt(end - start), true);
-    view.setUint32(16, type, true);
-    return new Uint8Array(view.buffer);
-  });
-  return encodeTag(TAG.memoryMap, join([words(MAP_ENTRY_SIZE, 0), ...entries]));
-}
+const memoryMapTag = ({ map }: Loading): Uint8Array =>
+  encodeTag(TAG.memoryMap, join([words(MAP_ENTRY_SIZE, 0), encodeMemoryMap(map, MAP_ENTRY_SIZE)]));
 
 function placeBootInformation(loading: Loading): number {
   const { request, cpu, ram, rsdp } = loading;

@@ -1,5 +1,6 @@
 /** Kernels with a PVH entry point (Xen, "x86/HVM direct boot ABI"): an ELF note names a 32-bit entry. */
 
+import { encodeMemoryMap } from '../platform/memory-map.ts';
 import type { ImageSegment, LoadedImage } from './boot-request.ts';
 import { isElf, readElf, readElfNote } from './elf.ts';
 import { enterProtectedMode } from './entry-state.ts';
@@ -38,16 +39,6 @@ function encodeModules(loading: Loading): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-function encodeMap({ map }: Loading): Uint8Array {
-  const view = new DataView(new ArrayBuffer(MAP_ENTRY_SIZE * map.length));
-  map.forEach(({ start, end, type }, i) => {
-    view.setBigUint64(MAP_ENTRY_SIZE * i, BigInt(start), true);
-    view.setBigUint64(MAP_ENTRY_SIZE * i + 8, BigInt(end - start), true);
-    view.setUint32(MAP_ENTRY_SIZE * i + 16, type, true);
-  });
-  return new Uint8Array(view.buffer);
-}
-
 /** hvm_start_info. @returns its address */
 function placeStartInfo(loading: Loading): number {
   const { request, map, rsdp } = loading;
@@ -59,7 +50,7 @@ function placeStartInfo(loading: Loading): number {
   view.setBigUint64(START_INFO.modules, put(encodeModules(loading)), true);
   view.setBigUint64(START_INFO.commandLine, put(zeroTerminated(request.commandLine)), true);
   view.setBigUint64(START_INFO.rsdp, BigInt(rsdp ?? 0), true);
-  view.setBigUint64(START_INFO.map, put(encodeMap(loading)), true);
+  view.setBigUint64(START_INFO.map, put(encodeMemoryMap(map, MAP_ENTRY_SIZE)), true);
   view.setUint32(START_INFO.mapCount, map.length, true);
   return placeInformation(loading, new Uint8Array(view.buffer));
 }

@@ -4,23 +4,11 @@ import type { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { tableFiles } from './acpi/linker.ts';
 import { type AcpiConfiguration, type AcpiTables, linkTables, makeTables } from './acpi/tables.ts';
 import { FwCfg } from './fw-cfg.ts';
-import { memoryMap, PHYSICAL } from './memory-map.ts';
+import { encodeMemoryMap, memoryMap, PHYSICAL } from './memory-map.ts';
 
 const MAP_ENTRY_SIZE = 20;
 /** COM1, where SeaBIOS shows what programs print by INT 10h: there is no display. */
 const SERIAL_CONSOLE = Uint8Array.of(0xf8, 0x03);
-
-/** Entries as INT 15h, E820h gives them. */
-function encodeMap(ramSize: number): Uint8Array {
-  const map = memoryMap(ramSize);
-  const view = new DataView(new ArrayBuffer(MAP_ENTRY_SIZE * map.length));
-  map.forEach(({ start, end, type }, i) => {
-    view.setBigUint64(MAP_ENTRY_SIZE * i, BigInt(start), true);
-    view.setBigUint64(MAP_ENTRY_SIZE * i + 8, BigInt(end - start), true);
-    view.setUint32(MAP_ENTRY_SIZE * i + 16, type, true);
-  });
-  return new Uint8Array(view.buffer);
-}
 
 export class Firmware {
   readonly fwCfg: FwCfg;
@@ -37,7 +25,11 @@ export class Firmware {
     this.fwCfg = new FwCfg(physical, {
       ramSize,
       processors: configuration.processors,
-      files: { 'etc/e820': encodeMap(ramSize), 'etc/sercon-port': SERIAL_CONSOLE, ...tableFiles(forFirmware) },
+      files: {
+        'etc/e820': encodeMemoryMap(memoryMap(ramSize), MAP_ENTRY_SIZE),
+        'etc/sercon-port': SERIAL_CONSOLE,
+        ...tableFiles(forFirmware),
+      },
     });
   }
 

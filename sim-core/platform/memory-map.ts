@@ -49,3 +49,17 @@ export function memoryMap(ramSize: number): readonly AddressRange[] {
     reserved(localApic),
   ].filter(({ start, end }) => end > start);
 }
+
+/**
+ * The map as ACPI ("INT 15H, E820H") and all boot protocols write it: start and length in 8 bytes each, type in 4.
+ * @param entrySize bytes from one entry to the next; @param at where the start is in an entry. What is left is 0.
+ */
+export function encodeMemoryMap(map: readonly AddressRange[], entrySize: number, at = 0): Uint8Array {
+  const view = new DataView(new ArrayBuffer(entrySize * map.length));
+  map.forEach(({ start, end, type }, i) => {
+    view.setBigUint64(entrySize * i + at, BigInt(start), true);
+    view.setBigUint64(entrySize * i + at + 8, BigInt(end - start), true);
+    view.setUint32(entrySize * i + at + 16, type, true);
+  });
+  return new Uint8Array(view.buffer);
+}

@@ -4,22 +4,19 @@ import { OFFSET } from '../../state/layout.ts';
 import type { SlowInstruction } from '../cpu.ts';
 import type { NamedInstructions } from '../table.ts';
 import {
-  type Bytes, immediateOf, readVector, registerBytes, sizeOfVector, sourcesOf, vectorInstruction, viewOf, writeResult,
+  type Bytes, immediateOf, readSources, readVector, registerBytes, vectorInstruction, viewOf, writeResult,
 } from './operands.ts'; // biome-ignore format: a list reads better in rows
 
 /** dst = f(first, second) in each half of 16 bytes. */
 const binary =
   (compute: (a: Bytes, b: Bytes, control: number) => Bytes, hasImmediate = false): SlowInstruction =>
   (cpu, instruction) => {
-    const [first, second] = sourcesOf(instruction);
-    const size = sizeOfVector(instruction, 0);
-    const a = readVector(cpu, instruction, first, size);
-    if ('kind' in a) return a;
-    const b = readVector(cpu, instruction, second, size);
-    if ('kind' in b) return b;
-    const control = hasImmediate ? immediateOf(instruction, second + 1) : 0;
-    const result = new Uint8Array(size);
-    for (let at = 0; at < size; at += 16) {
+    const sources = readSources(cpu, instruction);
+    if ('kind' in sources) return sources;
+    const [a, b] = sources;
+    const control = hasImmediate ? immediateOf(instruction, instruction.operands.length - 1) : 0;
+    const result = new Uint8Array(a.length);
+    for (let at = 0; at < a.length; at += 16) {
       result.set(compute(a.subarray(at, at + 16), b.subarray(at, at + 16), control), at);
     }
     return writeResult(cpu.state, instruction, result);

@@ -13,8 +13,8 @@ import { readOperand, sizeOf, writeOperand } from '../operands.ts';
 import { writeStatusFlags } from '../rflags.ts';
 import type { NamedInstructions } from '../table.ts';
 import {
-  type Bytes, immediateOf, isVex, probeVector, readVector, sizeOfVector, sourcesOf, vectorInstruction, viewOf,
-  writeResult,
+  type Bytes, immediateOf, isVex, probeVector, readSources, readVector, sizeOfVector, sourcesOf, vectorInstruction,
+  viewOf,  writeResult,
   writeVector,
 } from './operands.ts'; // biome-ignore format: a list reads better in rows
 import { DOUBLE, type FloatFormat, HALF, ROUNDING, type Rounding, SINGLE, SoftFloat } from './soft-float.ts';
@@ -81,11 +81,9 @@ const binary =
   (cpu, instruction) => {
     const { state } = cpu;
     const { format, scalar } = variant;
-    const [first, second] = sourcesOf(instruction);
-    const a = readVector(cpu, instruction, first, sizeOfVector(instruction, 0));
-    if ('kind' in a) return a;
-    const b = readVector(cpu, instruction, second, sourceSize(variant, instruction));
-    if ('kind' in b) return b;
+    const sources = readSources(cpu, instruction, sourceSize(variant, instruction));
+    if ('kind' in sources) return sources;
+    const [a, b] = sources;
     const float = softFloat(state);
     const result = a.slice();
     const lanes = scalar ? 1 : a.length / bytesOf(format);
@@ -158,12 +156,10 @@ const round = unary((float, format, a, instruction) => {
 const dotProduct =
   (format: FloatFormat): SlowInstruction =>
   (cpu, instruction) => {
-    const [first, second] = sourcesOf(instruction);
-    const size = sizeOfVector(instruction, 0);
-    const a = readVector(cpu, instruction, first, size);
-    if ('kind' in a) return a;
-    const b = readVector(cpu, instruction, second, size);
-    if ('kind' in b) return b;
+    const sources = readSources(cpu, instruction);
+    if ('kind' in sources) return sources;
+    const [a, b] = sources;
+    const size = a.length;
     const control = lastImmediate(instruction);
     const float = softFloat(cpu.state);
     const result = new Uint8Array(size);

@@ -98,6 +98,19 @@ export function readVector(
   return at === 0 ? mmu.lastFault() : state.bytes.slice(at, at + size);
 }
 
+/** Both sources of an instruction: as many bytes each as the destination has, unless the second is said to differ. */
+export function readSources(
+  cpu: Cpu,
+  instruction: DecodedInstruction,
+  secondSize = sizeOfVector(instruction, 0),
+): readonly [a: Bytes, b: Bytes] | Fault {
+  const [first, second] = sourcesOf(instruction);
+  const a = readVector(cpu, instruction, first, sizeOfVector(instruction, 0));
+  if ('kind' in a) return a;
+  const b = readVector(cpu, instruction, second, secondSize);
+  return 'kind' in b ? b : [a, b];
+}
+
 /** The fault that writing to memory operand `i` would raise. */
 export function probeVector(cpu: Cpu, instruction: DecodedInstruction, i: number, size: number): Fault | undefined {
   const linear = operandAddress(cpu, instruction, i, size, true);

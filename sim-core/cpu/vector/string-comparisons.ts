@@ -8,7 +8,7 @@ import { type Cpu, NEXT, type Next, type SlowInstruction } from '../cpu.ts';
 import { writeStatusFlags } from '../rflags.ts';
 import type { NamedInstructions } from '../table.ts';
 import {
-  type Bytes, immediateOf, isVex, readVector, registerBytes, sizeOfVector, sourcesOf, vectorInstruction, viewOf,
+  type Bytes, immediateOf, isVex, readSources, readVector, registerBytes, vectorInstruction, viewOf,
   writeResult,
 } from './operands.ts'; // biome-ignore format: a list reads better in rows
 
@@ -123,15 +123,12 @@ const compareStrings =
 
 /** MPSADBW: eight sums of four differences; immediate bits choose the blocks, three for each half. */
 function sumsOfDifferences(cpu: Cpu, instruction: DecodedInstruction): Next | Fault {
-  const [first, second] = sourcesOf(instruction);
-  const size = sizeOfVector(instruction, 0);
-  const a = readVector(cpu, instruction, first, size);
-  if ('kind' in a) return a;
-  const b = readVector(cpu, instruction, second, size);
-  if ('kind' in b) return b;
-  const result = new Uint8Array(size);
-  for (let half = 0; half < size; half += 16) {
-    const control = immediateOf(instruction, second + 1) >> (half === 0 ? 0 : 3);
+  const sources = readSources(cpu, instruction);
+  if ('kind' in sources) return sources;
+  const [a, b] = sources;
+  const result = new Uint8Array(a.length);
+  for (let half = 0; half < a.length; half += 16) {
+    const control = immediateOf(instruction, instruction.operands.length - 1) >> (half === 0 ? 0 : 3);
     const from = half + (control & 4);
     const block = half + 4 * (control & 3);
     for (let i = 0; i < 8; i++) {
