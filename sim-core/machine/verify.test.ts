@@ -8,12 +8,12 @@ import { type Bits, DATA, ORIGIN, randomProgram } from '../../test/support/rando
 import { CompiledStage } from '../engine/compiled-stage.ts';
 import type { Semantics, Stage } from '../engine/stage.ts';
 import { i32, i64 } from '../engine/value.ts';
-import { SEMANTICS } from '../isa/semantics.ts';
 import { ENTRY_GDT, enterLongMode, enterProtectedMode } from '../loaders/entry-state.ts';
 import { CR4 } from '../state/control-bits.ts';
 import { GPR } from '../state/layout.ts';
 import type { Machine } from './api.ts';
 import { createMachine } from './machine.ts';
+import { STAGED_SEMANTICS } from './semantics.ts';
 import { type StartMachine, Verification, type VerifyOptions } from './verify.ts';
 
 const MIB = 2 ** 20;
@@ -63,21 +63,23 @@ const wrongWhenCompiled =
     s.when(s.code.let(s.gpr(GPR.rcx, 8).read().eq(count)), () => s.gpr(GPR.rbx, 8).write(i64(1)));
   };
 
-/** Machines like those of `start`, but compiled ones with another meaning of an instruction. */
-const withSemantics =
-  (start: StartMachine, mnemonic: Mnemonic, change: (right: Semantics) => Semantics): StartMachine =>
-  (config) => {
-    const table = SEMANTICS as Map<number, Semantics>;
-    const right = table.get(mnemonic);
-    assert(right);
-    // A machine takes the table over when it is made.
-    if (config.compile) table.set(mnemonic, change(right));
-    try {
-      return start(config);
-    } finally {
-      table.set(mnemonic, right);
-    }
-  };
+/** The outcome while an instruction has another meaning, which has to be the right one in interpreted code. */
+function outcomeWith(
+  mnemonic: Mnemonic,
+  change: (right: Semantics) => Semantics,
+  start: StartMachine,
+  options: VerifyOptions,
+) {
+  const table = STAGED_SEMANTICS as Map<number, Semantics>;
+  const right = table.get(mnemonic);
+  assert(right);
+  table.set(mnemonic, change(right));
+  try {
+    return outcomeOf(start, options);
+  } finally {
+    table.set(mnemonic, right);
+  }
+}
 
 describe('verification', function () {
   this.timeout(60_000);
@@ -114,8 +116,8 @@ describe('verification', function () {
       bswap rax
       xor rsi, rax
       jmp again`);
-    const start = withSemantics(starting(code, 64), Mnemonic.Bswap, wrongWhenCompiled(100_000));
-    const outcome = outcomeOf(start, { maxInstructions: 1_000_000 });
+    const wrong = wrongWhenCompiled(100_000);
+    const outcome = outcomeWith(Mnemonic.Bswap, wrong, starting(code, 64), { maxInstructions: 1_000_000 });
     // XOR, 99,999 iterations of five instructions, INC and ADD.
     assert.deepEqual(outcome, {
       kind: 'discrepancy',
@@ -134,14 +136,14 @@ describe('verification', function () {
       again: inc ecx
       mov [rbp + rcx*2], cx
       jmp again`);
-    const start = withSemantics(starting(code, 64), Mnemonic.Mov, (right) => (s) => {
+    const wrong = (right: Semantics) => (s: Stage) => {
       right(s);
       if (s instanceof CompiledStage && s.form.operands[0]?.kind === 'memory') {
-        const wrong = s.gpr(GPR.rcx, 4).read().eq(50_000);
-        s.when(s.code.let(wrong), () => s.operand(0, 'write').write(i32(0)));
+        const isThere = s.gpr(GPR.rcx, 4).read().eq(50_000);
+        s.when(s.code.let(isThere), () => s.operand(0, 'write').write(i32(0)));
       }
-    });
-    const outcome = outcomeOf(start, { maxInstructions: 200_000 });
+    };
+    const outcome = outcomeWith(Mnemonic.Mov, wrong, starting(code, 64), { maxInstructions: 200_000 });
     assert(outcome.kind === 'discrepancy', outcome.kind);
     // XOR, 49,999 iterations of three instructions, and INC. 50,000 is C350H, at twice that from DATA.
     assert.equal(outcome.instructions, 1 + 3 * 49_999 + 1);
