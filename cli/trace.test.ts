@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { assemble } from '../test/support/nasm.ts';
 
 const CLI = path.join(import.meta.dirname, 'main.ts');
 const SAMPLE = path.join(import.meta.dirname, '../examples/first-vmm');
@@ -17,6 +18,35 @@ const CODE: readonly (readonly number[])[] = [
   [0xe6, 0xf4], // out F4h, al: isa-debug-exit
   [0xeb, 0xfe], // jmp to itself
 ];
+
+/** Maps the first 2 MiB, and 405000h in a page of 4 KiB; marks in memory are where lines of the trace are looked for. */
+const WALKS = `
+        bits    32
+        org     0x100000
+        mov     dword [0x200000], 0x201003
+        mov     dword [0x201000], 0x202003
+        mov     dword [0x202000], 0x83
+        mov     dword [0x202010], 0x203003
+        mov     dword [0x203028], 0x300003
+        mov     eax, 0x20
+        mov     cr4, eax
+        mov     eax, 0x200000
+        mov     cr3, eax
+        mov     ecx, 0xc0000080
+        rdmsr
+        or      eax, 0x100
+        wrmsr
+        mov     eax, cr0
+        or      eax, 0x80000000
+        mov     cr0, eax
+        mov     [0x1ff000], eax
+        mov     dword [0x405678], 0x1234
+        mov     [0x1ff004], eax
+        invlpg  [0x405678]
+        mov     eax, [0x405678]
+        mov     al, 5
+        out     0xf4, al
+`;
 
 /** The Trace Event Format's complete, instant and metadata events. */
 interface JsonEvent {
@@ -75,6 +105,41 @@ describe('vmxray trace', function () {
       stdout,
     );
     assert.match(stdout, /\nend: debugExit, cycle \d+\n$/);
+  });
+
+  it('tells the walks of the paging structures, with the flags that they set', () => {
+    // SDM Vol. 3A, "4-Level Paging" and "Accessed and Dirty Flags": bits 5 and 6.
+    const file = path.join(folder, 'walks.bin');
+    writeFileSync(file, assemble(WALKS));
+    const { stdout, status } = trace(file, '--image-format', 'flat', '--ram', '4M', '--memory');
+    assert.equal(status, (5 << 1) | 1, stdout);
+    const lines = stdout.split('\n').map((line) => line.replace(/^ *\d+ 0 vmm +/, ''));
+    const walksBehind = (marker: string): string[] => {
+      const from = lines.findIndex((line) => line.startsWith(marker));
+      return lines.slice(
+        from + 1,
+        lines.findIndex((line, index) => index > from && !line.startsWith('walk')),
+      );
+    };
+    const upper = ['walk read 0x200000, 8 bytes = 0x201023  PML4E', 'walk read 0x201000, 8 bytes = 0x202023  PDPTE'];
+    // The first access to the page; the marks are writes through a 2-MiB page that is known already.
+    assert.deepEqual(walksBehind('write 0x1ff000'), [
+      ...upper,
+      'walk read 0x202010, 8 bytes = 0x203003  PDE',
+      'walk read 0x203028, 8 bytes = 0x300003  PTE',
+      'walk write 0x202010, 8 bytes = 0x203023  PDE',
+      'walk write 0x203028, 8 bytes = 0x300063  PTE',
+    ]);
+    assert.deepEqual(walksBehind('write 0x405678'), []);
+    // Again after INVLPG: all flags are set.
+    assert.deepEqual(walksBehind('write 0x1ff004'), [
+      ...upper,
+      'walk read 0x202010, 8 bytes = 0x203023  PDE',
+      'walk read 0x203028, 8 bytes = 0x300063  PTE',
+    ]);
+    assert.ok(lines.includes('read 0x405678, 4 bytes = 0x1234'), stdout);
+    const perfetto = trace(file, '--image-format', 'flat', '--ram', '4M', '--memory', '--format', 'perfetto').stdout;
+    assert.match(perfetto, /"name":"walk write PTE","cat":"walk".*"address":"0x203028","length":8,"value":"0x300063"/);
   });
 
   it('begins and ends where it is told', () => {

@@ -1,6 +1,7 @@
 /** What `vmxray trace` tells of, as plain values; `text.ts` and `perfetto.ts` write them. */
 
 import type { World } from '../../sim-core/machine/api.ts';
+import type { TableReference } from '../../sim-core/mmu/table-reference.ts';
 import type { VmExitRecord } from '../../sim-core/vmx/records.ts';
 
 interface TraceEventBase {
@@ -35,6 +36,10 @@ export type TraceEvent = TraceEventBase &
         readonly value: bigint | undefined;
         readonly by: string;
       }
+    | ({
+        /** A page walk reads an entry of a table, or sets flags in it. */
+        readonly kind: 'walk';
+      } & TableReference)
     | {
         readonly kind: 'device';
         readonly access: 'read' | 'write';

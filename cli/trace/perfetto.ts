@@ -78,6 +78,11 @@ export class PerfettoTrace implements TraceFormat {
     this.instant(event, `memory ${access}`, args);
   }
 
+  private walk(event: EventOf<'walk'>): void {
+    const { access, table, address, length, value } = event;
+    this.instant(event, `walk ${access} ${table}`, { address: hex(address), length, value: hex(value) });
+  }
+
   private device(event: EventOf<'device'>): void {
     const { access, space, address, length, value, device } = event;
     const args = { address: hex(address), length, device, ...(value === undefined ? {} : { value: hex(value) }) };

@@ -20,6 +20,8 @@ const DESCRIPTIONS: { readonly [Kind in TraceEvent['kind']]: (event: EventOf<Kin
   entryFailure: ({ explanation }) => `VM entry failed: ${explanation}`,
   memory: ({ access, address, length, value, by }) =>
     `${access} ${hex(address)}, ${length} bytes${value === undefined ? '' : ` = ${hex(value)}`}${by === 'instruction' ? '' : ` by the ${by}`}`,
+  walk: ({ access, table, address, length, value }) =>
+    `walk ${access} ${hex(address)}, ${length} bytes = ${hex(value)}  ${table}`,
   device: ({ access, space, address, length, value, device }) =>
     `${space} ${access} ${hex(address)}, ${length} bytes${value === undefined ? '' : ` = ${hex(value)}`}  ${device}`,
 };

@@ -58,6 +58,7 @@ export class Tracer {
       machine.onVmEntryFailure = ({ checks }) =>
         this.tell<'entryFailure'>({ kind: 'entryFailure', explanation: checks[0]?.explanation ?? '' });
     }
+    if (kinds.memory) machine.watchWalks((reference) => this.tell<'walk'>({ kind: 'walk', ...reference }));
     const watches = [...(kinds.memory ? this.memoryWatches() : []), ...(kinds.devices ? this.deviceWatches() : [])];
     if (watches.length === 0) return;
     machine.setWatches(watches);

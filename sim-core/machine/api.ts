@@ -7,6 +7,7 @@ import type { DecodedInstruction } from '../isa/instruction.ts';
 import type { BootRequest } from '../loaders/boot-request.ts';
 import type { Mmu } from '../mmu/mmu.ts';
 import type { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { TableReference } from '../mmu/table-reference.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import type { DeviceConfig } from '../platform/devices.ts';
 import type { DmaFault } from '../platform/dma.ts';
@@ -135,6 +136,9 @@ export interface Machine {
    * tables take longer. Off at first.
    */
   watchTables(on: boolean): void;
+
+  /** Begins, or with undefined ends, to tell every access of page walks to table entries, of all processors. */
+  watchWalks(onReference: ((reference: TableReference) => void) | undefined): void;
 
   /** Asked after an access of a device was refused; true stops the machine. */
   onDmaFault: ((fault: DmaFault) => boolean) | undefined;

@@ -23,6 +23,7 @@ import { FastTlb } from '../mmu/fast-tlb.ts';
 import type { Fault } from '../mmu/fault.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
+import type { TableReference } from '../mmu/table-reference.ts';
 import type { StaleUse, TableWatchHooks } from '../mmu/table-watch.ts';
 import { Tlb } from '../mmu/tlb.ts';
 import type { DmaFault } from '../platform/dma.ts';
@@ -322,6 +323,10 @@ class SimulatedMachine implements Machine, Rewindable {
       },
     };
     this.logical.visit(({ mmu }) => mmu.watchTables(on ? hooks : undefined));
+  }
+
+  watchWalks(onReference: ((reference: TableReference) => void) | undefined): void {
+    this.logical.visit(({ mmu }) => mmu.watchWalks(onReference));
   }
 
   get iommu(): Iommu | undefined {

@@ -7,6 +7,7 @@ import type { ContextKey } from './fast-tlb.ts';
 import { exception, generalProtection, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import { highHalf, lowHalf, toLinear } from './halves.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
+import type { TableReference } from './table-reference.ts';
 import { type StaleStory, TableWatch, type TableWatchHooks } from './table-watch.ts';
 import { MAPPING, PROTECTION_KEY, RIGHT, type Tlb, type TlbEntry } from './tlb.ts';
 import {
@@ -112,6 +113,11 @@ export class Mmu {
     this.watch?.adopt();
     this.updateContext();
     this.updateBreakpoints();
+  }
+
+  /** Begins, or with undefined ends, to tell every access to a table that a walk makes. */
+  watchWalks(onReference: ((reference: TableReference) => void) | undefined): void {
+    this.walker.onReference = onReference;
   }
 
   /** Begins, or with undefined ends, to follow which writes make TLB entries stale. It changes nothing else. */
@@ -522,6 +528,7 @@ export class Mmu {
       const at = this.guestToHost(table + 8 * i);
       if (at < 0) return this.lastFault();
       const entry = this.physical.read64(at);
+      this.walker.onReference?.({ table: 'PDPTE', access: 'read', address: at, length: 8, value: entry });
       if ((entry & 1n) !== 0n && (entry & reserved) !== 0n) return generalProtection();
       entries.push(entry);
     }

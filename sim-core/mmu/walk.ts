@@ -6,6 +6,7 @@ import { spend } from '../state/time.ts';
 import { exception, type MemoryFault, VECTOR, type VmExitFault } from './fault.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { mayWriteSubPages, type SubPageTable } from './sub-page.ts';
+import type { TableReference } from './table-reference.ts';
 import type { TableWatch } from './table-watch.ts';
 import { ALL_EPT_RIGHTS, MAPPING, PROTECTION_KEY, RIGHT, type Tlb } from './tlb.ts';
 import type { TranslationStep } from './translation.ts';
@@ -45,6 +46,7 @@ const EPT_MEMORY_TYPES: readonly boolean[] = [true, true, false, false, true, tr
 const PF = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
 
 const TABLE_NAMES = ['PTE', 'PDE', 'PDPTE', 'PML4E', 'PML5E'] as const;
+const EPT_TABLE_NAMES = TABLE_NAMES.map((name) => `EPT ${name}`);
 
 /**
  * Index of the entry for a linear or guest-physical address in the table of `level` (0 = page table), 8-byte entries.
@@ -67,6 +69,8 @@ export class Walker {
   accessSize = 1;
   /** Told which table entries each TLB entry is filled from. */
   watch: TableWatch | undefined;
+  /** Told of every access to a table, but for explanations. */
+  onReference: ((reference: TableReference) => void) | undefined;
   /** Set while explaining: receives every entry read. A walk then changes nothing. */
   steps: TranslationStep[] | undefined;
 
@@ -150,7 +154,7 @@ export class Walker {
     user: boolean,
     implicit: boolean,
   ): number {
-    const narrow = world.paging === PAGING.bits32;
+    const narrow = narrowOf(world);
     const top = world.topLevel;
     let table = world.root;
     if (world.paging === PAGING.pae) {
@@ -278,7 +282,7 @@ export class Walker {
       const at = this.guestEntryAt[level] as number;
       // With EPT's own A/D flags the read of the entry has already counted as a write.
       if (world.eptOn && !world.eptAccessedDirty && !this.mayWriteEntry(world, level)) return false;
-      if (this.steps === undefined) this.physical.write(at, 4, old | wanted);
+      if (this.steps === undefined) this.mark(TABLE_NAMES[level] as string, at, old | wanted, narrowOf(world));
     }
     return true;
   }
@@ -302,12 +306,13 @@ export class Walker {
       at = this.translateEpt(world, guestPhysical, ACCESS.read, true);
       if (at < 0) return -1;
     }
-    this.readEntry(at, narrow, false);
-    this.record('linear', TABLE_NAMES[level] as string, at, world.eptOn ? guestPhysical : undefined);
+    const table = TABLE_NAMES[level] as string;
+    this.readEntry(table, at, narrow, false);
+    this.record('linear', table, at, world.eptOn ? guestPhysical : undefined);
     return at;
   }
 
-  private readEntry(at: number, narrow: boolean, ept: boolean): void {
+  private readEntry(table: string, at: number, narrow: boolean, ept: boolean): void {
     const physical = this.physical;
     if (this.steps !== undefined) {
       const bytes = new DataView(physical.peek(at, 8).buffer);
@@ -320,6 +325,20 @@ export class Walker {
     spend(physical.state, CYCLES_PER_REFERENCE);
     this.low = physical.read(at, 4);
     this.high = narrow ? 0 : physical.read(at + 4, 4);
+    this.tell(table, 'read', at, narrow);
+  }
+
+  /** Sets flags in the low half of an entry. */
+  private mark(table: string, at: number, low: number, narrow: boolean): void {
+    this.physical.write(at, 4, low);
+    this.tell(table, 'write', at, narrow);
+  }
+
+  private tell(table: string, access: TableReference['access'], address: number, narrow: boolean): void {
+    if (!this.onReference) return;
+    const bytes = new DataView(this.physical.peek(address, 8).buffer);
+    const value = narrow ? BigInt(bytes.getUint32(0, true)) : bytes.getBigUint64(0, true);
+    this.onReference({ table, access, address, length: narrow ? 4 : 8, value });
   }
 
   private record(level: 'linear' | 'ept', table: string, at: number, guestPhysical: number | undefined): void {
@@ -409,8 +428,9 @@ export class Walker {
       return this.eptViolation(world, guestPhysical, access, 0, structure, 'beyond 48 bits');
     for (; ; level--) {
       const at = table + indexOf(low, high, level) * 8;
-      this.readEntry(at, false, true);
-      this.record('ept', `EPT ${TABLE_NAMES[level]}`, at, undefined);
+      const name = EPT_TABLE_NAMES[level] as string;
+      this.readEntry(name, at, false, true);
+      this.record('ept', name, at, undefined);
       this.eptEntryAt[level] = at;
       this.eptEntryLow[level] = this.low;
       rights &= this.low;
@@ -469,7 +489,7 @@ export class Walker {
       root: world.subPageRoot,
       physicalAddressBits: this.features.physicalAddressBits,
       read: (at) => {
-        this.readEntry(at, false, true);
+        this.readEntry('SPPT', at, false, true);
         return (BigInt(this.high) << 32n) | BigInt(this.low);
       },
     };
@@ -515,7 +535,8 @@ export class Walker {
     for (let level = top; level >= leaf; level--) {
       const wanted = EPT.accessed | (level === leaf && write ? EPT.dirty : 0);
       const old = this.eptEntryLow[level] as number;
-      if ((old & wanted) !== wanted) this.physical.write(this.eptEntryAt[level] as number, 4, old | wanted);
+      if ((old & wanted) === wanted) continue;
+      this.mark(EPT_TABLE_NAMES[level] as string, this.eptEntryAt[level] as number, old | wanted, false);
     }
     return true;
   }
@@ -561,6 +582,9 @@ export class Walker {
     return this.eptOrder;
   }
 }
+
+/** Whether entries have 4 bytes. */
+const narrowOf = (world: World): boolean => world.paging === PAGING.bits32;
 
 /** Whether a guest-physical mapping suffices for an access. */
 function allowsEpt(rights: number, asWrite: boolean, access: AccessCode, userPage: boolean): boolean {

@@ -40,14 +40,34 @@ function run(file: string, args: readonly string[], environment: Record<string, 
 }
 
 /** QEMU without hardware virtualization. Its CPU is Intel's because AMD's SYSENTER differs. */
-export function runInQemu({ kernel, modules, processors = 1, qemuMachine = [] }: Program): Promise<string> {
+export function runInQemu(program: Program): Promise<string> {
+  return qemu(program, ['-serial', 'stdio']);
+}
+
+function qemu({ kernel, modules, processors = 1, qemuMachine = [] }: Program, more: readonly string[]) {
   const initrd = modules.length > 0 ? ['-initrd', modules.join(',')] : [];
   return run('qemu-system-x86_64', [
     ...['-accel', 'tcg', '-cpu', 'max,vendor=GenuineIntel', '-m', '128', '-kernel', kernel, ...initrd],
-    ...['-serial', 'stdio', '-display', 'none', '-no-reboot'],
+    ...['-display', 'none', '-no-reboot'],
     ...['-smp', `${processors}`, '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'],
     ...qemuMachine,
+    ...more,
   ]);
+}
+
+/** Addresses of the instructions between two addresses that QEMU begins to execute, in order. */
+export async function traceInQemu(program: Program, from: number, to: number): Promise<number[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'vmxray-qemu-'));
+  try {
+    const log = join(folder, 'log');
+    const range = `0x${from.toString(16)}..0x${(to - 1).toString(16)}`;
+    await qemu(program, ['-serial', 'null', '-singlestep', '-d', 'exec,nochain', '-dfilter', range, '-D', log]);
+    // Trace 0: 0x7f… [CS base/RIP/flags/flags of the translation]
+    const lines = readFileSync(log, 'latin1').matchAll(/^Trace .*\[[0-9a-f]+\/([0-9a-f]+)\//gm);
+    return Array.from(lines, ([, address = '']) => Number.parseInt(address, 16));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** By default Bochs lets guests read and write MSRs that do not exist. */
@@ -71,7 +91,20 @@ const bochsConfiguration = (folder: string): string =>
   ].join('\n');
 
 /** Bochs with VMX. It boots an ISO image with GRUB, and Debian's build waits in its debugger for `c`. */
-export async function runInBochs({ kernel, modules }: Program): Promise<string> {
+export async function runInBochs(program: Program): Promise<string> {
+  return (await bochs(program, ['c'])).serial;
+}
+
+/** What Bochs' debugger says of accesses to memory from an instruction on, a line each. */
+export async function traceInBochs(program: Program, entry: number): Promise<string[]> {
+  const { said } = await bochs(program, [`lb 0x${entry.toString(16)}`, 'c', 'trace-mem on', 'c']);
+  return said.split('\n').filter((line) => line.startsWith('[CPU0 '));
+}
+
+async function bochs(
+  { kernel, modules }: Program,
+  commands: readonly string[],
+): Promise<{ readonly serial: string; readonly said: string }> {
   const folder = mkdtempSync(join(tmpdir(), 'vmxray-bochs-'));
   try {
     mkdirSync(join(folder, 'iso/boot/grub'), { recursive: true });
@@ -81,10 +114,10 @@ export async function runInBochs({ kernel, modules }: Program): Promise<string> 
     writeFileSync(join(folder, 'iso/boot/grub/grub.cfg'), menu.join('\n'));
     execFileSync('grub-mkrescue', ['-o', join(folder, 'image.iso'), join(folder, 'iso')], { stdio: 'ignore' });
     writeFileSync(join(folder, 'bochsrc'), bochsConfiguration(folder));
-    writeFileSync(join(folder, 'commands'), 'c\n');
+    writeFileSync(join(folder, 'commands'), `${commands.join('\n')}\n`);
     const args = ['-q', '-f', join(folder, 'bochsrc'), '-rc', join(folder, 'commands')];
-    await run('bochs', args, { TERM: 'vt100' });
-    return readFileSync(join(folder, 'serial.txt'), 'latin1');
+    const said = await run('bochs', args, { TERM: 'vt100' });
+    return { serial: readFileSync(join(folder, 'serial.txt'), 'latin1'), said };
   } finally {
     rmSync(folder, { recursive: true });
   }
