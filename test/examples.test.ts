@@ -32,6 +32,8 @@ describe('examples', () => {
       'direct-assignment/guest.elf',
       'first-vmm/first-vmm.elf',
       'first-vmm/guest.elf',
+      'migration/guest.elf',
+      'migration/migration.elf',
       'shadow-paging/guest.elf',
       'shadow-paging/shadow-paging.elf',
       'stale-tlb/stale-tlb.elf',

@@ -1,7 +1,9 @@
 import * as vscode from 'vscode';
 
 /** The samples below examples/, the first one recommended. */
-const SAMPLES = ['first-vmm', 'broken-entry', 'stale-tlb', 'direct-assignment', 'shadow-paging', 'two-guests'];
+const SAMPLES = [
+  ...['first-vmm', 'broken-entry', 'stale-tlb', 'direct-assignment', 'shadow-paging', 'two-guests', 'migration'],
+];
 /** What a build leaves beside the sources that is not worth copying. */
 const LEFT_OUT = new Set(['build', '.gitignore']);
 

@@ -58,6 +58,20 @@ describe('samples on the whole machine', () => {
     assert.equal(machine.vmx.knownVmcses.length, 2);
   });
 
+  it('migration runs its guest on one virtual processor and then on the other, which share no memory', () => {
+    const machine = boot(SAMPLES.migration);
+    const entries: bigint[] = [];
+    machine.onVmEntry = () => {
+      const eptPointer = machine.vmx.read(ENCODING.EPT_POINTER) ?? 0n;
+      if (entries.at(-1) !== eptPointer) entries.push(eptPointer);
+      return false;
+    };
+    machine.run(INSTRUCTION_LIMIT);
+    assert.equal(entries.length, 2);
+    // SDM Vol. 3C, "Extended-Page-Table Pointer (EPTP)": bit 6 enables accessed and dirty flags.
+    assert.ok(entries.every((eptPointer) => (eptPointer & 0x40n) !== 0n));
+  });
+
   it('broken-entry fails the check on the host TR selector and no other', () => {
     const machine = boot(SAMPLES.brokenEntry);
     machine.onVmEntryFailure = () => true;

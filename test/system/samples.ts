@@ -32,5 +32,6 @@ export const SAMPLES = {
   brokenEntry: sample('broken-entry', 1),
   staleTlb: sample('stale-tlb', 0, []),
   shadowPaging: sample('shadow-paging', 0, [join(EXAMPLES, 'shadow-paging/guest.elf')]),
+  migration: sample('migration', 0, [join(EXAMPLES, 'migration/guest.elf')]),
   twoGuests: sample('two-guests', 0, ['primes', 'collatz'].map(twoGuests)),
 } as const satisfies Record<string, Sample>;
