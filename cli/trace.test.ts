@@ -19,7 +19,7 @@ const CODE: readonly (readonly number[])[] = [
   [0xeb, 0xfe], // jmp to itself
 ];
 
-/** Maps the first 2 MiB, and 405000h in a page of 4 KiB; marks in memory are where lines of the trace are looked for. */
+/** Maps the first 2 MiB, and 405000h in a page of 4 KiB; by writes to other places the lines of the trace are found. */
 const WALKS = `
         bits    32
         org     0x100000
