@@ -52,9 +52,9 @@ static enum verdict run(struct host *host)
 }
 
 /*
- * Pre-copy: everything once, while the guest goes on; then again what it has written meanwhile; and when that is little,
- * the rest with the processor's state. The guest's lines mark the time: a hypervisor of several processors would copy
- * beside the running guest. Dies when the guest ends before.
+ * Pre-copy: everything once, while the guest goes on; then again what it has written meanwhile; and when that is
+ * little, the rest with the processor's state. The guest's lines mark the time: a hypervisor of several processors
+ * would copy beside the running guest. Dies when the guest ends before.
  */
 static void migrate(struct host *from, struct host *to)
 {
