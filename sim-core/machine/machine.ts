@@ -386,7 +386,7 @@ class SimulatedMachine implements Machine, Rewindable {
   }
 
   marked(): void {
-    for (const mmu of this.mmus) mmu.tlb.fast.wipe();
+    this.mmu.tlb.fast.dropWrites();
   }
 
   memoryReplaced(): void {

@@ -213,6 +213,13 @@ export class FastTlb {
     }
   }
 
+  /** Drops all write translations: the next write through each page is seen. */
+  dropWrites(): void {
+    const start = REGION.fastTlb.start >>> 2;
+    const words = 1 << (FAST_TLB.entryShift - 2);
+    for (let at = start; at < start + FAST_TLB.entries * words; at += words) this.clearTag(at + FAST_TLB.writeTag / 4);
+  }
+
   /** Makes the fast translations of the contexts that match unreachable. */
   giveUp(filter: ContextFilter): void {
     for (let i = this.live.length - 1; i >= 0; i--) {

@@ -81,7 +81,7 @@ export class Mmu {
     this.physical = physical;
     this.tlb = tlb;
     this.bounce = new BounceBuffer(state, physical, (at, length) => {
-      if (this.holdsCode(at)) this.noteWrite(at, length);
+      if (this.holdsCode(at, true)) this.noteWrite(at, length);
     });
     this.key.processor = tlb.processor;
     this.walker = new Walker(physical, tlb, this.features);
@@ -207,7 +207,7 @@ export class Mmu {
     if (!this.physical.isRamPage(physical)) {
       return this.bounce.fill(physical, size);
     }
-    const holdsCode = this.holdsCode(physical);
+    const holdsCode = this.holdsCode(physical, write);
     if (write && holdsCode) {
       this.noteWrite(physical, size);
     } else if (user === this.world.user && !this.world.alignmentChecks && !this.isWatched(low, high)) {
@@ -216,9 +216,13 @@ export class Mmu {
     return this.physical.host(physical);
   }
 
-  /** Whether somebody wants to know of writes to the page: it holds decoded code, or tables that are watched. */
-  private holdsCode(physical: number): boolean {
+  /**
+   * Whether somebody wants to know of writes to the page: it holds decoded code, or tables that are watched.
+   * @param write the access in hand is one
+   */
+  private holdsCode(physical: number, write: boolean): boolean {
     const page = Math.floor(physical / 4096);
+    if (write) this.physical.prepareWrite(page);
     return this.codeWatch?.holdsCode(page) === true || this.physical.holdsTable(page);
   }
 
@@ -256,7 +260,7 @@ export class Mmu {
     if (this.watch !== undefined && (this.watch.blocked & (1 << access)) !== 0) return -1;
     if (this.apic !== undefined && physical - (physical % 4096) === this.apic.page) return -1;
     if (!this.physical.isRamPage(physical)) return -1;
-    const holdsCode = this.holdsCode(physical);
+    const holdsCode = this.holdsCode(physical, write);
     if (write ? holdsCode : this.accessWatch?.watchesReads(physical)) return -1;
     this.fillFast(low, high, physical, world.user, holdsCode);
     return this.physical.host(physical);

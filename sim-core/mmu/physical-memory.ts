@@ -24,6 +24,8 @@ export interface WriteWatch {
   holdsTable(page: number): boolean;
   /** About to write RAM at [physical, physical + length). */
   written(physical: number, length: number, by: TableWriter): void;
+  /** For whom the first write to a page is enough: one may come now, and `holdsTable` of the page be false from then on. */
+  prepareWrite?(page: number): void;
 }
 
 /** Told of every write to RAM that does not go through the guest's instructions (DMA, debugger, VMX area stores). */
@@ -94,6 +96,11 @@ export class PhysicalMemory {
   /** Linear-memory address of RAM; only meaningful when `isRam`. */
   host(physical: number): number {
     return REGION.ram.start + physical;
+  }
+
+  /** An instruction may be about to write to a page of RAM. */
+  prepareWrite(page: number): void {
+    for (const watch of this.writeWatches) watch.prepareWrite?.(page);
   }
 
   /** Whether writes to a page must be told to `writeWatches`. */

@@ -6,23 +6,26 @@
 import type { PhysicalMemory, WriteWatch } from '../../mmu/physical-memory.ts';
 import { REGION, STATE_START } from '../../state/layout.ts';
 import type { State } from '../../state/state.ts';
+import { PagePool } from './page-pool.ts';
 
 const PAGE = 4096;
 const WORD = 4;
-/** Stands for every page of zeros, of which a machine that starts is full. Nobody writes it. */
-const ZEROS = new Uint8Array(PAGE);
+const WORDS_IN_PAGE = PAGE / WORD;
+/** Stands in place of a copy's number for a page of zeros, of which a machine that starts is full. */
+const ZEROS = -1;
+const PAGE_OF_ZEROS = new Uint32Array(WORDS_IN_PAGE);
 /** Bytes that a map's entry takes up, about. */
 const ENTRY_SIZE = 48;
 /** And with it a page's own copy. */
-export const COPY_SIZE = PAGE + 256;
+export const COPY_SIZE = PAGE + ENTRY_SIZE;
 
-/** Linear memory's pages by number, as they were at a mark. */
-type Pages = Map<number, Uint8Array>;
+/** Linear memory's pages by number, as they were at a mark: numbers of their copies in the pool, or ZEROS. */
+type Pages = Map<number, number>;
 
-/** A range of pages of linear memory that is compared as a whole; `copy` is how it was at the last mark. */
+/** A range of pages of linear memory that is compared as a whole; `copy` is how it was at the last mark, in words. */
 interface Compared {
   readonly first: number;
-  readonly copy: Uint8Array;
+  readonly copy: Uint32Array;
 }
 
 export class MemoryHistory implements WriteWatch {
@@ -31,6 +34,7 @@ export class MemoryHistory implements WriteWatch {
   /** 1: the RAM page has not been written since the last mark. */
   private readonly clean: Uint8Array;
   private readonly marks: Pages[] = [];
+  private readonly pool = new PagePool();
   private readonly compared: readonly Compared[];
   /** Bytes that the marks take up. */
   private held = 0;
@@ -47,7 +51,7 @@ export class MemoryHistory implements WriteWatch {
     ];
     this.compared = parts
       .filter(([start, end]) => end > start)
-      .map(([start, end]) => ({ first: start / PAGE, copy: state.bytes.slice(start, end) }));
+      .map(([start, end]) => ({ first: start / PAGE, copy: state.u32.slice(start / WORD, end / WORD) }));
     physical.writeWatches.push(this);
   }
 
@@ -61,6 +65,7 @@ export class MemoryHistory implements WriteWatch {
   /** Forgets all marks. */
   forget(): void {
     this.marks.length = 0;
+    this.pool.giveUpAll();
     this.held = 0;
   }
 
@@ -75,13 +80,20 @@ export class MemoryHistory implements WriteWatch {
     return this.clean[page] === 1;
   }
 
+  prepareWrite(page: number): void {
+    if (this.clean[page] !== 1) return;
+    this.clean[page] = 0;
+    const number = REGION.ram.start / PAGE + page;
+    const { u32 } = this.state;
+    const at = number * WORDS_IN_PAGE;
+    // A write that changes nothing: a fresh page that is read first and written later the host would map twice.
+    Atomics.add(u32, at, 0);
+    this.keep(number, u32, at);
+  }
+
   written(physical: number, length: number): void {
     const last = Math.floor((physical + length - 1) / PAGE);
-    for (let page = Math.floor(physical / PAGE); page <= last; page++) {
-      if (this.clean[page] !== 1) continue;
-      this.clean[page] = 0;
-      this.keep(REGION.ram.start / PAGE + page, this.page(REGION.ram.start / PAGE + page));
-    }
+    for (let page = Math.floor(physical / PAGE); page <= last; page++) this.prepareWrite(page);
   }
 
   // ---- marks
@@ -89,7 +101,7 @@ export class MemoryHistory implements WriteWatch {
   /** Marks the present. @returns the mark's number */
   mark(): number {
     if (this.marks.length > 0) this.compare();
-    else for (const { first, copy } of this.compared) copy.set(this.range(first, copy.length));
+    else this.copyCompared();
     this.clean.fill(1);
     return this.marks.push(new Map()) - 1;
   }
@@ -99,14 +111,14 @@ export class MemoryHistory implements WriteWatch {
     this.compare();
     for (let i = this.marks.length - 1; i >= mark; i--) {
       const pages = this.marks[i] as Pages;
-      for (const [page, bytes] of pages) {
-        this.putBack(page, bytes);
-        this.held -= sizeOf(bytes);
+      for (const [page, copy] of pages) {
+        this.putBack(page, copy === ZEROS ? PAGE_OF_ZEROS : this.pool.at(copy));
+        this.drop(copy);
       }
     }
     this.marks.length = mark + 1;
     this.marks[mark] = new Map();
-    for (const { first, copy } of this.compared) copy.set(this.range(first, copy.length));
+    this.copyCompared();
     this.clean.fill(1);
   }
 
@@ -115,9 +127,9 @@ export class MemoryHistory implements WriteWatch {
     const into = this.marks[mark - 1];
     const [pages] = this.marks.splice(mark, 1);
     if (!into || !pages) throw new RangeError(`no mark ${mark} to merge into the one before`);
-    for (const [page, bytes] of pages) {
-      if (into.has(page)) this.held -= sizeOf(bytes);
-      else into.set(page, bytes);
+    for (const [page, copy] of pages) {
+      if (into.has(page)) this.drop(copy);
+      else into.set(page, copy);
     }
   }
 
@@ -129,54 +141,60 @@ export class MemoryHistory implements WriteWatch {
   /** Bytes that the first mark takes up, which cannot be given up. */
   get sizeOfFirst(): number {
     let size = 0;
-    for (const bytes of this.marks[0]?.values() ?? []) size += sizeOf(bytes);
+    for (const copy of this.marks[0]?.values() ?? []) size += sizeOf(copy);
     return size;
+  }
+
+  private copyCompared(): void {
+    const { u32 } = this.state;
+    for (const { first, copy } of this.compared) {
+      const at = first * WORDS_IN_PAGE;
+      copy.set(u32.subarray(at, at + copy.length));
+    }
   }
 
   /** Saves what has changed in the compared ranges since the last mark for it. */
   private compare(): void {
+    const { u32 } = this.state;
     for (const { first, copy } of this.compared) {
-      const now = words(this.range(first, copy.length));
-      const before = words(copy);
-      for (let word = 0; word < before.length; word++) {
-        if (now[word] === before[word]) continue;
-        const at = Math.floor((word * WORD) / PAGE) * PAGE;
-        this.keep(first + at / PAGE, copy.subarray(at, at + PAGE));
-        copy.set(this.page(first + at / PAGE), at);
+      const start = first * WORDS_IN_PAGE;
+      for (let word = 0; word < copy.length; word++) {
+        if (u32[start + word] === copy[word]) continue;
+        const at = Math.floor(word / WORDS_IN_PAGE) * WORDS_IN_PAGE;
+        this.keep(first + at / WORDS_IN_PAGE, copy, at);
+        copy.set(u32.subarray(start + at, start + at + WORDS_IN_PAGE), at);
       }
     }
   }
 
-  /** Keeps a copy for the last mark, unless it has one. */
-  private keep(page: number, bytes: Uint8Array): void {
+  /** Keeps a copy of the page in `words` from `at` on for the last mark, unless it has one. */
+  private keep(page: number, words: Uint32Array, at: number): void {
     const pages = this.marks.at(-1);
     if (!pages || pages.has(page)) return;
-    const kept = isZero(words(bytes)) ? ZEROS : bytes.slice();
-    pages.set(page, kept);
-    this.held += sizeOf(kept);
+    const copy = isZero(words, at) ? ZEROS : this.pool.add(words.subarray(at, at + WORDS_IN_PAGE));
+    pages.set(page, copy);
+    this.held += sizeOf(copy);
   }
 
-  private putBack(page: number, bytes: Uint8Array): void {
+  private drop(copy: number): void {
+    this.held -= sizeOf(copy);
+    if (copy !== ZEROS) this.pool.giveUp(copy);
+  }
+
+  private putBack(page: number, words: Uint32Array): void {
     const physical = page * PAGE - REGION.ram.start;
     if (physical >= 0 && physical < this.state.ramSize) this.physical.onWrite?.(physical, PAGE);
-    this.state.bytes.set(bytes, page * PAGE);
-  }
-
-  private range(first: number, length: number): Uint8Array {
-    return this.state.bytes.subarray(first * PAGE, first * PAGE + length);
-  }
-
-  private page(page: number): Uint8Array {
-    return this.range(page, PAGE);
+    this.state.u32.set(words, page * WORDS_IN_PAGE);
   }
 }
 
-const sizeOf = (kept: Uint8Array): number => (kept === ZEROS ? ENTRY_SIZE : COPY_SIZE);
+const sizeOf = (copy: number): number => (copy === ZEROS ? ENTRY_SIZE : COPY_SIZE);
 
-/** Bytes of whole pages as numbers of 4 bytes. */
-const words = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / WORD);
-
-function isZero(numbers: Uint32Array): boolean {
-  for (let i = 0; i < numbers.length; i++) if (numbers[i] !== 0) return false;
+/** Whether the page in `words` from `at` on is one of zeros. */
+function isZero(words: Uint32Array, at: number): boolean {
+  for (let i = at; i < at + WORDS_IN_PAGE; i += 4) {
+    const four = (words[i] ?? 0) | (words[i + 1] ?? 0) | (words[i + 2] ?? 0) | (words[i + 3] ?? 0);
+    if (four !== 0) return false;
+  }
   return true;
 }
