@@ -5,18 +5,34 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { History } from '../sim-core/machine/history/history.ts';
 import { createMachine } from '../sim-core/machine/machine.ts';
+import { debianFiles } from '../test/linux/debian.ts';
+import { makeInitramfs } from '../test/linux/initramfs.ts';
 
 const HELP = `Usage: node bench/history.ts [options]
   --instructions N    how far each workload runs (default 1000000000; the shorter ones run to their end)
   --repetitions N     runs with and without a history, taking turns (default 5); medians of the pairs are reported
-  --workloads A,B     files of bench/workloads without .elf (default a_int,f_vmx,b_chase,c_string)
+  --workloads A,B     files of bench/workloads without .elf, or linux: the first 500 million instructions of Debian's
+                      kernel with 256 MiB (default a_int,f_vmx,b_chase,c_string,linux)
 `;
 const MEMORY = 512 << 20;
+const LINUX_MEMORY = 256 << 20;
+const LINUX_INSTRUCTIONS = 500_000_000;
 /** The debugger's adapter runs slices of a few milliseconds; this is as many instructions as one may have. */
 const SLICE = 10_000_000;
 const STEPS_BACK = 20;
 
+/** @throws Error where there is no Debian kernel */
+function bootLinux() {
+  const files = debianFiles();
+  if (typeof files === 'string') throw new Error(files);
+  const machine = createMachine({ memory: LINUX_MEMORY });
+  const modules = [{ name: 'initramfs', bytes: makeInitramfs(files.busybox), commandLine: '' }];
+  machine.boot({ name: 'vmlinuz', image: files.kernel, commandLine: 'console=ttyS0', modules });
+  return machine;
+}
+
 function boot(workload: string) {
+  if (workload === 'linux') return bootLinux();
   const machine = createMachine({ memory: MEMORY });
   const image = readFileSync(path.join(import.meta.dirname, 'workloads', `${workload}.elf`));
   machine.boot({ name: workload, image, commandLine: '', modules: [] });
@@ -47,7 +63,8 @@ function runFor(driver: { run(n: number): { kind: string } }, instructions: numb
 const quantile = (values: readonly number[], part: number): number =>
   [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))] ?? 0;
 
-function measure(workload: string, instructions: number, repetitions: number): string {
+function measure(workload: string, most: number, repetitions: number): string {
+  const instructions = workload === 'linux' ? Math.min(most, LINUX_INSTRUCTIONS) : most;
   const plain: number[] = [];
   const recorded: number[] = [];
   const first: number[] = [];
@@ -89,7 +106,7 @@ const { values } = parseArgs({
   options: {
     instructions: { type: 'string', default: '1000000000' },
     repetitions: { type: 'string', default: '5' },
-    workloads: { type: 'string', default: 'a_int,f_vmx,b_chase,c_string' },
+    workloads: { type: 'string', default: 'a_int,f_vmx,b_chase,c_string,linux' },
     help: { type: 'boolean', default: false },
   },
 });
