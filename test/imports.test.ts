@@ -20,7 +20,7 @@ const LAYERS: Readonly<Record<string, LayerRule>> = {
     packages: ['vscode-languageserver', 'vscode-languageserver-textdocument', 'iced-x86', 'node:'],
   },
   cli: { paths: ['debug-adapter/', 'sim-core/'], packages: ['node:'] },
-  bench: { paths: ['cli/', 'sim-core/', 'test/dap/plain-client.ts'], packages: ['node:'] },
+  bench: { paths: ['cli/', 'sim-core/', 'test/dap/plain-client.ts', 'test/linux/'], packages: ['node:'] },
   'debug-adapter': {
     paths: ['sim-core/'],
     packages: ['@vscode/debugadapter', '@vscode/debugprotocol', 'iced-x86', 'node:'],

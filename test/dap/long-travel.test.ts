@@ -15,6 +15,7 @@ const LOOP = [0x48, 0xff, 0xc0, 0x48, 0x89, 0x44, 0x24, 0xf8, 0xeb, 0xf6];
 const END = 1_000_000_000;
 /** What an answer may take, in milliseconds: other work on the computer delays single ones. */
 const PROMISE = 50;
+const ON_THE_WAY = 'Stopped on the way (in the past)';
 
 const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const quantile = (values: readonly number[], part: number): number =>
@@ -84,19 +85,27 @@ describe('a long way to a place of the past', function () {
     assert.equal((await client.request('vmxray/timeline')).body.present, here);
   });
 
-  it('stops where it is when it is paused again on the way back', async () => {
-    await travel('present', async () => client.request('threads'));
+  /** Runs backwards, and pauses twice. @returns what is said of the stop, milliseconds after the second pause */
+  async function pauseTwice(between = 0): Promise<{ description: string | undefined; took: number }> {
     const stopped = client.event('stopped');
     await client.request('reverseContinue', THREAD);
-    await wait(200);
+    await wait(100);
     await client.request('pause', THREAD);
-    await wait(200);
+    await wait(between);
     const begun = performance.now();
     await client.request('pause', THREAD);
     const { body } = await stopped;
-    const took = performance.now() - begun;
-    assert.match(body.description ?? '', /^Stopped on the way \(in the past\)$/);
-    assert.ok(took < 4 * PROMISE, `${took} ms`);
+    return { description: body.description, took: performance.now() - begun };
+  }
+
+  it('stops where it is when it is paused again on the way back', async () => {
+    await travel('present', async () => client.request('threads'));
+    // The way back may be over before the second pause, or the two may come as one.
+    const waits = [50, 20, 100, 10, 200];
+    let stop = await pauseTwice(waits.shift());
+    while (stop.description !== ON_THE_WAY && waits.length > 0) stop = await pauseTwice(waits.shift());
+    assert.equal(stop.description, ON_THE_WAY);
+    assert.ok(stop.took < 4 * PROMISE, `${stop.took} ms`);
     const place = await instructions();
     assert.ok(place > 0 && place < here, `at ${place}`);
     assert.equal((await client.request('vmxray/timeline')).body.present, here);
