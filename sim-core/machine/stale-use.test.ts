@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { elf64 } from '../../test/dap/sample.ts';
 import { assemble } from '../../test/support/nasm.ts';
+import { XORSHIFT, XORSHIFT_SEED } from '../../test/support/xorshift.ts';
 import { explainStaleUse } from '../mmu/explain-stale.ts';
 import type { StaleUse } from '../mmu/table-watch.ts';
 import { REGION } from '../state/layout.ts';
@@ -37,17 +38,9 @@ const TABLES = `
 
 /** One thing in each round, chosen by a generator: table writes, invalidations, loads of CR3, reads and writes. */
 const RANDOM_ROUNDS = `
-  mov rbx, 88172645463325252
+  mov rbx, ${XORSHIFT_SEED}
 .round:
-  mov rax, rbx
-  shl rax, 13
-  xor rbx, rax
-  mov rax, rbx
-  shr rax, 7
-  xor rbx, rax
-  mov rax, rbx
-  shl rax, 17
-  xor rbx, rax
+  ${XORSHIFT}
   mov ecx, ebx
   shr ecx, 8
   and ecx, 15

@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict';
-import { findModel } from '../cpu/models.ts';
-import { CR0_FIXED, cr4Fixed, eptLevels, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import type { EntryFacts } from './entry-check.ts';
 import { ENTRY_CHECKS, EntryCheckCache, explainCheck, failingChecks } from './entry-checks.ts';
 import type { FieldName } from './fields.ts';
 import { fieldOf, VMCS_FIELDS } from './fields.ts';
-import { type FieldChanges, VALID_CHANGES, vmcsWith } from './test-vmcs.ts';
+import { FACTS, type FieldChanges, VALID_CHANGES, vmcsWith } from './test-vmcs.ts';
 import type { FieldValues } from './values.ts';
-
-const model = findModel('westmere');
-const FACTS: EntryFacts = {
-  physicalAddressBits: model.physicalAddressBits,
-  linearAddressBits: model.linearAddressBits,
-  eptLevels: eptLevels(model),
-  cr0: CR0_FIXED,
-  cr4: cr4Fixed(model),
-  eferBits: BigInt(model.eferBits),
-  longModeActive: () => true,
-  currentVmcs: () => 0x5000n,
-  read32: (physical) => (physical === 0x6000 || physical === 0x5000 ? VMCS_REVISION : 0),
-  read64: () => 0n,
-};
 
 /** What breaks a check: field values, facts that differ, and checks that fail inevitably along with it. */
 interface Break {
@@ -31,7 +15,7 @@ interface Break {
 }
 
 const NON_CANONICAL = 0x8000_0000_0000n;
-const BEYOND = 1n << BigInt(model.physicalAddressBits);
+const BEYOND = 1n << BigInt(FACTS.physicalAddressBits);
 const valid = <Name extends FieldName>(name: Name): FieldValues[Name] => vmcsWith(VALID_CHANGES)[name];
 const PRIMARY_FIELD = 'PRIMARY_PROCESSOR_BASED_VM_EXECUTION_CONTROLS';
 const primary = valid(PRIMARY_FIELD);

@@ -1,11 +1,28 @@
 /** For tests: a VMCS that passes every VM-entry check, for a 64-bit host and a 64-bit guest with EPT and VPID. */
 
-import { allowedSettings } from './capabilities.ts';
+import { findModel } from '../cpu/models.ts';
+import { allowedSettings, CR0_FIXED, cr4Fixed, eptLevels, VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from './controls.ts';
+import type { EntryFacts } from './entry-check.ts';
 import { type FieldName, VMCS_FIELDS } from './fields.ts';
 import type { FieldValues } from './values.ts';
 
 export type FieldChanges = { readonly [Name in FieldName]?: FieldValues[Name] };
+
+const model = findModel('westmere');
+/** VMCSs begin at 0x5000, which is the current one, and at 0x6000. */
+export const FACTS: EntryFacts = {
+  physicalAddressBits: model.physicalAddressBits,
+  linearAddressBits: model.linearAddressBits,
+  eptLevels: eptLevels(model),
+  cr0: CR0_FIXED,
+  cr4: cr4Fixed(model),
+  eferBits: BigInt(model.eferBits),
+  longModeActive: () => true,
+  currentVmcs: () => 0x5000n,
+  read32: (physical) => (physical === 0x6000 || physical === 0x5000 ? VMCS_REVISION : 0),
+  read64: () => 0n,
+};
 
 const SEGMENTS = ['ES', 'CS', 'SS', 'DS', 'FS', 'GS'] as const;
 const FLAT_LIMIT = 0xffff_ffff;

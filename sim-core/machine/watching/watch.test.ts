@@ -5,6 +5,7 @@ import { Mnemonic } from 'iced-x86';
 import { elf64 } from '../../../test/dap/sample.ts';
 import { assemble } from '../../../test/support/nasm.ts';
 import { randomNumbers } from '../../../test/support/random-program.ts';
+import { XORSHIFT, XORSHIFT_SEED } from '../../../test/support/xorshift.ts';
 import { REGION } from '../../state/layout.ts';
 import { ENCODING } from '../../vmx/fields.ts';
 import type { Machine } from '../api.ts';
@@ -202,18 +203,10 @@ describe('watched memory', () => {
       const start = DATA + BigInt(random(4096));
       const length = 1 + random(300);
       const source = `
-        mov rbx, ${88172645463325252n + BigInt(seed)}
+        mov rbx, ${XORSHIFT_SEED + BigInt(seed)}
         mov ecx, 3000
       .round:
-        mov rax, rbx
-        shl rax, 13
-        xor rbx, rax
-        mov rax, rbx
-        shr rax, 7
-        xor rbx, rax
-        mov rax, rbx
-        shl rax, 17
-        xor rbx, rax
+        ${XORSHIFT}
         mov eax, ebx
         and eax, 0x1fff
         add eax, 0x400000
