@@ -54,8 +54,9 @@ describe('devices of a session', () => {
 
     it('is a console of its own, to which something can be said, and which follows time travel', async () => {
       await launch(TALKS, { stopOn: 'none', stopAtEnd });
+      const ready = client.event('vmxray/serialOutput');
       await client.body('configurationDone', {});
-      await client.event('vmxray/serialOutput');
+      await ready;
       assert.equal(said(), 'ready');
       const ended = client.event('stopped');
       await client.body('vmxray/serialInput', { data: 'x', console: 'COM2' });
