@@ -20,6 +20,7 @@ function makePlatform() {
     physicalAddressBits: 40,
     callbacks: {
       onSerialOutput: (byte) => events.push(`serial ${byte}`),
+      onDebugConsole: (byte) => events.push(`debug ${byte}`),
       onDebugExit: (value) => events.push(`exit ${value}`),
       onPowerOff: () => events.push('power off'),
       onReset: () => events.push('reset'),
@@ -60,6 +61,14 @@ describe('platform', () => {
     platform.ports.write(0x604, 2, 0x3400);
     platform.ports.write(0x604, 2, 0x2000);
     assert.deepEqual(events, ['exit 65536', 'exit 768', 'exit 9', 'power off', 'power off']);
+  });
+
+  it('has debug consoles at ports E9h, as Bochs has, and 402h, as SeaBIOS writes to; both read E9h: somebody listens', () => {
+    const { platform, events, out } = makePlatform();
+    out(0xe9, 65);
+    out(0x402, 66);
+    assert.deepEqual(events, ['debug 65', 'debug 66']);
+    assert.deepEqual([platform.ports.read(0xe9, 1), platform.ports.read(0x402, 1)], [0xe9, 0xe9]);
   });
 
   it('resets by the keyboard controller, port 92h and CF9h', () => {
