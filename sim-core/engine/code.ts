@@ -269,6 +269,21 @@ export class Code {
     });
   }
 
+  /** Leaves the function for `callee`, whose result is its result. */
+  returnCall(callee: Callee, args: readonly Value[]): void {
+    for (const arg of args) arg.emit(this.body);
+    this.body.byte(0x12);
+    this.body.unsigned(callee.index);
+  }
+
+  /** As `returnCall`, for the function at `index` of the module's table 0. */
+  returnCallIndirect(typeIndex: number, args: readonly Value[], index: I32): void {
+    for (const arg of [...args, index]) arg.emit(this.body);
+    this.body.byte(0x13);
+    this.body.unsigned(typeIndex);
+    this.body.byte(0);
+  }
+
   unreachable(): void {
     this.body.byte(0x00);
   }

@@ -1,10 +1,10 @@
 import { CODE_MODE, FAST_TLB, OFFSET } from '../state/layout.ts';
 import { BaseStage, FAST_TLB_START } from './base-stage.ts';
 import type { Variable } from './code.ts';
-import { ACCESS_FLAGS, storeRip, TOUCH } from './core.ts';
+import { ACCESS_FLAGS, LEAVE, storeRip, TOUCH } from './core.ts';
 import type { OperandForm } from './form.ts';
 import { LINK, RECORD } from './record.ts';
-import { LEAVE, type RegionBuilder, type RegionInstruction } from './region.ts';
+import type { RegionBuilder, RegionInstruction } from './region.ts';
 import type { Flags, Place } from './stage.ts';
 import { type I32, type I64, Int, i32, i64, load32, load64, type Word } from './value.ts';
 
@@ -125,6 +125,12 @@ export class CompiledStage extends BaseStage {
 
   branch(): void {
     this.ended = true;
+    const { far } = this.instruction;
+    if (far !== 0) {
+      const rip = this.branchTarget();
+      this.region.crossTo(far, rip, this.unused);
+      return this.leaveAt(rip);
+    }
     const record = this.targetRecord();
     if (record !== 0) this.region.goTo(record, this.unused);
     else this.leaveAt(this.branchTarget());
@@ -145,6 +151,7 @@ export class CompiledStage extends BaseStage {
   jump(target: I64): void {
     const { code, region } = this;
     this.ended = true;
+    if (region.runningTable !== region.table) return region.findNext(target, this.unused);
     const offset = code.let(target.sub(region.codeBase));
     code.if(offset.ltU(PAGE), () => {
       const record = code.let(load32(offset.wrap().shl(2), region.table));
@@ -154,7 +161,7 @@ export class CompiledStage extends BaseStage {
         });
       });
     });
-    this.leaveAt(target);
+    region.findNext(target, this.unused);
   }
 
   slowIf(condition: I32): void {

@@ -3,7 +3,7 @@ import { type Callee, Code, type Signature } from './code.ts';
 import { storeCellsFunction } from './compiled-flags.ts';
 import { ModuleBuilder, type ModuleImports } from './module.ts';
 import { EXIT, RECORD } from './record.ts';
-import { type I32, type I64, i32, load16, load32, load64 } from './value.ts';
+import { type I32, type I64, i32, load16, load32, load64, select } from './value.ts';
 
 /**
  * The fixed part of the engine: the dispatch loop, the look-up of code addresses, and handlers of records that are not
@@ -14,6 +14,10 @@ const HANDLER: Signature = { parameters: ['i32'], results: ['i32'] };
 const LOOKUP: Signature = { parameters: [], results: ['i32'] };
 const STORE_FLAGS: Signature = { parameters: ['i32', 'i64', 'i64', 'i64'], results: [] };
 const TOUCH_SIGNATURE: Signature = { parameters: ['i32', 'i32', 'i32'], results: ['i32'] };
+const LEAVE_REGION: Signature = {
+  parameters: ['i32', 'i32', 'i32', 'i32', 'i64', 'i64', 'i64'],
+  results: ['i32'],
+};
 const REACH: Signature = { parameters: ['i64', 'i32', 'i32'], results: ['i32'] };
 const ZERO = i32(0);
 
@@ -36,6 +40,9 @@ export const FIXED_HANDLER = {
 
 /** What `access` and `segment` are told beside the size in bits 7:0. */
 export const ACCESS_FLAGS = { write: 0x100, stack: 0x200 } as const;
+
+/** How a region is left, for `leave`. */
+export const LEAVE = { record: 0, lookup: 1, fault: 2, slow: 3, interpret: 4 } as const;
 
 /** What `touch` answers when there is no RAM to give: a fault is pending, or the interpreter must execute it all. */
 export const TOUCH = { fault: 0, interpret: 1 } as const;
@@ -73,6 +80,7 @@ export const HANDLER_IMPORTS: Readonly<Record<string, Signature>> = {
   lookup: LOOKUP,
   fault: HANDLER,
   storeFlags: STORE_FLAGS,
+  leave: LEAVE_REGION,
 };
 
 /** Declares HANDLER_IMPORTS, for modules of handlers and regions. @returns them by name */
@@ -90,7 +98,7 @@ export function storeRip(code: Code, rip: I64): void {
   code.store(8, ZERO, rip, OFFSET.rip);
 }
 
-const leave = (code: Code, exit: number): void => {
+const exitLoop = (code: Code, exit: number): void => {
   code.store(4, ZERO, i32(exit), OFFSET.exitCode);
   code.return(i32(0));
 };
@@ -113,7 +121,7 @@ function countHeat(code: Code, record: I32, hotAfter: number): void {
   code.if(heat.and(hotAfter - 1).eqz(), () => {
     storeRecordRip(code, record);
     code.store(4, ZERO, record, OFFSET.exitRecord);
-    leave(code, EXIT.hot);
+    exitLoop(code, EXIT.hot);
   });
 }
 
@@ -125,7 +133,7 @@ function runFunction(hotAfter: number): Code {
     const left = code.let(load32(ZERO, OFFSET.budget).sub(1));
     code.if(left.ltS(0), () => {
       storeRecordRip(code, record.get());
-      leave(code, EXIT.budget);
+      exitLoop(code, EXIT.budget);
     });
     if (hotAfter > 0) countHeat(code, record.get(), hotAfter);
     code.store(4, ZERO, left, OFFSET.budget);
@@ -139,6 +147,14 @@ function runFunction(hotAfter: number): Code {
 /** lookup(): the record of `state.rip`, with codeBase and codeTable set; 0 with EXIT.resolve when it is not known. */
 function lookupFunction(): Code {
   const code = new Code(LOOKUP);
+  lookUp(code, (record) => code.return(record));
+  exitLoop(code, EXIT.resolve);
+  code.unreachable();
+  return code;
+}
+
+/** @param found emits what happens with the record of `state.rip` where it is known, which must leave the function */
+function lookUp(code: Code, found: (record: I32) => void): void {
   const rip = code.let(load64(ZERO, OFFSET.rip));
   const linear = code.variable('i64', rip);
   const mode = code.let(load32(ZERO, OFFSET.codeMode));
@@ -147,11 +163,7 @@ function lookupFunction(): Code {
   });
   const page = code.let(linear.get().shrU(12));
   const context = code.let(load64(ZERO, OFFSET.tlbContext));
-  const number = page
-    .add(context.mul(CODE_TLB.contextStride))
-    .wrap()
-    .and(CODE_TLB.entries - 1);
-  const entry = code.let(number.shl(CODE_TLB.entryShift).add(REGION.codeTlb.start));
+  const entry = codeTlbEntry(code, page, context);
   const tag = page.shl(12).or(context);
   const hit = load64(entry, CODE_TLB.tag).eq(tag).and(load32(entry, CODE_TLB.mode).eq(mode));
   code.if(hit, () => {
@@ -160,11 +172,17 @@ function lookupFunction(): Code {
     const record = code.let(load32(table.add(offset.shl(2))));
     code.store(8, ZERO, rip.sub(offset.extendU()), OFFSET.codeBase);
     code.store(4, ZERO, table, OFFSET.codeTable);
-    code.if(record, () => code.return(record));
+    code.if(record, () => found(record));
   });
-  leave(code, EXIT.resolve);
-  code.unreachable();
-  return code;
+}
+
+/** Address of the code TLB's entry that a linear page may be in. */
+export function codeTlbEntry(code: Code, page: I64, context: I64): I32 {
+  const number = page
+    .add(context.mul(CODE_TLB.contextStride))
+    .wrap()
+    .and(CODE_TLB.entries - 1);
+  return code.let(number.shl(CODE_TLB.entryShift).add(REGION.codeTlb.start));
 }
 
 /** fault(record): leaves the loop with the fault that a callback has left pending. */
@@ -172,7 +190,7 @@ function faultFunction(): Code {
   const code = new Code(HANDLER);
   storeRecordRip(code, code.parameter(0, 'i32'));
   code.store(4, ZERO, code.parameter(0, 'i32'), OFFSET.exitRecord);
-  leave(code, EXIT.fault);
+  exitLoop(code, EXIT.fault);
   code.unreachable();
   return code;
 }
@@ -187,6 +205,49 @@ function reachFunction(touch: Callee): Code {
   code.store(4, ZERO, code.parameter(2, 'i32'), OFFSET.budget);
   code.result(code.call('i32', touch, [linear.wrap(), linear.shrU(32).wrap(), code.parameter(1, 'i32')]));
   return code;
+}
+
+/**
+ * leave(record, kind, budget, flags…): goes on where a region has ended, which has stored its registers. What comes
+ * next is called in its place, without the dispatch loop, unless that has something to do first.
+ */
+function leaveFunction(callees: Readonly<Record<'storeFlags' | 'fault' | 'slow', Callee>>, hotAfter: number): Code {
+  const code = new Code(LEAVE_REGION);
+  const [record, kind, budget, producer] = [0, 1, 2, 3].map((i) => code.parameter(i, 'i32')) as [I32, I32, I32, I32];
+  const values = [4, 5, 6].map((i) => code.parameter(i, 'i64'));
+  code.do(callees.storeFlags, [producer, ...values]);
+  code.if(kind.eq(LEAVE.lookup), () => {
+    lookUp(code, (found) => continueAt(code, found, budget, hotAfter));
+    code.store(4, ZERO, budget, OFFSET.budget);
+    exitLoop(code, EXIT.resolve);
+  });
+  code.if(kind.eq(LEAVE.record), () => continueAt(code, record, budget, hotAfter));
+  code.store(4, ZERO, budget, OFFSET.budget);
+  code.if(kind.eq(LEAVE.fault), () => code.returnCall(callees.fault, [record]));
+  code.if(kind.eq(LEAVE.slow), () => {
+    storeRecordRip(code, record);
+    code.returnCall(callees.slow, [record]);
+  });
+  // The interpreter's turn, for an instruction at least: too little budget for the whole block, or a device.
+  code.if(budget.eqz(), () => code.return(record));
+  code.store(4, ZERO, budget.sub(1), OFFSET.budget);
+  const handler = code.let(load32(record, RECORD.handler));
+  const original = code.let(load32(record, RECORD.original));
+  const isRegion = handler.geU(FIXED_HANDLER.count).and(original.ne(0));
+  code.returnCallIndirect(0, [record], select(isRegion, original, handler));
+  return code;
+}
+
+/** Executes a record as `run` would; returns to that one when there is no budget left, or the code has become hot. */
+function continueAt(code: Code, record: I32, budget: I32, hotAfter: number): void {
+  const heat = code.let(load16(record, RECORD.heat).add(1));
+  code.if(budget.eqz().or(heat.and(hotAfter - 1).eqz()), () => {
+    code.store(4, ZERO, budget, OFFSET.budget);
+    code.return(record);
+  });
+  code.store(2, record, heat, RECORD.heat);
+  code.store(4, ZERO, budget.sub(1), OFFSET.budget);
+  code.returnCallIndirect(0, [record], load32(record, RECORD.handler));
 }
 
 function storeFlagsFunction(): Code {
@@ -226,7 +287,7 @@ function breakpointHandler(breakpoint: Callee): Code {
   storeRecordRip(code, record);
   code.if(code.call('i32', breakpoint, [record]), () => {
     giveBack(code);
-    leave(code, EXIT.breakpoint);
+    exitLoop(code, EXIT.breakpoint);
   });
   code.result(code.callIndirect('i32', 0, [record], load32(record, RECORD.original)));
   return code;
@@ -238,6 +299,7 @@ export interface Core {
   fault(record: number): number;
   storeFlags(kind: number, a: bigint, b: bigint, result: bigint): void;
   reach(linear: bigint, what: number, budget: number): number;
+  leave(record: number, kind: number, budget: number, ...flags: Parameters<Core['storeFlags']>): number;
 }
 
 /**
@@ -263,8 +325,10 @@ export function buildCore(
   const crossing = builder.import('crossing', HANDLER);
   const breakpoint = builder.import('breakpoint', HANDLER);
   const touch = builder.import('touch', TOUCH_SIGNATURE);
-  // Own functions follow the four imports: lookup is the second.
+  // Own functions follow the four imports, in the order of `codes`.
   const lookup: Callee = { index: 5, signature: LOOKUP };
+  const fault: Callee = { index: 6, signature: HANDLER };
+  const storeFlags: Callee = { index: 12, signature: STORE_FLAGS };
   const codes = [
     runFunction(hotAfter),
     lookupFunction(),
@@ -276,20 +340,13 @@ export function buildCore(
     breakpointHandler(breakpoint),
     storeFlagsFunction(),
     reachFunction(touch),
+    leaveFunction({ storeFlags, fault, slow }, hotAfter),
   ];
   for (const code of codes) builder.add(code);
-  const built = builder.instantiate({ memory, table, functions });
-  const [run, find, fault, ...rest] = built;
-  const reach = rest.pop();
-  const storeFlags = rest.pop();
+  const [run, find, failed, ...rest] = builder.instantiate({ memory, table, functions });
+  const [store, reach, leave] = rest.splice(FIXED_HANDLER.count - FIXED_HANDLER.slow);
   rest.forEach((handler, i) => {
     table.set(FIXED_HANDLER.slow + i, handler);
   });
-  return {
-    reach: reach as Core['reach'],
-    storeFlags: storeFlags as Core['storeFlags'],
-    run: run as Core['run'],
-    lookup: find as Core['lookup'],
-    fault: fault as Core['fault'],
-  };
+  return { run, lookup: find, fault: failed, storeFlags: store, reach, leave } as Core;
 }

@@ -5,7 +5,7 @@ import { ModuleBuilder } from './module.ts';
 import { RECORD } from './record.ts';
 import { type RegionBlock, RegionBuilder, type RegionHead } from './region.ts';
 import { encodeBlocks, type RegionCompiler } from './region-job.ts';
-import { RegionFinder } from './regions.ts';
+import { type ExecutedPage, RegionFinder } from './regions.ts';
 
 /** A region of this many instructions is not compiled again with more: a page's next hot code starts a new one. */
 const LARGEST_GROWING = 600;
@@ -25,14 +25,18 @@ const MOST_PATIENCE = 7;
 interface Region {
   /** Table index of its function. */
   readonly index: number;
+  /** Its page's table offset → record. */
+  readonly table: number;
   /** Physical page number. */
   readonly page: number;
   /** Records where control was seen when it was compiled. */
   readonly seeds: readonly number[];
   /** Those that were inside a region then: control comes to them from elsewhere, too. */
   readonly entries: readonly number[];
-  /** Records of all its instructions. */
+  /** Records of all its instructions in its page. */
   readonly covered: readonly number[];
+  /** Records in other pages whose instructions it repeats. */
+  readonly copied: readonly number[];
   /** The blocks that lead to it; none before it is compiled. */
   heads: readonly RegionHead[];
 }
@@ -40,12 +44,10 @@ interface Region {
 /** A region that is to be, and those whose place it will take. */
 interface Order {
   readonly id: number;
-  /** The page's table offset → record. */
-  readonly table: number;
   readonly region: Region;
   readonly former: readonly Region[];
   /** Instructions of the page that became hot meanwhile. */
-  readonly later: Set<number>;
+  readonly later: Map<number, ExecutedPage>;
 }
 
 export interface HotCodeOptions {
@@ -66,6 +68,8 @@ export class HotCode {
   private readonly compiler: RegionCompiler | undefined;
   /** Regions by the address of their page's offset table. No instruction is in two of them. */
   private readonly regions = new Map<number, readonly Region[]>();
+  /** Regions that repeat instructions of a physical page that is not theirs. */
+  private readonly copies = new Map<number, Set<Region>>();
   /** What is being compiled elsewhere, at most one region of a page. */
   private readonly orders = new Map<number, Order>();
   private lastOrder = 0;
@@ -84,37 +88,37 @@ export class HotCode {
   /**
    * Compiles the code around an instruction that was executed `hotAfter` times more by the dispatch loop, unless it is a
    * region already that is entered no more often than this one should be.
-   * @param table the page's table offset → record
    * @returns whether a region was made, or is being made
    */
-  compileHot(table: number, record: number): boolean {
+  compileHot(page: ExecutedPage, record: number): boolean {
+    const { table } = page;
     const { u16, u32 } = this.state;
     const heat = u16[(record + RECORD.heat) >>> 1] as number;
     const isOften = heat === 0;
     if (isOften) u16[(record + RECORD.heat) >>> 1] = STILL_HOT;
     const order = this.orders.get(table);
     if (order) {
-      order.later.add(record);
+      order.later.set(record, page);
       return false;
     }
     if (!this.handlers.handler(u32[(record + RECORD.handler) >>> 2] as number)) {
       // A region that is entered very often: one function of all the page's regions leaves less often.
       if (!isOften) return false;
       const growing = this.growing(table);
-      return growing.length > 1 && this.compileRegion(table, growing, {});
+      return growing.length > 1 && this.compileRegion(page, growing, {});
     }
-    const page = u32[(record + RECORD.page) >>> 2] as number;
-    if (!isOften && heat < this.hotAfter << Math.min(this.drops(page), MOST_PATIENCE)) return false;
+    const drops = Math.min(this.drops(this.pageOf(record)), MOST_PATIENCE);
+    if (!isOften && heat < this.hotAfter << drops) return false;
     if (u16[(record + RECORD.entry) >>> 1] === INSIDE_REGION) {
       if (!isOften && heat < this.hotAfter << ENTRY_PATIENCE) return false;
       const around = this.growing(table).filter(({ covered }) => covered.includes(record));
-      return around.length > 0 && this.compileRegion(table, around, { entries: [record] });
+      return around.length > 0 && this.compileRegion(page, around, { entries: [record] });
     }
-    const touched = this.finder(table).touches(record);
+    const touched = this.finder(page).touches(record);
     const joined = this.growing(table).filter(
       ({ covered }) => covered.length < LARGEST_JOINED && covered.some((one) => touched.has(one)),
     );
-    return this.compileRegion(table, joined, { seeds: [record] });
+    return this.compileRegion(page, joined, { seeds: [record] });
   }
 
   /** The regions of a page that may grow. */
@@ -122,8 +126,8 @@ export class HotCode {
     return (this.regions.get(table) ?? []).filter(({ covered }) => covered.length < LARGEST_GROWING);
   }
 
-  private finder(table: number): RegionFinder {
-    return new RegionFinder(this.state, this.handlers, this, table, Math.floor(this.hotAfter / WARM_PART));
+  private finder(page: ExecutedPage): RegionFinder {
+    return new RegionFinder(this.state, this.handlers, this, page, Math.floor(this.hotAfter / WARM_PART));
   }
 
   /**
@@ -132,22 +136,24 @@ export class HotCode {
    * @returns whether there was anything to compile
    */
   private compileRegion(
-    table: number,
+    executed: ExecutedPage,
     former: readonly Region[],
     added: { readonly seeds?: readonly number[]; readonly entries?: readonly number[] },
   ): boolean {
+    const { table } = executed;
     for (const region of former) this.giveBack(region);
     const seeds = [...former.flatMap((region) => region.seeds), ...(added.seeds ?? [])];
     const entries = [...former.flatMap((region) => region.entries), ...(added.entries ?? [])];
-    const blocks = this.finder(table).find(seeds, entries);
+    const blocks = this.finder(executed).find(seeds, entries);
     if (blocks.length === 0) {
       this.replace(table, former);
       return false;
     }
-    const covered = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));
-    const page = this.state.u32[((covered[0] as number) + RECORD.page) >>> 2] as number;
-    const region: Region = { index: this.handlers.allocate(), page, seeds, entries, heads: [], covered };
-    const order: Order = { id: ++this.lastOrder, table, region, former, later: new Set() };
+    const covered = recordsOf(blocks.filter((block) => block.table === table));
+    const copied = recordsOf(blocks.filter((block) => block.table !== table));
+    const page = this.pageOf(covered[0] as number);
+    const region = { index: this.handlers.allocate(), table, page, seeds, entries, heads: [], covered, copied };
+    const order: Order = { id: ++this.lastOrder, region, former, later: new Map() };
     if (this.compiler?.isFree) this.request(this.compiler, order, blocks);
     else this.compileHere(order, blocks);
     return true;
@@ -155,8 +161,8 @@ export class HotCode {
 
   private compileHere(order: Order, blocks: readonly RegionBlock[]): void {
     const { imports, callees, memoryPages } = this.handlers;
-    const { region, table } = order;
-    const built = new RegionBuilder(this.state, callees, blocks, region.index, table);
+    const { region } = order;
+    const built = new RegionBuilder(this.state, callees, blocks, region.index, region.table);
     const builder = new ModuleBuilder(imports);
     builder.add(built.build());
     this.install(order, builder.compile(memoryPages), built.heads);
@@ -164,19 +170,18 @@ export class HotCode {
 
   /** Has a region compiled elsewhere; those that it will take the place of serve until then. */
   private request(compiler: RegionCompiler, order: Order, blocks: readonly RegionBlock[]): void {
-    const { id, table, region, former } = order;
+    const { id, region, former } = order;
+    const { index, table } = region;
     const { memoryPages } = this.handlers;
-    const encoded = encodeBlocks(blocks, this.state.u32);
-    compiler.request({ id, index: region.index, table, memoryPages, forms: this.newForms(blocks), blocks: encoded });
+    const encoded = encodeBlocks(blocks, this.state.u32, (record) => this.handlerOf(record));
+    compiler.request({ id, index, table, memoryPages, forms: this.newForms(blocks), blocks: encoded });
     for (const one of former) this.lead(one);
     this.orders.set(table, order);
   }
 
   /** Forms that no order has named. */
   private newForms(blocks: readonly RegionBlock[]) {
-    const handlers = blocks.flatMap(({ instructions }) =>
-      instructions.map(({ record }) => this.state.u32[(record + RECORD.handler) >>> 2] as number),
-    );
+    const handlers = blocks.flatMap(({ instructions }) => instructions.map(({ record }) => this.handlerOf(record)));
     const added = [...new Set(handlers)].filter((handler) => !this.named.has(handler));
     return added.map((handler) => {
       this.named.add(handler);
@@ -192,14 +197,14 @@ export class HotCode {
       if (order?.id !== id) continue;
       this.orders.delete(table);
       this.install(order, module, heads);
-      for (const record of order.later) if (!this.isCompiled(record)) this.compileHot(table, record);
+      for (const [record, page] of order.later) if (!this.isCompiled(record)) this.compileHot(page, record);
     }
   }
 
-  private install({ table, region, former }: Order, module: WebAssembly.Module, heads: readonly RegionHead[]): void {
+  private install({ region, former }: Order, module: WebAssembly.Module, heads: readonly RegionHead[]): void {
     const [compiled] = this.handlers.link(module);
     for (const one of former) this.giveBack(one);
-    this.replace(table, former, [region]);
+    this.replace(region.table, former, [region]);
     this.handlers.table.set(region.index, compiled);
     region.heads = heads;
     this.lead(region);
@@ -209,7 +214,29 @@ export class HotCode {
   private replace(table: number, former: readonly Region[], added: readonly Region[] = []): void {
     const kept = (this.regions.get(table) ?? []).filter((region) => !former.includes(region));
     this.regions.set(table, [...kept, ...added]);
-    for (const { index } of former) this.handlers.release(index);
+    for (const region of former) {
+      this.handlers.release(region.index);
+      for (const record of region.copied) this.copies.get(this.pageOf(record))?.delete(region);
+    }
+    for (const region of added) {
+      for (const page of new Set(region.copied.map((record) => this.pageOf(record)))) {
+        const regions = this.copies.get(page);
+        if (regions) regions.add(region);
+        else this.copies.set(page, new Set([region]));
+      }
+    }
+  }
+
+  private pageOf(record: number): number {
+    return this.state.u32[(record + RECORD.page) >>> 2] as number;
+  }
+
+  /** Table index of the interpreter handler of a record, also where a region has its place. */
+  handlerOf(record: number): number {
+    const { u32 } = this.state;
+    const handler = u32[(record + RECORD.handler) >>> 2] as number;
+    if (handler < FIXED_HANDLER.count || this.handlers.handler(handler)) return handler;
+    return u32[(record + RECORD.original) >>> 2] as number;
   }
 
   /** Has the region's records lead to it. */
@@ -240,8 +267,16 @@ export class HotCode {
    * @param written the stale records when the page's code was written, which may go on; without it all are stale
    */
   dropRegions(page: number, written?: ReadonlySet<number>): void {
-    const isLost = ({ covered }: Region): boolean => !written || covered.some((record) => written.has(record));
-    for (const [table, { region }] of this.orders) if (region.page === page && isLost(region)) this.cancel(table);
+    const isLost = ({ covered, copied }: Region): boolean =>
+      !written || covered.some((record) => written.has(record)) || copied.some((record) => written.has(record));
+    for (const [table, { region }] of this.orders) {
+      const depends = region.page === page || region.copied.some((record) => this.pageOf(record) === page);
+      if (depends && isLost(region)) this.cancel(table);
+    }
+    for (const region of [...(this.copies.get(page) ?? [])].filter(isLost)) {
+      this.giveBack(region);
+      this.replace(region.table, [region]);
+    }
     for (const [table, regions] of this.regions) {
       if (regions[0]?.page !== page) continue;
       const lost = regions.filter(isLost);
@@ -258,6 +293,7 @@ export class HotCode {
       this.replace(table, regions);
     }
     this.regions.clear();
+    this.copies.clear();
   }
 
   /** What is being compiled for a page will not be used. */
@@ -277,3 +313,6 @@ export class HotCode {
     }
   }
 }
+
+const recordsOf = (blocks: readonly RegionBlock[]): readonly number[] =>
+  blocks.flatMap(({ instructions }) => instructions.map(({ record }) => record));

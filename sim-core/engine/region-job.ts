@@ -26,8 +26,8 @@ export interface RegionJob {
   /** Handlers that no earlier job has named. */
   readonly forms: readonly JobForm[];
   /**
-   * For each block its number of instructions, `next`, `entered`; then for each instruction the record's address, its
-   * interpreter handler, and the record.
+   * For each block its number of instructions, `next`, `entered`, `table`; then for each instruction the record's
+   * address, its interpreter handler, `far`, and the record.
    */
   readonly blocks: Uint32Array;
 }
@@ -51,20 +51,24 @@ export interface RegionCompiler {
 
 const RECORD_WORDS = RECORD.size / 4;
 /** Words in front of a block's instructions, and in front of each record. */
-const BLOCK_HEAD = 3;
-const INSTRUCTION_HEAD = 2;
+const BLOCK_HEAD = 4;
+const INSTRUCTION_HEAD = 3;
 
 /** @param u32 linear memory @returns RegionJob.blocks */
-export function encodeBlocks(blocks: readonly RegionBlock[], u32: Uint32Array): Uint32Array {
+export function encodeBlocks(
+  blocks: readonly RegionBlock[],
+  u32: Uint32Array,
+  handlerOf: (record: number) => number,
+): Uint32Array {
   const count = blocks.reduce((sum, { instructions }) => sum + instructions.length, 0);
   const words = new Uint32Array(BLOCK_HEAD * blocks.length + (INSTRUCTION_HEAD + RECORD_WORDS) * count);
   let at = 0;
-  for (const { instructions, next, entered } of blocks) {
-    words.set([instructions.length, next, entered ? 1 : 0], at);
+  for (const { instructions, next, entered, table } of blocks) {
+    words.set([instructions.length, next, entered ? 1 : 0, table], at);
     at += BLOCK_HEAD;
-    for (const { record } of instructions) {
+    for (const { record, far } of instructions) {
       const start = record >>> 2;
-      words.set([record, u32[start + RECORD.handler / 4] as number], at);
+      words.set([record, handlerOf(record), far], at);
       words.set(u32.subarray(start, start + RECORD_WORDS), at + INSTRUCTION_HEAD);
       at += INSTRUCTION_HEAD + RECORD_WORDS;
     }
@@ -85,15 +89,15 @@ export function decodeBlocks(
   const blocks: RegionBlock[] = [];
   const word = (at: number): number => words[at] as number;
   for (let at = 0; at < words.length; ) {
-    const [count, next, entered] = [word(at), word(at + 1), word(at + 2) !== 0];
+    const [count, next, entered, table] = [word(at), word(at + 1), word(at + 2) !== 0, word(at + 3)];
     at += BLOCK_HEAD;
     const instructions = Array.from({ length: count }, () => {
-      const [record, handler] = [word(at), word(at + 1)];
+      const [record, handler, far] = [word(at), word(at + 1), word(at + 2)];
       u32.set(words.subarray(at + INSTRUCTION_HEAD, at + INSTRUCTION_HEAD + RECORD_WORDS), record >>> 2);
       at += INSTRUCTION_HEAD + RECORD_WORDS;
-      return { record, ...meaningOf(handler) };
+      return { record, ...meaningOf(handler), far };
     });
-    blocks.push({ instructions, next, entered });
+    blocks.push({ instructions, next, entered, table });
   }
   return blocks;
 }

@@ -1,19 +1,20 @@
-import { OFFSET } from '../state/layout.ts';
+import { CODE_TLB, OFFSET } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import type { HandlerCallees } from './base-stage.ts';
 import { Code, type SwitchCase, type Variable } from './code.ts';
 import { CompiledFlags } from './compiled-flags.ts';
 import { CompiledStage } from './compiled-stage.ts';
-import { storeRecordRip } from './core.ts';
+import { codeTlbEntry, LEAVE, storeRip } from './core.ts';
 import type { Form } from './form.ts';
 import { RECORD } from './record.ts';
 import { type BlockEdges, layOutBlocks, type Unit } from './region-layout.ts';
 import type { Semantics } from './stage.ts';
-import { type I32, type I64, i32, i64, load16, load32, load64, select } from './value.ts';
+import { type I32, type I64, i32, i64, load16, load32, load64 } from './value.ts';
 
 /**
- * A region: blocks of one page compiled to one function, with general-purpose registers and flags in locals. The
- * function has the signature of a handler; the records of its blocks' first instructions lead to it.
+ * A region: blocks of a page compiled to one function, with general-purpose registers and flags in locals. The
+ * function has the signature of a handler; the records of its blocks' first instructions lead to it. It may repeat
+ * blocks of other pages, which are reached from inside only, as long as the same linear page leads to them.
  */
 
 /** Memory that holds operation records at their addresses. */
@@ -24,6 +25,8 @@ export interface RegionInstruction {
   readonly record: number;
   readonly form: Form;
   readonly semantics: Semantics;
+  /** Record in another page that it branches to, of a block of the region; 0 if there is none. */
+  readonly far: number;
 }
 
 export interface RegionBlock {
@@ -32,6 +35,8 @@ export interface RegionBlock {
   readonly next: number;
   /** Whether control was seen here without a branch of the region that leads here. */
   readonly entered: boolean;
+  /** Its page's table offset → record. */
+  readonly table: number;
 }
 
 /** A block that can be entered from outside: its first record, and its number in the region. */
@@ -39,9 +44,6 @@ export interface RegionHead {
   readonly record: number;
   readonly number: number;
 }
-
-/** How a region is left; the tail of the function acts on it. */
-export const LEAVE = { record: 0, lookup: 1, fault: 2, slow: 3, interpret: 4 } as const;
 
 const ZERO = i32(0);
 
@@ -62,6 +64,7 @@ export class RegionBuilder {
   readonly flags: CompiledFlags;
   readonly state: RecordMemory;
   readonly callees: HandlerCallees;
+  /** The linear address of the page of the block that is being executed. */
   readonly codeBase: I64;
   readonly tlbContext: I64;
   readonly tlbOffset: I32;
@@ -77,6 +80,7 @@ export class RegionBuilder {
    * written only. It holds until something may change the TLB.
    */
   readonly stackEntry: { readonly tag: Variable<'i64'>; readonly addend: Variable<'i32'> };
+  private readonly hasOtherPages: boolean;
   private readonly units: readonly Unit[];
   private readonly numbers = new Map<number, number>();
   private readonly budget: Variable<'i32'>;
@@ -89,6 +93,8 @@ export class RegionBuilder {
     readonly tlbContext: Variable<'i64'>;
     readonly tlbOffset: Variable<'i32'>;
   };
+  /** The block that is being emitted. */
+  private running: RegionBlock | undefined;
   /** Where the code that is being emitted stands, the innermost sequence of units last. */
   private readonly places: Place[] = [];
   private leave: () => void = () => {};
@@ -110,6 +116,7 @@ export class RegionBuilder {
     blocks.forEach((block, number) => {
       this.numbers.set(firstOf(block), number);
     });
+    this.hasOtherPages = blocks.some((block) => block.table !== table);
     this.units = layOutBlocks(blocks.map((block) => this.edges(block)));
     this.locals = {
       kind: code.lasting('i32'),
@@ -190,9 +197,9 @@ export class RegionBuilder {
   private edges({ instructions, next, entered }: RegionBlock): BlockEdges {
     const targets = [next];
     let dispatches = false;
-    for (const { record, form } of instructions) {
+    for (const { record, form, far } of instructions) {
       const { flow } = form;
-      if (flow === 'conditional' || flow === 'jump' || flow === 'call') targets.push(this.targetOf(record));
+      if (flow === 'conditional' || flow === 'jump' || flow === 'call') targets.push(far || this.targetOf(record));
       if (flow !== 'conditional' && flow !== 'jump' && flow !== 'next') dispatches = true;
     }
     const numbers = targets.map((record) => this.numbers.get(record)).filter((number) => number !== undefined);
@@ -231,9 +238,11 @@ export class RegionBuilder {
     });
   }
 
-  /** First records of the blocks that the dispatcher reaches: only these can be entered from outside. */
+  /** The page's own blocks that the dispatcher reaches: only these can be entered from outside. */
   get heads(): RegionHead[] {
-    return this.units.map(({ first }) => ({ record: firstOf(this.blocks[first] as RegionBlock), number: first }));
+    const heads = this.units.map(({ first }) => ({ block: this.blocks[first] as RegionBlock, number: first }));
+    const own = heads.filter(({ block }) => block.table === this.table);
+    return own.map(({ block, number }) => ({ record: firstOf(block), number }));
   }
 
   private emitBlock(number: number): void {
@@ -241,6 +250,7 @@ export class RegionBuilder {
     const block = this.blocks[number] as RegionBlock;
     const { instructions } = block;
     const first = (instructions[0] as RegionInstruction).record;
+    this.running = block;
     flags.enterBlock();
     code.temporarily(() => {
       const left = code.let(this.budget.get().sub(instructions.length));
@@ -283,6 +293,48 @@ export class RegionBuilder {
       return place.again();
     }
     throw new Error(`block ${number} is inside a loop that it does not begin`);
+  }
+
+  /** The table of the page of the block that is being emitted. */
+  get runningTable(): number {
+    return this.running?.table ?? this.table;
+  }
+
+  /**
+   * Goes on with a record in another page of the region, if the fast look-up of code says that `rip` is still there.
+   * From then on the state's `codeBase` and `codeTable` are that page's.
+   */
+  crossTo(record: number, rip: I64, unused: number): void {
+    const { code } = this;
+    const number = this.numbers.get(record);
+    if (number === undefined) return;
+    const { table } = this.blocks[number] as RegionBlock;
+    const page = code.let(rip.shrU(12));
+    const entry = codeTlbEntry(code, page, this.tlbContext);
+    const isThere = load64(entry, CODE_TLB.tag).eq(page.shl(12).or(this.tlbContext));
+    code.if(isThere.and(load32(entry, CODE_TLB.table).eq(table)), () => {
+      this.fixed.codeBase.set(rip.and(-4096));
+      code.store(8, ZERO, this.codeBase, OFFSET.codeBase);
+      code.store(4, ZERO, i32(table), OFFSET.codeTable);
+      this.goTo(record, unused);
+    });
+  }
+
+  /** Goes on at `rip`, which may be anywhere: inside the region where a block of it begins there. */
+  findNext(rip: I64, unused: number): void {
+    const { code } = this;
+    storeRip(code, rip);
+    if (!this.hasOtherPages) return this.leaveWith(LEAVE.lookup, ZERO, unused);
+    const record = code.let(code.call('i32', this.callee('lookup'), []));
+    code.if(record, () => {
+      code.if(load32(record, RECORD.handler).eq(this.self), () => {
+        this.giveBack(unused);
+        this.fixed.codeBase.set(load64(ZERO, OFFSET.codeBase));
+        this.goToBlock(load16(record, RECORD.entry));
+      });
+      this.leaveWith(LEAVE.record, record, unused);
+    });
+    this.leaveWith(LEAVE.lookup, ZERO, unused);
   }
 
   private giveBack(unused: number): void {
@@ -336,23 +388,7 @@ export class RegionBuilder {
     for (const register of this.written) {
       code.store(8, ZERO, this.gpr(register).get(), OFFSET.gpr + 8 * register);
     }
-    code.do(this.callee('storeFlags'), [locals.kind.get(), locals.a.get(), locals.b.get(), locals.result.get()]);
-    const record = this.leaveRecord.get();
-    const kind = this.leaveKind.get();
-    const budget = this.budget.get();
-    code.store(4, ZERO, budget, OFFSET.budget);
-    code.if(kind.eq(LEAVE.record), () => code.return(record));
-    code.if(kind.eq(LEAVE.lookup), () => code.return(code.call('i32', this.callee('lookup'), [])));
-    code.if(kind.eq(LEAVE.fault), () => code.return(code.call('i32', this.callee('fault'), [record])));
-    code.if(kind.eq(LEAVE.slow), () => {
-      storeRecordRip(code, record);
-      code.return(code.call('i32', this.callee('slow'), [record]));
-    });
-    // The interpreter's turn, for an instruction at least: too little budget for the whole block, or a device.
-    code.if(budget.eqz(), () => code.return(record));
-    code.store(4, ZERO, budget.sub(1), OFFSET.budget);
-    const handler = code.let(load32(record, RECORD.handler));
-    const own = select(handler.eq(this.self), load32(record, RECORD.original), handler);
-    code.result(code.callIndirect('i32', 0, [record], own));
+    const flags = [locals.kind.get(), locals.a.get(), locals.b.get(), locals.result.get()];
+    code.returnCall(this.callee('leave'), [this.leaveRecord.get(), this.leaveKind.get(), this.budget.get(), ...flags]);
   }
 }

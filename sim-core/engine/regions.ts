@@ -1,3 +1,4 @@
+import { CODE_MODE, CODE_TLB, REGION } from '../state/layout.ts';
 import type { State } from '../state/state.ts';
 import { FIXED_HANDLER } from './core.ts';
 import type { HandlerTable } from './handlers.ts';
@@ -8,16 +9,29 @@ import type { RegionBlock, RegionInstruction } from './region.ts';
 const PAGE = 4096;
 /** Instructions that one region takes at most: bounds its compile time. */
 const LARGEST_REGION = 800;
+/** Instructions of other pages that a branch or call of a region may lead to within it, and all such of a region. */
+const LARGEST_COPY = 48;
+const MOST_COPIED = 400;
+
+/** A page whose code was executed. */
+export interface ExecutedPage {
+  /** Its table offset → record. */
+  readonly table: number;
+  /** The linear address that it had then. */
+  readonly base: bigint;
+}
 
 /**
  * Finds what to compile together: from a hot instruction, everything of its page that direct branches, calls and fall
- * through reach, as far as it is staged, warm, and in no other region.
+ * through reach, as far as it is staged, warm, and in no other region; and short code without calls in other pages that
+ * branches and calls lead to, which other regions may hold, too.
  */
 export class RegionFinder {
   private readonly state: State;
   private readonly handlers: HandlerTable;
   private readonly hotCode: HotCode;
   private readonly table: number;
+  private readonly base: bigint;
   private readonly leaders = new Set<number>();
   private readonly seen = new Map<number, RegionInstruction>();
   /** Instructions of other regions that branches and fall through lead to. */
@@ -25,13 +39,16 @@ export class RegionFinder {
   /** Leaders that an instruction leads to that is not staged: control begins there. */
   private readonly resumed = new Set<number>();
   private readonly leastHeat: number;
+  /** Instructions of other pages, with their page's table. */
+  private readonly copies = new Map<number, number>();
 
-  /** @param table the page's table offset → record @param leastHeat executions that make an instruction warm */
-  constructor(state: State, handlers: HandlerTable, hotCode: HotCode, table: number, leastHeat: number) {
+  /** @param leastHeat executions that make an instruction warm */
+  constructor(state: State, handlers: HandlerTable, hotCode: HotCode, page: ExecutedPage, leastHeat: number) {
     this.state = state;
     this.handlers = handlers;
     this.hotCode = hotCode;
-    this.table = table;
+    this.table = page.table;
+    this.base = page.base;
     this.leastHeat = leastHeat;
   }
 
@@ -42,6 +59,7 @@ export class RegionFinder {
   find(seeds: Iterable<number>, entries: readonly number[] = []): RegionBlock[] {
     const entered = new Set(seeds);
     this.followAll(entered);
+    this.copyCallees();
     for (const [record, { form }] of this.seen) {
       if (form.flow === 'next' || form.flow === 'conditional') entered.delete(this.u32(record + RECORD.next));
     }
@@ -52,7 +70,8 @@ export class RegionFinder {
       if (this.hotCode.blockStarts.has(this.offset(record))) this.leaders.add(record);
     const found = [...this.leaders].filter((leader) => this.seen.has(leader));
     // In the order of the guest's code: most of its branches then lead forwards in the region, too.
-    found.sort((a, b) => this.offset(a) - this.offset(b));
+    const order = (record: number): number => (this.copies.get(record) ?? 0) + this.offset(record) / PAGE;
+    found.sort((a, b) => order(a) - order(b));
     return found.map((leader) => this.block(leader, entered.has(leader)));
   }
 
@@ -86,8 +105,8 @@ export class RegionFinder {
   }
 
   private instruction(record: number): RegionInstruction | undefined {
-    const handler = this.handlers.handler(this.u32(record + RECORD.handler));
-    return handler && { record, form: handler.form, semantics: handler.semantics };
+    const handler = this.handlers.handler(this.hotCode.handlerOf(record));
+    return handler && { record, form: handler.form, semantics: handler.semantics, far: 0 };
   }
 
   /** Walks straight-line code; gives the leaders that its branches make. */
@@ -103,7 +122,7 @@ export class RegionFinder {
       }
       this.seen.set(record, instruction);
       const { flow } = instruction.form;
-      const targets = flow === 'jump' || flow === 'conditional' || flow === 'call' ? this.target(record) : [];
+      const targets = isDirect(flow) ? this.target(record, this.table) : [];
       leaders.push(...targets);
       if (flow === 'call' || flow === 'indirectCall') leaders.push(next);
       if (flow === 'jump' || flow === 'conditional') this.touch(targets[0]);
@@ -131,7 +150,7 @@ export class RegionFinder {
   }
 
   /** The decoded record in this page that a near branch leads to; remembered in the branch's own record. */
-  private target(record: number): number[] {
+  private target(record: number, table: number): number[] {
     const slot = (record + RECORD.target) >>> 2;
     const linked = this.state.u32[slot] as number;
     const isStale = linked > LINK.lookup && this.u32(linked + RECORD.handler) === FIXED_HANDLER.stale;
@@ -140,7 +159,7 @@ export class RegionFinder {
       const offset = this.state.view.getBigInt64(record + RECORD.immediate, true);
       // Only 64-bit code is linked here: elsewhere the target may wrap (Processor.link decides when it is taken).
       if (this.state.get32('codeMode') === 4 && offset >= 0n && offset < BigInt(PAGE)) {
-        this.state.u32[slot] = this.u32(this.table + 4 * Number(offset));
+        this.state.u32[slot] = this.u32(table + 4 * Number(offset));
       }
     }
     const target = this.state.u32[slot] as number;
@@ -159,6 +178,68 @@ export class RegionFinder {
       const { flow } = instruction.form;
       if ((flow !== 'next' && flow !== 'conditional') || this.leaders.has(record)) break;
     }
-    return { instructions, next: record, entered };
+    return { instructions, next: record, entered, table: this.copies.get(leader) ?? this.table };
+  }
+
+  // ---- code of other pages
+
+  /** Takes short code of other pages in that direct branches and calls lead to. */
+  private copyCallees(): void {
+    const waiting = [...this.seen.keys()].map((record) => ({ record, base: this.base }));
+    for (let at = 0; at < waiting.length; at++) {
+      const { record, base } = waiting[at] as (typeof waiting)[number];
+      const instruction = this.seen.get(record) as RegionInstruction;
+      const { flow, mode } = instruction.form;
+      const offset = this.state.view.getBigInt64(record + RECORD.immediate, true);
+      if (mode !== CODE_MODE.code64 || !isDirect(flow) || (offset >= 0n && offset < BigInt(PAGE))) continue;
+      const rip = BigInt.asUintN(64, base + offset);
+      const table = this.tableOf(rip);
+      const far = table && this.u32(table + 4 * Number(rip & 0xfffn));
+      if (far === 0) continue;
+      if (!this.seen.has(far)) {
+        if (table === this.table) continue;
+        const copied = this.copy(far, table);
+        waiting.push(...copied.map((one) => ({ record: one, base: rip & ~0xfffn })));
+      }
+      if (!this.seen.has(far)) continue;
+      this.leaders.add(far);
+      this.seen.set(record, { ...instruction, far });
+    }
+  }
+
+  /** The table of a linear page, as long as the fast look-up knows it; else 0. */
+  private tableOf(rip: bigint): number {
+    const page = rip >> 12n;
+    const context = this.state.get64('tlbContext');
+    const number = Number(BigInt.asUintN(32, page + context * BigInt(CODE_TLB.contextStride))) & (CODE_TLB.entries - 1);
+    const entry = REGION.codeTlb.start + (number << CODE_TLB.entryShift);
+    const isThere = this.state.view.getBigUint64(entry + CODE_TLB.tag, true) === ((page << 12n) | context);
+    return isThere && this.u32(entry + CODE_TLB.mode) === CODE_MODE.code64 ? this.u32(entry + CODE_TLB.table) : 0;
+  }
+
+  /** @returns records of the short code without calls that begins at `start`; none where it is something else */
+  private copy(start: number, table: number): readonly number[] {
+    const found = new Map<number, RegionInstruction>();
+    const leaders = [start];
+    for (let at = 0; at < leaders.length; at++) {
+      for (let record = leaders[at] as number; !found.has(record) && !this.seen.has(record) && this.isWarm(record); ) {
+        const instruction = this.instruction(record);
+        const { flow } = instruction?.form ?? {};
+        if (!instruction || flow === 'call' || flow === 'indirectCall' || found.size === LARGEST_COPY) return [];
+        found.set(record, instruction);
+        if (flow === 'jump' || flow === 'conditional') leaders.push(...this.target(record, table));
+        if (flow !== 'next' && flow !== 'conditional') break;
+        record = this.u32(record + RECORD.next);
+      }
+    }
+    if (this.copies.size + found.size > MOST_COPIED) return [];
+    for (const leader of leaders) this.leaders.add(leader);
+    for (const [record, instruction] of found) {
+      this.copies.set(record, table);
+      this.seen.set(record, instruction);
+    }
+    return [...found.keys()];
   }
 }
+
+const isDirect = (flow: string): boolean => flow === 'jump' || flow === 'conditional' || flow === 'call';

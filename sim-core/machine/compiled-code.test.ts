@@ -5,11 +5,13 @@ import { type Bits, DATA, ORIGIN, randomNumbers, randomProgram } from '../../tes
 import type { Clock, Cpu } from '../cpu/cpu.ts';
 import { findModel } from '../cpu/models.ts';
 import { readRflags } from '../cpu/rflags.ts';
+import { decodeBlocks, type RegionJob } from '../engine/region-job.ts';
+import type { Semantics } from '../engine/stage.ts';
 import { SEMANTICS } from '../isa/semantics.ts';
 import { Mmu } from '../mmu/mmu.ts';
 import { PhysicalMemory } from '../mmu/physical-memory.ts';
 import { Tlb } from '../mmu/tlb.ts';
-import { CODE_MODE, GPR } from '../state/layout.ts';
+import { CODE_MODE, GPR, REGION } from '../state/layout.ts';
 import { State } from '../state/state.ts';
 import { Processor, type ProcessorOptions } from './processor.ts';
 
@@ -107,6 +109,36 @@ describe('compiled code', () => {
     assert.ok(compiler.answered > 0);
   });
 
+  it('holds short code of another page that it calls, and is not used when that was written meanwhile', () => {
+    const code = assemble(`
+      bits 64
+      org ${ORIGIN}
+      again: call routine
+      jmp again
+      align 4096
+      routine: add rax, 5
+      ret`);
+    let mayAnswer = false;
+    const compiler = new LateCompiler(SEMANTICS, () => mayAnswer);
+    const { state, physical, processor } = start(code, 64, { compiler });
+    const run = (count: number): void => {
+      processor.run(count);
+      processor.retire();
+    };
+    run(4 * 1000);
+    assert.equal(state.get64('gpr', GPR.rax), 5000n);
+    const names = compiler.waiting.map(({ blocks }) => namesIn(blocks, compiler.waiting));
+    assert.deepEqual(names, [
+      ['Call', 'Jmp', 'Add', 'Ret'],
+      ['Add', 'Ret'],
+    ]);
+    physical.write(ORIGIN + 4096 + 3, 1, 7);
+    mayAnswer = true;
+    run(4 * 1000);
+    assert.equal(state.get64('gpr', GPR.rax), 5000n + 7000n);
+    assert.ok(compiler.answered > 0);
+  });
+
   it('is told to another thread with all that compiling it takes, and asked for once', () => {
     const code = assemble(`
       bits 64
@@ -123,6 +155,18 @@ describe('compiled code', () => {
     );
   });
 });
+
+/** The mnemonics of a job's instructions. */
+function namesIn(blocks: Uint32Array, jobs: readonly RegionJob[]): string[] {
+  const forms = new Map(jobs.flatMap((job) => job.forms).map(({ handler, form }) => [handler, form]));
+  const semantics: Semantics = () => {};
+  const decoded = decodeBlocks(blocks, new Uint32Array(REGION.ram.start / 4), (handler) => {
+    const form = forms.get(handler);
+    assert.ok(form);
+    return { form, semantics };
+  });
+  return decoded.flatMap(({ instructions }) => instructions.map(({ form }) => form.name));
+}
 
 function compare(seed: number, bits: Bits, options: ProcessorOptions): Run {
   const source = randomProgram(seed, bits);

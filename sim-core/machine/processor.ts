@@ -118,8 +118,8 @@ export class Processor {
       raise: (vector: number) => this.raise(vector),
     };
     this.core = buildCore(this.state.memory, this.handlers.table, callbacks, compile ? hotAfter : 0);
-    const { lookup, fault, storeFlags, reach } = this.core;
-    this.handlers.functions = { ...callbacks, lookup, fault, storeFlags, reach };
+    const { lookup, fault, storeFlags, reach, leave } = this.core;
+    this.handlers.functions = { ...callbacks, lookup, fault, storeFlags, reach, leave };
     this.cache.onHold = (page) => cpu.mmu.dropWriteTranslations(page);
     this.cache.onDrop = (page, written) => this.hotCode.dropRegions(page, written);
     this.attach(cpu);
@@ -195,7 +195,7 @@ export class Processor {
     // Instructions that cross into another page have no place of their own in the table.
     if (u32[(table >>> 2) + (u16[(record + RECORD.offset) >>> 1] as number)] !== record) return;
     if (this.handlers.isNearlyFull) this.flush();
-    else if (this.hotCode.compileHot(table, record)) this.regions++;
+    else if (this.hotCode.compileHot({ table, base: this.state.get64('codeBase') }, record)) this.regions++;
   }
 
   /** Regions compiled so far. */

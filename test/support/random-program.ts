@@ -116,3 +116,13 @@ export function randomProgram(seed: number, bits: Bits, vectors = false): string
     routine0: inc edi\nret
     routine1: sub esi, eax\nret`;
 }
+
+/** Random instructions without calls; labels are numbered from `firstLabel`. They change no RCX, and use RBP as above. */
+export function randomBody(random: (below: number) => number, count: number, firstLabel: number): string {
+  const body: string[] = [];
+  while (body.length < count) {
+    const one = instruction(random, firstLabel + body.length, 64);
+    if (!one.startsWith('call')) body.push(one);
+  }
+  return body.join('\n');
+}
