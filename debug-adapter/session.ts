@@ -7,6 +7,7 @@ import type { CustomEvents, FileReader } from './protocol.ts';
 import { type Place, References } from './references.ts';
 import type { SnapshotFile } from './requests/snapshots.ts';
 import { moduleOf } from './requests/sources.ts';
+import { hasSources } from './requests/stack.ts';
 import { REQUESTS } from './requests.ts';
 import { ReverseStepper } from './running/reverse-stepper.ts';
 import { type Ended, type Goal, Runner, type Stop } from './running/runner.ts';
@@ -61,6 +62,8 @@ export class Session {
   takesInvalidatedEvents = false;
   linesStartAt1 = true;
   columnsStartAt1 = true;
+  /** The client is VS Code. */
+  selectsBySource = false;
   lastStop: Stop | undefined;
   /** Whether the VMCS view marks the fields that VM entry would refuse: after it did, or when somebody asked. */
   marksEntryChecks = false;
@@ -405,8 +408,22 @@ export class Session {
     this.locatePrograms(target);
     const threadId = threadOfProcessor(this.focus);
     this.tellTime(target);
-    this.event('stopped', { ...stoppedBody(stop, target), threadId, allThreadsStopped: true });
+    this.event('stopped', {
+      ...stoppedBody(stop, target),
+      ...this.selection(target),
+      threadId,
+      allThreadsStopped: true,
+    });
     this.memoryChanged();
+  }
+
+  /**
+   * VS Code selects the innermost frame that has a source. Where none has, it selects one, and shows its disassembly,
+   * after an instruction breakpoint only.
+   */
+  private selection(target: Target): { readonly reason?: 'instruction breakpoint' } {
+    if (!this.selectsBySource || hasSources(target, this.frames.stack(target))) return {};
+    return { reason: 'instruction breakpoint' };
   }
 
   /** The session is over. */

@@ -44,6 +44,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
 
 /** What a client says of itself. */
 const CLIENT_SHAPE = {
+  clientID: 'string?',
   linesStartAt1: 'boolean?',
   columnsStartAt1: 'boolean?',
   supportsMemoryEvent: 'boolean?',
@@ -159,6 +160,7 @@ function start(session: Session, command: string): void {
 export const lifecycleRequests: HandlerTable = {
   initialize: handler(CLIENT_SHAPE, (session, args) => {
     session.linesStartAt1 = args.linesStartAt1 ?? true;
+    session.selectsBySource = args.clientID === 'vscode';
     session.columnsStartAt1 = args.columnsStartAt1 ?? true;
     session.takesMemoryEvents = args.supportsMemoryEvent ?? false;
     session.takesInvalidatedEvents = args.supportsInvalidatedEvent ?? false;

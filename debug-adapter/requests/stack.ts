@@ -28,7 +28,7 @@ function lineOf(target: Target, { view, depth, pc, lookupPc, inlined }: Frame): 
 const NEAR = 20;
 
 /** Clients fold frames without sources, which helps only where there are others. */
-const hasSources = (target: Target, stack: Stack): boolean =>
+export const hasSources = (target: Target, stack: Stack): boolean =>
   stack.slice(0, NEAR).some((entry) => entry.kind !== 'label' && lineOf(target, entry.frame) !== undefined);
 
 function describeFrame(

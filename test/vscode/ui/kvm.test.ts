@@ -73,10 +73,7 @@ describe('KVM in Linux', function () {
         await window().waitForTerminal(/; done\s+guest#\s*$/);
         await window().typeInTerminal('kvm-guest');
         await window().thread('VM exit: I/O instruction').waitFor();
-        // VS Code selects a frame by itself where there is a source, or its disassembly is open.
-        await window().expandThread('Processor 0');
-        await window().frame('__vmx_vcpu_run').click();
-        await window().command('Open Disassembly View');
+        await window().frame('__vmx_vcpu_run').waitFor();
         await window().page.getByRole('tab', { name: 'Disassembly', selected: true }).waitFor();
         await window().screenshot('kvm-2-vm-exit');
       });
@@ -120,7 +117,6 @@ describe('KVM in Linux', function () {
         await window().command('VMXray: Run to Next VM Entry');
         await window().frame(hex(HLT)).waitFor();
         await window().waitForTerminal(new RegExp(`guest sent ${SUM}`));
-        await window().frame(hex(HLT)).click();
         await window().press('F11');
         await window().frame('VM exit: HLT').waitFor();
         await window().screenshot('kvm-4-halt');
@@ -137,7 +133,6 @@ describe('KVM in Linux', function () {
       it('lets the guest end', async () => {
         await window().command('VMXray: Go to the Present');
         await window().frame('VM exit: HLT').waitFor();
-        await window().frame('__vmx_vcpu_run').click();
         await window().toolbar('Continue');
         await window().waitForTerminal(/guest halted\s+guest#\s*$/);
         await window().screenshot('kvm-6-end');

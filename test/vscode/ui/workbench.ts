@@ -289,6 +289,12 @@ export class Workbench {
     return this.page.locator('.debug-call-stack .stack-frame').filter({ hasText: name }).first();
   }
 
+  /** The same, when it is the one whose variables are shown. */
+  selectedFrame(name: string): Locator {
+    const row = this.page.locator('.debug-call-stack .monaco-list-row.selected');
+    return row.filter({ has: this.page.locator('.stack-frame') }).filter({ hasText: name });
+  }
+
   /** Shows a thread's frames. */
   async expandThread(text: string | RegExp): Promise<void> {
     const thread = this.thread(text);
