@@ -1,9 +1,11 @@
-// Expected values: what the linker has written into the instructions that access the variables.
+// Expected values: what the linker has written into the instructions that access the variables; what gdb finds in
+// programs that Linux runs on this computer.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { HAS_GDB } from '../../test/support/gdb.ts';
 import { Unavailable } from '../symbols/dwarf/location-expressions.ts';
 import { Program } from '../symbols/program.ts';
 import { threadLocalAddress } from './thread-local.ts';
@@ -18,6 +20,31 @@ char get_odd(void) { return odd[1]; }
 long get_zero(void) { return zero; }
 char get_aligned(void) { return aligned[0]; }
 void _start(void) { for (;;); }
+`;
+/** Two threads, each with copies. */
+const THREADS = `
+#include <pthread.h>
+#include <stdlib.h>
+__thread int first = 1;
+__thread char odd[3] = {1, 2, 3};
+static __thread long zero;
+__thread char wide[5] __attribute__((aligned(64)));
+static void stop(void) { __asm__ volatile("nop"); }
+static void *work(void *argument)
+{
+  first += 10; odd[1] = 20; zero = 30; wide[4] = 40;
+  stop();
+  return argument;
+}
+int main(void)
+{
+  pthread_t thread;
+  first += 100; zero = 7;
+  stop();
+  if (pthread_create(&thread, 0, work, 0) != 0) abort();
+  pthread_join(thread, 0);
+  return 0;
+}
 `;
 /** Distances of what the functions read from the beginnings of the variables. */
 const READ: Readonly<Record<string, bigint>> = { first: 0n, odd: 1n, zero: 0n, aligned: 0n };
@@ -85,6 +112,40 @@ describe('thread-local variables', () => {
         assert.equal(threadLocalAddress(program, view, offsetOf(file, variable)), expected, variable);
       }
       assert.deepEqual([...(program.elf.threadLocal?.names() ?? [])].sort(), Object.keys(READ).sort());
+    });
+  }
+
+  const LINUX: Readonly<Record<string, readonly string[]>> = {
+    'at a fixed address': ['-no-pie'],
+    'at any address': ['-pie', '-fpie'],
+    'without shared libraries': ['-static'],
+  };
+  for (const [name, options] of Object.entries(LINUX)) {
+    it(`are where gdb finds them in two threads of a program that runs on Linux, ${name}`, function () {
+      if (!HAS_GDB) this.skip();
+      const [source, file] = [join(folder, 'threads.c'), join(folder, 'threads')];
+      writeFileSync(source, THREADS);
+      execFileSync('gcc', ['-g', '-O0', ...options, '-o', file, source], { stdio: ['ignore', 'ignore', 'pipe'] });
+      const program = new Program('threads', file, readFileSync(file));
+      const variables = ['first', 'odd', 'zero', 'wide'];
+      const addresses = variables.map((variable) => `&${variable}`).join(', ');
+      const look = ['up', `printf "at %lx %lx %lx %lx %lx\\n", $fs_base, ${addresses}`];
+      const commands = ['break stop', 'run', ...look, 'continue', ...look, 'continue'];
+      const args = ['-nx', '-batch', ...commands.flatMap((command) => ['-ex', command]), file];
+      const text = execFileSync('gdb', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+      const places = [...text.matchAll(/^at (.*)$/gm)].map(([, words = '']) =>
+        words.split(' ').map((each) => `0x${each}`),
+      );
+      assert.equal(places.length, 2, text);
+      assert.notEqual(places[0]?.[0], places[1]?.[0], 'each thread has its own base');
+      for (const [base = '', ...expected] of places) {
+        const view = {
+          bitness: 64 as const,
+          register: (register: string) => (register === 'fs.base' ? BigInt(base) : 0n),
+        };
+        const found = variables.map((variable) => threadLocalAddress(program, view, offsetOf(file, variable)));
+        assert.deepEqual(found, expected.map(BigInt));
+      }
     });
   }
 
