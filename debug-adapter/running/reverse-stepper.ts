@@ -54,7 +54,7 @@ export class ReverseStepper {
   async step(granularity: Granularity): Promise<Stop> {
     const { history } = this;
     const near = this.onTroddenWay(granularity);
-    if (near) return this.goTo(near.at, 'step');
+    if (near) return this.stepTo(near);
     let trail: Trail | undefined;
     for (const window of WINDOWS) {
       const recorder = new Recorder(this.target);
@@ -66,11 +66,21 @@ export class ReverseStepper {
       this.trodden = { places, fromStart, processor: selected, changes: this.target.changes };
       trail = new Trail(this.target, places, fromStart);
       const place = trail.end(granularity);
-      if (place) return this.goTo(place.at, 'step');
+      if (place) return this.stepTo(place);
       if (fromStart) break;
     }
     if (trail?.obstacle) return this.passOver(trail, trail.obstacle, granularity);
     return this.goTo(history.start, 'start');
+  }
+
+  /** What the user has set stops on the way, as in a step over. */
+  private async stepTo({ at }: Place): Promise<Stop> {
+    const { history, runner } = this;
+    const { instructions, events } = history.position;
+    const isNext = at.instructions + 1 === instructions && at.events === events;
+    if (isNext || !runner.hasStops) return this.goTo(at, 'step');
+    const stop = await runner.runBack({}, at);
+    return stop === 'reached' || stop.kind === 'start' ? { kind: 'step' } : stop;
   }
 
   private async goTo(place: Position, kind: 'step' | 'start'): Promise<Stop> {

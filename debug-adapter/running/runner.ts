@@ -1,7 +1,7 @@
 import type { FaultStep } from '../../sim-core/cpu/fault-step.ts';
 import type { BreakpointLocation, World } from '../../sim-core/machine/api.ts';
 import type { History } from '../../sim-core/machine/history/history.ts';
-import type { Position } from '../../sim-core/machine/history/position.ts';
+import { type Position, same } from '../../sim-core/machine/history/position.ts';
 import { IdlePace } from '../../sim-core/machine/idle-pace.ts';
 import type { StopReason } from '../../sim-core/machine/stop-reason.ts';
 import type { StaleUse } from '../../sim-core/mmu/table-watch.ts';
@@ -273,14 +273,17 @@ export class Runner {
     const { machine, launch } = this.target;
     const left = (launch.maxInstructions ?? Number.POSITIVE_INFINITY) - machine.instructions;
     if (left <= 0) return { kind: 'ended', text: `maxInstructions (${launch.maxInstructions}) reached`, exitCode: 124 };
-    const before = machine.instructions;
+    const from = machine.rewindable.position;
+    const before = from.instructions;
     const begun = performance.now();
     const portion = Math.min(this.slice, left, this.untilPresent);
     this.sliceEnd = begun + 2 * SLICE_MILLISECONDS;
     const reason = this.target.driver.run(portion);
     this.sliceEnd = Number.POSITIVE_INFINITY;
     this.adapt(reason.kind === 'limit' ? portion : machine.instructions - before, performance.now() - begun);
-    return this.judgeEnd(this.judge(reason, true));
+    // On a busy computer a slice's time may be over before it begins: the breakpoint that it began at is not hit again.
+    const hasMoved = !same(from, machine.rewindable.position);
+    return this.judgeEnd(this.judge(reason, hasMoved));
   }
 
   /** Instructions until a recorded run that is replayed ends. */
@@ -300,11 +303,17 @@ export class Runner {
     return stop;
   }
 
+  /** Whether something of the user's may stop the machine. */
+  get hasStops(): boolean {
+    return this.breakpoints.all.length > 0 || this.filters.hasStops;
+  }
+
   /**
    * Goes back to the last stop before this place that forwards would have been one, or to the goal.
-   * @returns 'start' when there is none: the machine is at the start of its history then
+   * @param since where to end the search, if not at the start
+   * @returns 'start' when there is none: the machine is at the start of its history then, or at `since`
    */
-  async runBack(goal: Goal): Promise<Stop | 'reached'> {
+  async runBack(goal: Goal, since?: Position): Promise<Stop | 'reached'> {
     const { history } = this.target;
     if (!history) return { kind: 'start' };
     this.goal = this.own(goal);
@@ -317,7 +326,7 @@ export class Runner {
       return true;
     };
     const isNewToTriggers = (): boolean => this.triggers.filter((trigger) => trigger.takeLearnt()).length > 0;
-    const search = history.searchBackwards(wanted, isNewToTriggers);
+    const search = history.searchBackwards(wanted, isNewToTriggers, since);
     try {
       const found = await this.inPieces(search);
       if (found === 'paused') return { kind: 'paused' };

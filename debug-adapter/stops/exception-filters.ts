@@ -74,6 +74,7 @@ function exitFilter(filter: string, label: string, description: string): DebugPr
   };
 }
 
+const AT_FIRST = new Set(EXCEPTION_FILTERS.filter((each) => each.default).map(({ filter }) => filter));
 const KNOWN = new Set(EXCEPTION_FILTERS.map(({ filter }) => filter));
 
 /** Which VM exits, failed entries and faults stop the machine. */
@@ -116,6 +117,10 @@ export class ExceptionFilters {
       ? EXIT_REASONS.map((reason) => reason.number)
       : names.flatMap((name) => exitReasonByName(nameOf(name))?.number ?? []);
     this.setStops(reasons);
+  }
+  /** Whether anything but what always stops at first does. */
+  get hasStops(): boolean {
+    return this.stops.size > 0 || [...this.active.keys()].some((filter) => !AT_FIRST.has(filter));
   }
   stopsAt(reason: number): boolean {
     return this.stops.has(reason);

@@ -129,6 +129,28 @@ describe('time travel', function () {
     assert.equal(await place(), places[0]);
   });
 
+  it('stops at breakpoints and filters on the way of a step back, as a step over does', async () => {
+    await start({ stopOn: 'vmlaunch' });
+    // What this calls executes CPUID, which exits.
+    const call = lineWith('guest/guest.c', '\tlook_at_processor();');
+    const atCall = { source: { path: call.path }, breakpoints: [{ line: call.line }] };
+    await client.request('setBreakpoints', atCall);
+    await client.run('continue');
+    const { path, line } = lineWith('exits.c', 'exit_total++;');
+    const inHandler = { source: { path }, breakpoints: [{ line }] };
+    const before = await place();
+    await client.run('next');
+    const behind = await place();
+    await client.request('setBreakpoints', inHandler);
+    const stop = await client.run('stepBack');
+    assert.equal(stop.body.reason, 'breakpoint');
+    assert.match(await place(), new RegExp(`^\\w+:${line} vmm:`));
+    await client.request('setBreakpoints', { source: { path }, breakpoints: [] });
+    await client.run('vmxray/travel', { ...THREAD, to: `${Number(behind.split(' ').at(-1))}` });
+    assert.equal((await client.run('stepBack')).body.reason, 'step');
+    assert.equal(await place(), before);
+  });
+
   it('counts hits away from where a breakpoint was set, or from where the machine has run on before that', async () => {
     await start();
     const { path, line } = lineWith('exits.c', 'exit_total++;');

@@ -370,24 +370,28 @@ export class History {
   /**
    * As `findBackwards`, in pieces. A stretch is run through in the order of time: `again` tells whether what was wanted in
    * it depends on what came later in it, so that it has to be run through once more.
+   * @param since no stop there or earlier counts: the search ends there instead of at the start
    */
   *searchBackwards(
     wanted: (reason: StopReason) => boolean,
     again = (): boolean => false,
+    since?: Position,
   ): Generator<undefined, PastStop | undefined> {
     const here = this.machine.position;
+    const counts = ({ at, reason }: PastStop): boolean =>
+      before(at, here) && (since === undefined || before(since, at)) && wanted(reason);
     let found: PastStop | undefined;
     if (before(this.start, here)) yield* this.leaveCheckpointsBefore(here);
     again();
     for (const stretch of this.stretchesBackwards(here)) {
-      found = yield* this.lastStopIn(stretch, here, wanted);
+      found = yield* this.lastStopIn(stretch, counts);
       for (let pass = 1; pass < MOST_PASSES && again(); pass++) {
         yield* this.approach(stretch.from);
-        found = yield* this.lastStopIn(stretch, here, wanted);
+        found = yield* this.lastStopIn(stretch, counts);
       }
-      if (found) break;
+      if (found || (since && !before(since, stretch.from))) break;
     }
-    yield* this.approach(found?.at ?? this.start);
+    yield* this.approach(found?.at ?? since ?? this.start);
     return found;
   }
 
@@ -405,8 +409,7 @@ export class History {
 
   private *lastStopIn(
     { to }: Stretch,
-    here: Position,
-    wanted: (reason: StopReason) => boolean,
+    counts: (stop: PastStop) => boolean,
   ): Generator<undefined, PastStop | undefined> {
     let last: PastStop | undefined;
     // A breakpoint counts at the beginning and where an event, the memory or time has ended a piece: in front of it.
@@ -415,9 +418,9 @@ export class History {
       const next = this.machine.position.instructions + Math.ceil(this.mostAtOnce);
       this.silently(() => {
         const reason = this.advanceTowards(Math.min(to.instructions, next), goesOn);
-        const at = this.machine.position;
+        const stop: PastStop = { at: this.machine.position, reason };
         goesOn = reason.kind === 'limit' || reason.kind === 'paused';
-        if (!goesOn && before(at, here) && wanted(reason)) last = { at, reason };
+        if (!goesOn && counts(stop)) last = stop;
       });
       yield;
     }
