@@ -33,7 +33,11 @@ export function listen(port: number): Promise<TcpAdapter> {
     server.listen(port, LOOPBACK, () => {
       const address = server.address();
       const actual = typeof address === 'object' && address !== null ? address.port : port;
-      const close = (): Promise<void> => new Promise((done) => server.close(() => done()));
+      const close = (): Promise<void> => {
+        // Its own notice of being closed waits for processes that were given sockets, and for good if they have ended.
+        server.close();
+        return new Promise((done) => setImmediate(done));
+      };
       resolve({ port: actual, close });
     });
   });

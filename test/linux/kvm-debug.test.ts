@@ -26,7 +26,10 @@ describe("Debian's KVM debugged", function () {
     }
     files = new KvmFiles(found);
   });
-  afterEach(() => session?.close());
+  afterEach(async () => {
+    await session?.close();
+    session = undefined;
+  });
   after(() => files?.remove());
 
   const linux = (more: Partial<LaunchArguments>): LaunchArguments => ({
